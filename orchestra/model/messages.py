@@ -1,0 +1,184 @@
+"""The values that travel through the house: what is said, how it is asked for, what comes back.
+
+All are frozen. One message type serves the client, the store and the faces; only the wire converts it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Any, Literal, NamedTuple, TypedDict
+
+Role = Literal["system", "user", "assistant"]
+Kind = Literal["text", "thinking"]
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    CONTEXT_FULL = "context_full"
+    REPETITION = "repetition"
+    LOW_QUALITY = "low_quality"
+    DEADLINE = "deadline"
+    CANCELLED = "cancelled"
+    INCOMPLETE = "incomplete"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One thing said, by one role."""
+
+    role: Role
+    content: str
+
+
+class OptionFields(TypedDict, total=False):
+    """The fields of `Options`, for `**fields` in signatures (PEP 692)."""
+
+    max_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    min_p: float | None
+    seed: int | None
+    stop: tuple[str, ...] | list[str] | None
+    repeat_penalty: float | None
+    repeat_last_n: int | None
+    presence_penalty: float | None
+    frequency_penalty: float | None
+    num_ctx: int | None
+    logprobs: bool | None
+    top_logprobs: int | None
+    format: str | dict[str, Any] | None
+    deadline: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How an answer is asked for; None = not set. `deadline` is in seconds, the others are the daemon's.
+
+    `num_ctx` differing from the loaded window reloads the model for everybody: leave it unset.
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | list[str] | None = None
+    repeat_penalty: float | None = None
+    repeat_last_n: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    num_ctx: int | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    format: str | dict[str, Any] | None = None
+    deadline: float | None = None
+
+    def over(self, other: Options | None) -> Options:
+        """These options, with the gaps filled from `other`."""
+        if other is None:
+            return self
+        gaps = {f.name: getattr(other, f.name) for f in fields(self) if getattr(self, f.name) is None}
+        return replace(self, **gaps)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens and times of one answer as the daemon counted them; durations in seconds, None = not said.
+
+    `prompt_tokens` includes what came from the daemon's cache, `prompt_duration` does not: a rate is not
+    derived from the two.
+    """
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_duration: float | None = None
+    load_duration: float | None = None
+    prompt_duration: float | None = None
+    eval_duration: float | None = None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """Generated tokens a second, where there were enough of them to say so."""
+        if not self.completion_tokens or self.completion_tokens < 2 or not self.eval_duration:
+            return None
+        return self.completion_tokens / self.eval_duration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What an answer took: tokens used of the real window, what was dropped, model calls, reloads.
+
+    `used` is prompt and answer in tokens; `loads` counts loads of a model that was not loaded, `reloads`
+    loads of one that was; `dropped` is the number of older turns left out of the prompt.
+    """
+
+    used: int | None = None
+    window: int | None = None
+    calls: int = 1
+    loads: int = 0
+    reloads: int = 0
+    dropped: int = 0
+    retries: int = 0
+    first_token: float | None = None
+    seconds: float | None = None
+    notes: tuple[str, ...] = ()
+
+
+class Piece(NamedTuple):
+    """One part of an answer as it comes. Pieces are never taken back; the last one says how it ended.
+
+    On the last piece `finish_reason` is set and `keep` is the number of characters of the text that the
+    reply, the history and the store keep (a loop's repetitions are streamed, not kept).
+    """
+
+    text: str
+    kind: Kind = "text"
+    finish_reason: FinishReason | None = None
+    keep: int | None = None
+    usage: Usage | None = None
+    receipt: Receipt | None = None
+    model: str = ""
+    logprobs: Any = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A whole answer."""
+
+    text: str
+    finish_reason: FinishReason
+    model: str = ""
+    usage: Usage = field(default_factory=Usage)
+    receipt: Receipt = field(default_factory=Receipt)
+    thinking: str = ""
+    logprobs: tuple[Any, ...] = ()
+
+
+def gathered(pieces: Iterable[Piece], *, unfinished: FinishReason = FinishReason.INCOMPLETE) -> Reply:
+    """The pieces of one answer as a whole; without a last piece the reply is `unfinished`."""
+    text: list[str] = []
+    thinking: list[str] = []
+    logprobs: list[Any] = []
+    last = Piece("")
+    for piece in pieces:
+        (text if piece.kind == "text" else thinking).append(piece.text)
+        if piece.logprobs:
+            logprobs.extend(piece.logprobs)
+        last = piece
+    whole = "".join(text)
+    return Reply(
+        text=whole if last.keep is None else whole[: last.keep],
+        finish_reason=last.finish_reason or unfinished,
+        model=last.model,
+        usage=last.usage or Usage(),
+        receipt=last.receipt or Receipt(),
+        thinking="".join(thinking),
+        logprobs=tuple(logprobs),
+    )

@@ -1,0 +1,107 @@
+"""One table of settings: name, default, environment variable, what it is for.
+
+The environment is read once, at the edge (`Settings.read()`), and handed down as a frozen value. The table
+drives the command line's help, `doctor` and the documentation; a test compares them.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from orchestra.errors import ConfigError, Words
+
+
+class Setting(NamedTuple):
+    """One row of the table."""
+
+    name: str
+    variable: str
+    kind: str
+    default: Any
+    help: Words
+
+
+def _row(kind: str, default: Any, variable: str, en: str, zh: str) -> Any:
+    return field(default=default, metadata={"kind": kind, "variable": variable, "help": Words(en, zh)})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What can be set, with its defaults. Durations are seconds, sizes are bytes."""
+
+    host: str = _row("text", "", "OLLAMA_HOST", "where the Ollama daemon listens", "Ollama 的监听地址")
+    home: str = _row("text", "", "ORCHESTRA_HOME", "folder of the sessions and other data", "会话等数据的目录")
+    personas: str = _row("text", "", "ORCHESTRA_PERSONAS", "one more folder of persona files", "额外的角色文件目录")
+    model: str = _row("text", "", "ORCHESTRA_MODEL", "the model that answers", "用于回答的模型")
+    base_model: str = _row("text", "", "ORCHESTRA_BASE_MODEL", "the model that completes text", "用于续写的基础模型")
+    language: str = _row("text", "", "ORCHESTRA_LANG", "language of errors and hints: zh or en", "错误与提示的语言：zh 或 en")
+    window: int = _row("count", 0, "ORCHESTRA_WINDOW", "context window to load the model with; 0 = the daemon's", "加载模型时的上下文窗口；0 表示用 Ollama 的")
+    max_tokens: int = _row("count", 0, "ORCHESTRA_MAX_TOKENS", "longest answer in tokens; 0 = a quarter of the window", "回答的最大 token 数；0 表示窗口的四分之一")
+    repeat_penalty: float = _row("number", 1.1, "ORCHESTRA_REPEAT_PENALTY", "penalty on repeated tokens", "重复惩罚")
+    parallel: int = _row("count", 1, "ORCHESTRA_PARALLEL", "requests to the daemon at once (its OLLAMA_NUM_PARALLEL)", "同时发往 Ollama 的请求数（对应 OLLAMA_NUM_PARALLEL）")
+    keep_alive: str = _row("text", "", "ORCHESTRA_KEEP_ALIVE", "how long the daemon keeps the model, e.g. 10m", "模型在内存中保留多久，例如 10m")
+    connect_timeout: float = _row("number", 5.0, "ORCHESTRA_CONNECT_TIMEOUT", "patience for a connection", "连接的等待时间")
+    load_timeout: float = _row("number", 900.0, "ORCHESTRA_LOAD_TIMEOUT", "patience for a model that is being loaded", "加载模型的等待时间")
+    first_token_timeout: float = _row("number", 60.0, "ORCHESTRA_FIRST_TOKEN_TIMEOUT", "patience for the first token", "第一个 token 的等待时间")
+    prompt_token_time: float = _row("number", 0.2, "ORCHESTRA_PROMPT_TOKEN_TIME", "added to that for each new token of the prompt", "提示词每个新 token 追加的等待时间")
+    piece_timeout: float = _row("number", 60.0, "ORCHESTRA_PIECE_TIMEOUT", "patience between two pieces of an answer", "两段输出之间的等待时间")
+    deadline: float = _row("number", 1800.0, "ORCHESTRA_DEADLINE", "longest time for one answer", "单个回答的最长时间")
+    store_timeout: float = _row("number", 60.0, "ORCHESTRA_STORE_TIMEOUT", "patience for a store that is locked", "存储被锁定时的等待时间")
+    line_limit: int = _row("count", 8 * 2**20, "ORCHESTRA_LINE_LIMIT", "longest line of a stream", "流中单行的最大长度")
+    reply_limit: int = _row("count", 256 * 2**20, "ORCHESTRA_REPLY_LIMIT", "largest answer as a whole", "整个回答的最大长度")
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+        """The settings of this process: defaults, then the environment, then `overrides` (None = not set).
+
+        Raises `ConfigError` for a value of the wrong kind.
+        """
+        source = os.environ if environment is None else environment
+        chosen: dict[str, Any] = {}
+        for row in table():
+            raw = source.get(row.variable, "").strip()
+            if raw:
+                chosen[row.name] = _parsed(row, raw)
+        chosen.update({name: value for name, value in overrides.items() if value is not None})
+        return cls(**chosen)
+
+    def folder(self) -> Path:
+        """The folder of the data; it need not exist yet."""
+        if self.home:
+            return Path(self.home).expanduser()
+        from platformdirs import user_data_path
+
+        return user_data_path("orchestra", appauthor=False)
+
+
+def table() -> list[Setting]:
+    """All settings, in the order of the documentation."""
+    return [
+        Setting(f.name, f.metadata["variable"], f.metadata["kind"], f.default, f.metadata["help"])
+        for f in fields(Settings)
+    ]
+
+
+def _parsed(row: Setting, raw: str) -> Any:
+    if row.kind == "text":
+        return raw
+    try:
+        number = int(raw) if row.kind == "count" else float(raw)
+    except ValueError:
+        number = math.nan
+    if not (math.isfinite(number) and number >= 0):
+        raise ConfigError(name=row.variable, value=raw, detail="not a number of 0 or more", example=f"{row.variable}={row.default}")
+    return number
+
+
+def interface_language(settings: Settings, environment: Mapping[str, str] | None = None) -> str:
+    """The language of errors and hints: `ORCHESTRA_LANG`, else the locale's, else English."""
+    source = os.environ if environment is None else environment
+    candidates = [settings.language, *(source.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))]
+    chosen = next((value for value in candidates if value), "en")
+    return "zh" if chosen.lower().startswith("zh") else "en"
