@@ -1,0 +1,260 @@
+"""The one place that knows the daemon's wire: bodies that are sent, lines that come back, errors in its words.
+
+Pure functions over bytes and dictionaries; nothing here waits. What the daemon does is written down in its
+API documentation (github.com/ollama/ollama, docs/api.md) and, where that differs, was recorded from a
+running one (tests/wire).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic_core import from_json
+
+from orchestra.errors import (
+    AuthFailed,
+    DaemonBusy,
+    DaemonError,
+    LoadFailed,
+    ModelMissing,
+    ModelUnsupported,
+    NotOllama,
+    OrchestraError,
+    PromptTooLong,
+    RedirectRefused,
+)
+from orchestra.model.messages import Message, Options, Usage
+
+_SAMPLING = (
+    "temperature", "top_p", "top_k", "min_p", "seed", "repeat_penalty", "repeat_last_n",
+    "presence_penalty", "frequency_penalty",
+)  # fmt: skip
+
+# Control tokens of the model families that run here, as they would stand in a text: `<|eot_id|>` and its
+# like, DeepSeek's with full-width bars, Llama 2's and Gemma's. Bounded, so linear on any text.
+_CONTROL = re.compile(r"<([|｜])([^\s<>|｜]{1,64})([|｜])>|<(/?(?:start|end)_of_turn)>|\[(/?INST)\]|<<(/?SYS)>>")
+
+
+def neutral(text: str) -> str:
+    """`text` with control tokens broken up (`<|eot_id|>` -> `<| eot_id |>`), so that the daemon reads them as text.
+
+    Without it a user or a web page could close the turn and open a system turn (promise 9).
+    """
+    if "<" not in text and "[" not in text:
+        return text
+    return _CONTROL.sub(_broken_up, text)
+
+
+def _broken_up(match: re.Match[str]) -> str:
+    bar, name, bar_after, turn, inst, system = match.groups()
+    if name:
+        return f"<{bar} {name} {bar_after}>"
+    if turn:
+        return f"< {turn} >"
+    return f"[ {inst} ]" if inst else f"< <{system}> >"
+
+
+def storable(text: str) -> str:
+    """`text` without lone surrogates, which neither UTF-8 nor the store can hold."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "replace").decode() if _SURROGATE.search(text) else text
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """What keeps a request within the loaded window and the answer within its bound, in tokens."""
+
+    num_predict: int
+    num_ctx: int | None = None
+
+
+def inference_body(
+    model: str, subject: Sequence[Message] | str, options: Options, bounds: Bounds, *, raw: bool = False
+) -> dict[str, Any]:
+    """The body of /api/chat (messages) or /api/generate (a prompt).
+
+    Always `truncate:false`, a repeat penalty and a bound on tokens; never `shift`, which would reload a model
+    that others loaded without it.
+    """
+    body: dict[str, Any] = {"model": model, "stream": True, "truncate": False}
+    if isinstance(subject, str):
+        body["prompt"] = neutral(storable(subject))
+        if raw:
+            body["raw"] = True
+    else:
+        body["messages"] = [{"role": m.role, "content": neutral(storable(m.content))} for m in subject]
+    if options.format is not None:
+        body["format"] = options.format
+    if options.logprobs:
+        body["logprobs"] = True
+        if options.top_logprobs:
+            body["top_logprobs"] = options.top_logprobs
+    body["options"] = _sampling(options, bounds)
+    return body
+
+
+def _sampling(options: Options, bounds: Bounds) -> dict[str, Any]:
+    wired = {name: value for name in _SAMPLING if (value := getattr(options, name)) is not None}
+    wired["num_predict"] = bounds.num_predict
+    if bounds.num_ctx:
+        wired["num_ctx"] = bounds.num_ctx
+    if options.stop:
+        wired["stop"] = list(options.stop)
+    return wired
+
+
+class Corrupt(ValueError):
+    """A line that is no JSON object."""
+
+
+def parsed(line: bytes) -> dict[str, Any]:
+    """One line of a stream. Bad UTF-8 becomes U+FFFD, numbers no program can hold are dropped; else `Corrupt`."""
+    try:
+        value = from_json(line, allow_inf_nan=False)
+    except ValueError:
+        value = _patiently(line)
+    if not isinstance(value, dict):
+        raise Corrupt(f"a JSON object was expected, not {type(value).__name__}")
+    return value
+
+
+def _patiently(line: bytes) -> Any:
+    """What the fast parser refuses and a reader can still use: odd bytes, half surrogates, absurd numbers."""
+    text = line.decode("utf-8-sig", "replace")
+    try:
+        value = json.loads(text, parse_int=_sane_int, parse_constant=lambda _: None, strict=False)
+    except RecursionError:
+        raise Corrupt("nested too deeply") from None
+    except ValueError as error:
+        raise Corrupt(str(error)) from None
+    return _without_surrogates(value)
+
+
+def _sane_int(digits: str) -> int | None:
+    return int(digits) if len(digits) <= 19 else None
+
+
+def _without_surrogates(value: Any) -> Any:
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {storable(str(key)): _without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_surrogates(item) for item in value]
+    return value
+
+
+def usage_of(event: dict[str, Any]) -> Usage:
+    """The counters of the closing line; what is absent, negative or no number is None."""
+
+    def count(name: str) -> int | None:
+        value = event.get(name)
+        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+    def seconds(name: str) -> float | None:
+        value = event.get(name)
+        sane = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+        return value / 1e9 if sane else None
+
+    return Usage(
+        prompt_tokens=count("prompt_eval_count"),
+        completion_tokens=count("eval_count"),
+        total_duration=seconds("total_duration"),
+        load_duration=seconds("load_duration"),
+        prompt_duration=seconds("prompt_eval_duration"),
+        eval_duration=seconds("eval_duration"),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """Whom a request was sent to, for the errors about it."""
+
+    url: str
+    model: str = ""
+    window: int = 0
+
+
+def problem(status: int, location: str, body: bytes, asked: Asked) -> OrchestraError:
+    """The error that an answer with `status` and `body` means."""
+    if 300 <= status < 400:
+        return RedirectRefused(url=asked.url, target=location or "?")
+    return said(status, _error_text(body), asked)
+
+
+def said(status: int, detail: str, asked: Asked) -> OrchestraError:
+    """The error that the daemon's own words mean; `status` 200 for a line in the middle of a stream."""
+    nested = _nested(detail)
+    if nested.get("type") == "exceed_context_size_error":
+        return too_long(int(nested.get("n_prompt_tokens") or 0), int(nested.get("n_ctx") or asked.window), asked.model)
+    detail = str(nested.get("message") or detail) or "no reason given"
+    lowered = detail.lower()
+    if "exceeds the context length" in lowered or "longer than the context length" in lowered:
+        return too_long(0, asked.window, asked.model)
+    if any(words in lowered for words in ("does not support", "invalid model name", "support embeddings")):
+        return ModelUnsupported(model=asked.model, detail=detail)
+    if status in (401, 403):
+        return AuthFailed(url=asked.url, status=status, detail=detail)
+    if status == 404:
+        return ModelMissing(model=asked.model, nearest="", nearest_zh="") if asked.model else DaemonError(status=status, detail=detail)
+    if status in (429, 503):
+        return DaemonBusy(url=asked.url, detail=detail)
+    if any(words in lowered for words in ("timed out waiting for", "process has terminated", "requires more system memory")):
+        return LoadFailed(model=asked.model, detail=detail)
+    return DaemonError(status=status, detail=detail)
+
+
+def too_long(needed: int, window: int, model: str) -> PromptTooLong:
+    """The prompt needs `needed` tokens (0 = not said) and the window holds `window`."""
+    needed = max(needed, window + 1)
+    room = 2048
+    while room <= needed:
+        room *= 2
+    return PromptTooLong(model=model, needed=needed, window=window or "?", over=needed - window, needed_window=room)
+
+
+def _error_text(body: bytes) -> str:
+    """The daemon's error in its words; a page of somebody else's HTML is not shown."""
+    try:
+        value = parsed(body)
+    except Corrupt:
+        text = body.decode("utf-8", "replace").strip()
+        return "" if "<" in text or len(text) > 300 else text
+    return error_words(value.get("error"))
+
+
+def error_words(error: Any) -> str:
+    """The text of an `error` field, which is a string or, from some versions, an object."""
+    if isinstance(error, dict):
+        return str(error.get("message") or json.dumps(error, ensure_ascii=False))
+    return str(error or "")
+
+
+def _nested(detail: str) -> dict[str, Any]:
+    """The engine's errors come as JSON inside the daemon's error string."""
+    if not detail.startswith("{"):
+        return {}
+    try:
+        inner = parsed(detail.encode("utf-8", "replace")).get("error")
+    except Corrupt:
+        return {}
+    return inner if isinstance(inner, dict) else {}
+
+
+def unlike_ollama(url: str, content_type: str, start: bytes) -> NotOllama | None:
+    """What answered with status 200 and is no daemon: a portal's page, an OpenAI-style stream."""
+    if start.lstrip().startswith(b"data:"):
+        return NotOllama(url=url, detail="it sends `data:` lines, as an OpenAI-compatible server does")
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in ("text/html", "application/xhtml+xml"):
+        return NotOllama(url=url, detail=f"its content type is {kind}")
+    return None
