@@ -1,0 +1,169 @@
+"""The stand-in's model: how often one token followed others in the corpus, as proper distributions.
+
+It knows nothing, but what it says has a true next-token distribution, so that temperature, seeds, penalties, and
+log-probabilities have real effects for a client to work with. Every order is mixed into the next higher one
+(Witten-Bell), down to an even share for each token; so no token is impossible, except those that nobody should
+ever see: control tokens that are no end, and bytes that would break a character.
+"""
+
+from __future__ import annotations
+
+import codecs
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+
+from orchestra.standin.vocabulary import CONTROL, Vocabulary
+
+ORDER = 6
+"""Tokens of context that the longest row looks back."""
+
+SMOOTHING = 0.35
+"""How much weight the shorter context keeps, in counts for each different token that followed the longer one."""
+
+EVEN_SHARE = 0.02
+"""The count of a token that the corpus does not have."""
+
+MOST_REMEMBERED = 4000
+
+Row = dict[int, float]
+
+
+class Counts:
+    """What followed each context of 0 to `ORDER` tokens, in everything that was learned."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[int, ...], Row] = {}
+
+    def learn(self, numbers: Sequence[int], weight: float = 1.0) -> None:
+        """Count one text; its first token is only context."""
+        for place in range(1, len(numbers)):
+            number = numbers[place]
+            for start in range(max(0, place - ORDER), place + 1):
+                row = self.rows.setdefault(tuple(numbers[start:place]), {})
+                row[number] = row.get(number, 0.0) + weight
+
+
+class Distribution:
+    """The probabilities of the next token: a few that the context raises, over a floor that is the same for many contexts."""
+
+    def __init__(self, raised: Row, scale: float, floor: Floor) -> None:
+        self._raised, self._scale, self._floor = raised, scale, floor
+        self._top: list[tuple[float, int]] = []
+
+    def probability(self, number: int) -> float:
+        """Of one token; 0 only for a muted one."""
+        return self._raised.get(number, 0.0) + self._scale * self._floor.shares[number]
+
+    def top(self, count: int) -> list[tuple[float, int]]:
+        """The `count` likeliest tokens as (natural log-probability, token), best first; those with none are left out."""
+        if len(self._top) < min(count, len(self._floor.order)):
+            few = {*self._raised, *self._floor.order[: count + len(self._raised)]}
+            found = [(-self.probability(number), number) for number in few]
+            best = sorted(found) if count >= len(found) else heapq.nsmallest(count, found)
+            self._top = [(math.log(-negative), number) for negative, number in best]
+        return self._top[:count]
+
+    def leaning(self, number: int, share: float) -> Distribution:
+        """The same with `share` of everything given to one token."""
+        raised = {other: value * (1 - share) for other, value in self._raised.items()}
+        raised[number] = raised.get(number, 0.0) + share
+        return Distribution(raised, self._scale * (1 - share), self._floor)
+
+
+class Floor:
+    """How common each token is after bytes that wait for the rest of their character."""
+
+    def __init__(self, vocabulary: Vocabulary, pending: bytes, common: Row) -> None:
+        weights = [
+            common.get(number, 0.0) + EVEN_SHARE if _may_follow(vocabulary, pending, number) else 0.0
+            for number in range(len(vocabulary.tokens))
+        ]
+        total = math.fsum(weights)
+        self.shares = [weight / total for weight in weights]
+        self.order = sorted((n for n, share in enumerate(self.shares) if share), key=lambda n: -self.shares[n])
+
+
+def _may_follow(vocabulary: Vocabulary, pending: bytes, number: int) -> bool:
+    if vocabulary.kinds[number] == CONTROL:
+        return number in vocabulary.ends and not pending
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(pending + vocabulary.data(number))
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def pending(data: bytes) -> bytes:
+    """The bytes at the end of `data` that begin a character and do not finish it."""
+    for length in range(1, min(3, len(data)) + 1):
+        lead = data[-length]
+        if lead < 0x80:
+            return b""
+        if lead >= 0xC0:
+            tail = data[-length:]
+            decoder = codecs.getincrementaldecoder("utf-8")()
+            try:
+                return b"" if decoder.decode(tail) else tail
+            except UnicodeDecodeError:
+                return b""
+    return b""
+
+
+class Model:
+    """Next-token distributions out of one or more counts, each remembered once it was asked for."""
+
+    def __init__(self, vocabulary: Vocabulary, counts: Iterable[Counts]) -> None:
+        self.vocabulary = vocabulary
+        self._counts = list(counts)
+        self._floors: dict[bytes, Floor] = {}
+        self._known: dict[tuple[int, ...], Distribution] = {}
+
+    def distribution(self, context: Sequence[int]) -> Distribution:
+        """What may come after `context`."""
+        key = tuple(context[-ORDER:])
+        known = self._known.get(key)
+        if known is None:
+            if len(self._known) > MOST_REMEMBERED:
+                self._known.clear()
+            known = self._known[key] = self._mixed(key)
+        return known
+
+    def _mixed(self, context: tuple[int, ...]) -> Distribution:
+        floor = self._floor(context)
+        raised: Row = {}
+        scale = 1.0
+        for start in range(len(context) - 1, -1, -1):
+            row = self._row(context[start:], floor)
+            if not row:
+                break
+            total = math.fsum(row.values())
+            kept = SMOOTHING * len(row) / (total + SMOOTHING * len(row))
+            scale *= kept
+            raised = {number: value * kept for number, value in raised.items()}
+            for number, value in row.items():
+                raised[number] = raised.get(number, 0.0) + value / total * (1 - kept)
+        return Distribution(raised, scale, floor)
+
+    def _row(self, context: tuple[int, ...], floor: Floor) -> Row:
+        row: Row = {}
+        for counts in self._counts:
+            for number, value in counts.rows.get(context, {}).items():
+                if floor.shares[number]:
+                    row[number] = row.get(number, 0.0) + value
+        return row
+
+    def _floor(self, context: tuple[int, ...]) -> Floor:
+        waiting = pending(b"".join(self.vocabulary.data(number) or b"\n" for number in context[-3:]))
+        floor = self._floors.get(waiting)
+        if floor is None:
+            common = self._row_of_all()
+            floor = self._floors[waiting] = Floor(self.vocabulary, waiting, common)
+        return floor
+
+    def _row_of_all(self) -> Row:
+        row: Row = {}
+        for counts in self._counts:
+            for number, value in counts.rows.get((), {}).items():
+                row[number] = row.get(number, 0.0) + value
+        return row
