@@ -1,0 +1,49 @@
+# `make demo` and `make test` need Python 3.11 or newer and nothing else; the environment is made on the way.
+# PYTHON=... names the interpreter, VENV=... the folder of the environment, ARGS=... goes to pytest.
+
+VENV ?= .venv
+BIN = $(VENV)/bin
+export VENV
+
+.PHONY: help demo test lint fix bench soak clean core dev
+
+help:
+	@echo "make demo    show the main job, on a real daemon or on the stand-in"
+	@echo "make test    linter, type checker and tests (the gate)"
+	@echo "make lint    linter and type checker alone"
+	@echo "make fix     repair what the linter can repair"
+	@echo "make bench   measure the ratios that the project promises"
+	@echo "make soak    the long variants of the tests"
+	@echo "make clean   remove the environment and the caches"
+
+core:
+	@PYTHON="$(PYTHON)" sh tools/bootstrap.sh core
+
+dev:
+	@PYTHON="$(PYTHON)" sh tools/bootstrap.sh dev
+
+demo: core
+	@$(BIN)/orchestra demo
+
+lint: dev
+	@echo "== ruff"
+	@$(BIN)/python -m ruff check
+	@echo "== mypy --strict"
+	@$(BIN)/python -m mypy orchestra tests $(wildcard benchmarks/*.py)
+
+test: lint
+	@echo "== pytest"
+	@$(BIN)/python -m pytest -q -ra $(ARGS)
+
+fix: dev
+	@$(BIN)/python -m ruff check --fix
+
+bench: dev
+	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+soak: dev
+	@$(BIN)/python -m pytest -q -ra -m slow --timeout 900 $(ARGS)
+
+clean:
+	rm -rf "$(VENV)" build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
