@@ -239,6 +239,15 @@ class PromptTooLong(ModelFault):
         "shorten it, pass --window {needed_window}, or start the daemon with OLLAMA_CONTEXT_LENGTH={needed_window}",
         "请缩短内容，或使用 --window {needed_window}，或以 OLLAMA_CONTEXT_LENGTH={needed_window} 启动 Ollama",
     )
+    shorten: ClassVar[Words] = Words(
+        "shorten it: this model was made for {most} tokens at most",
+        "请缩短内容：该模型最多支持 {most} 个 token",
+    )
+
+    def hint(self, language: str = "en") -> str:
+        """What to do: a larger window where the model has one, else a shorter text."""
+        beyond = 0 < self.facts.get("most", 0) < self.facts.get("needed_window", 0)
+        return (self.shorten if beyond else self.advice).text(language, self.facts)
 
 
 class PullFailed(ModelFault):

@@ -66,9 +66,10 @@ class Request:
 class Answer(Protocol):
     """An HTTP answer whose head has come; its body is read as it comes."""
 
-    status: int
-    headers: Mapping[str, str]
-
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
     def chunks(self) -> AsyncGenerator[bytes]: ...
 
 

@@ -53,6 +53,7 @@ class OptionFields(TypedDict, total=False):
     logprobs: bool | None
     top_logprobs: int | None
     format: str | dict[str, Any] | None
+    on_repetition: Literal["stop", "ignore"] | None
     deadline: float | None
 
 
@@ -78,6 +79,7 @@ class Options:
     logprobs: bool | None = None
     top_logprobs: int | None = None
     format: str | dict[str, Any] | None = None
+    on_repetition: Literal["stop", "ignore"] | None = None
     deadline: float | None = None
 
     def over(self, other: Options | None) -> Options:

@@ -162,8 +162,9 @@ def usage_of(event: dict[str, Any]) -> Usage:
 
     def seconds(name: str) -> float | None:
         value = event.get(name)
-        sane = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
-        return value / 1e9 if sane else None
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return None
+        return value / 1e9 if math.isfinite(value) and value >= 0 else None
 
     return Usage(
         prompt_tokens=count("prompt_eval_count"),
@@ -182,6 +183,7 @@ class Asked:
     url: str
     model: str = ""
     window: int = 0
+    most: int = 0  # the longest context the model was made for
 
 
 def problem(status: int, location: str, body: bytes, asked: Asked) -> OrchestraError:
@@ -195,11 +197,11 @@ def said(status: int, detail: str, asked: Asked) -> OrchestraError:
     """The error that the daemon's own words mean; `status` 200 for a line in the middle of a stream."""
     nested = _nested(detail)
     if nested.get("type") == "exceed_context_size_error":
-        return too_long(int(nested.get("n_prompt_tokens") or 0), int(nested.get("n_ctx") or asked.window), asked.model)
+        return too_long(int(nested.get("n_prompt_tokens") or 0), int(nested.get("n_ctx") or asked.window), asked)
     detail = str(nested.get("message") or detail) or "no reason given"
     lowered = detail.lower()
     if "exceeds the context length" in lowered or "longer than the context length" in lowered:
-        return too_long(0, asked.window, asked.model)
+        return too_long(0, asked.window, asked)
     if any(words in lowered for words in ("does not support", "invalid model name", "support embeddings")):
         return ModelUnsupported(model=asked.model, detail=detail)
     if status in (401, 403):
@@ -213,13 +215,14 @@ def said(status: int, detail: str, asked: Asked) -> OrchestraError:
     return DaemonError(status=status, detail=detail)
 
 
-def too_long(needed: int, window: int, model: str) -> PromptTooLong:
+def too_long(needed: int, window: int, asked: Asked) -> PromptTooLong:
     """The prompt needs `needed` tokens (0 = not said) and the window holds `window`."""
     needed = max(needed, window + 1)
     room = 2048
     while room <= needed:
         room *= 2
-    return PromptTooLong(model=model, needed=needed, window=window or "?", over=needed - window, needed_window=room)
+    facts = {"needed": needed, "window": window or "?", "over": needed - window}
+    return PromptTooLong(model=asked.model, needed_window=room, most=asked.most, **facts)
 
 
 def _error_text(body: bytes) -> str:

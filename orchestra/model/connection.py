@@ -1,0 +1,211 @@
+"""The way to the daemon: requests with retries before the first byte, answers within limits, faults as our errors."""
+
+from __future__ import annotations
+
+import json
+import random
+import time
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestra.errors import (
+    DaemonBusy,
+    DaemonDisconnected,
+    DaemonError,
+    DaemonUnreachable,
+    EmptyReply,
+    FirstTokenTimeout,
+    LineTooLong,
+    NotOllama,
+    OrchestraError,
+    ReplyTooLarge,
+    StreamCorrupt,
+)
+from orchestra.model import wire
+from orchestra.model.hosts import daemon_url
+from orchestra.runtime import Answer, Breakage, Broken, Request, Runtime
+from orchestra.settings import Settings
+
+TRIES = 3
+LONGEST_RETRY_AFTER = 30.0
+# Nothing compressed was asked for; what comes so all the same is read within a tight bound.
+COMPRESSED_LIMIT = 8 * 2**20
+ERROR_BODY_LIMIT = 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """Seconds until the first byte and between two; `deadline` is a moment of `time.monotonic()`."""
+
+    first: float = 60.0
+    between: float = 60.0
+    deadline: float | None = None
+
+
+class Connection:
+    """Requests to one daemon. It knows statuses and framing, not what the answers mean."""
+
+    def __init__(self, runtime: Runtime, settings: Settings) -> None:
+        self.runtime = runtime
+        self.settings = settings
+        self.url = daemon_url(settings.host)
+
+    async def ask(
+        self, method: str, path: str, body: dict[str, Any] | None = None, *, model: str = "", patience: Patience | None = None
+    ) -> dict[str, Any]:
+        """One JSON object for one request; every fault as an `OrchestraError`."""
+        asked = wire.Asked(url=self.url, model=model)
+        async with self.opened(method, path, body, asked=asked, patience=patience or Patience(first=30.0)) as answer:
+            whole = b"".join([chunk async for chunk in self._bounded(answer, self.settings.reply_limit)])
+            kind = answer.headers.get("content-type", "")
+        if not whole.strip():
+            raise EmptyReply()
+        if odd := wire.unlike_ollama(self.url, kind, whole[:64]):
+            raise odd
+        try:
+            return wire.parsed(whole)
+        except wire.Corrupt as error:
+            raise NotOllama(url=self.url, detail=f"{path} answers no JSON object ({error})") from None
+
+    @asynccontextmanager
+    async def opened(
+        self, method: str, path: str, body: dict[str, Any] | None, *, asked: wire.Asked, patience: Patience
+    ) -> AsyncIterator[Answer]:
+        """An answer with status 200, its body unread. Tries at most 3 times, never after the first byte, never on 4xx."""
+        content = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        request = Request(
+            method=method,
+            url=self.url + path,
+            body=content,
+            connect=self.settings.connect_timeout,
+            first=patience.first,
+            between=patience.between,
+            deadline=patience.deadline,
+        )
+        async with AsyncExitStack() as stack:
+            yield await self._entered(stack, request, asked)
+
+    async def _entered(self, stack: AsyncExitStack, request: Request, asked: wire.Asked) -> Answer:
+        for attempt in range(1, TRIES + 1):
+            wait = random.uniform(0.05, 0.25) * 2**attempt
+            try:
+                answer = await stack.enter_async_context(self.runtime.send(request))
+                if answer.status == 200:
+                    return answer
+                error, wait = await self._refusal(answer, asked, wait)
+            except Broken as broken:
+                error = self._unopened(broken, request, asked)
+            again = isinstance(error, DaemonDisconnected | DaemonBusy) and wait <= LONGEST_RETRY_AFTER
+            late = request.deadline is not None and time.monotonic() + wait > request.deadline
+            if attempt == TRIES or not again or late:
+                raise error
+            await stack.aclose()
+            await self.runtime.pause(wait)
+        raise AssertionError("the last try returns or raises")
+
+    async def _refusal(self, answer: Answer, asked: wire.Asked, wait: float) -> tuple[OrchestraError, float]:
+        body = b"".join([chunk async for chunk in self._bounded(answer, ERROR_BODY_LIMIT)])
+        after = answer.headers.get("retry-after", "")
+        if after.isascii() and after.isdigit():
+            wait = float(after[:6])
+        return wire.problem(answer.status, answer.headers.get("location", ""), body, asked), wait
+
+    def _unopened(self, broken: Broken, request: Request, asked: wire.Asked) -> OrchestraError:
+        """What it means that no answer began."""
+        detail = str(broken)
+        match broken.how:
+            case Breakage.CONNECT:
+                return DaemonUnreachable(url=self.url, detail=_plain(detail))
+            case Breakage.TIMEOUT:
+                return FirstTokenTimeout(model=asked.model or self.url, seconds=round(request.first))
+            case Breakage.PROTOCOL if "too long" in detail.lower():
+                return DaemonError(status="?", detail="its answer's head is too long")
+            case Breakage.PROTOCOL:
+                return NotOllama(url=self.url, detail="it does not speak HTTP")
+            case Breakage.DISCONNECTED:
+                return DaemonDisconnected(url=self.url)
+            case _:
+                raise broken
+
+    async def events(self, answer: Answer) -> AsyncGenerator[dict[str, Any]]:
+        """The JSON objects of a stream, split on byte 0x0A alone: a U+2028 inside a text is no line end."""
+        line = 0
+        pending: list[bytes] = []
+        size = 0
+        async with aclosing(self._bounded(answer, self.settings.reply_limit)) as chunks:
+            async for chunk in chunks:
+                if line == 0 and not pending and (odd := self._odd(answer, chunk)):
+                    raise odd
+                *whole, rest = chunk.split(b"\n")
+                if whole:
+                    whole[0] = b"".join((*pending, whole[0]))
+                    pending, size = [], 0
+                for part in whole:
+                    line += 1
+                    if part.strip():
+                        yield self._parsed(part, line)
+                pending.append(rest)
+                size += len(rest)
+                if size > self.settings.line_limit:
+                    raise LineTooLong(limit=self.settings.line_limit)
+        if (rest := b"".join(pending)).strip():
+            yield self._parsed(rest, line + 1)
+
+    def _odd(self, answer: Answer, start: bytes) -> OrchestraError | None:
+        return wire.unlike_ollama(self.url, answer.headers.get("content-type", ""), start[:64])
+
+    def _parsed(self, part: bytes, line: int) -> dict[str, Any]:
+        if len(part) > self.settings.line_limit:
+            raise LineTooLong(limit=self.settings.line_limit)
+        try:
+            return wire.parsed(part)
+        except wire.Corrupt as error:
+            raise StreamCorrupt(line=line, detail=str(error)) from None
+
+    async def _bounded(self, answer: Answer, limit: int) -> AsyncGenerator[bytes]:
+        encoding = answer.headers.get("content-encoding", "identity").lower()
+        total = 0
+        async with aclosing(answer.chunks()) as chunks:
+            source = chunks if encoding in ("", "identity") else _inflated(chunks, self.url, encoding)
+            limit = limit if source is chunks else min(limit, COMPRESSED_LIMIT)
+            async for chunk in source:
+                total += len(chunk)
+                if total > limit:
+                    raise ReplyTooLarge(limit=limit)
+                if chunk:
+                    yield chunk
+
+    def patience(self, *, prompt_tokens: int, deadline: float | None) -> Patience:
+        """How long to wait for an answer to a prompt of that many tokens."""
+        first = self.settings.first_token_timeout + self.settings.prompt_token_time * prompt_tokens
+        return Patience(first=first, between=self.settings.piece_timeout, deadline=deadline)
+
+    def loading(self, deadline: float | None = None) -> Patience:
+        """How long to wait for a model to be loaded: the daemon itself ends a load that stands still."""
+        return replace(Patience(), first=self.settings.load_timeout, deadline=deadline)
+
+
+async def _inflated(chunks: AsyncGenerator[bytes], url: str, encoding: str) -> AsyncGenerator[bytes]:
+    """Decompressed 64 KiB at a time, so that a small answer cannot become a huge one in memory."""
+    if encoding not in ("gzip", "deflate", "x-gzip"):
+        raise NotOllama(url=url, detail=f"it compresses its answers ({encoding})")
+    inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+    async for chunk in chunks:
+        try:
+            yield inflate.decompress(chunk, 65536)
+            while inflate.unconsumed_tail:
+                yield inflate.decompress(inflate.unconsumed_tail, 65536)
+        except zlib.error as error:
+            raise NotOllama(url=url, detail=f"its compressed answer is broken ({error})") from None
+
+
+def _plain(detail: str) -> str:
+    lowered = detail.lower()
+    if any(words in lowered for words in ("name or service", "nodename", "name resolution", "getaddrinfo", "no address")):
+        return "its name is not found"
+    if "refused" in lowered or "all connection attempts failed" in lowered:
+        return "nothing listens there"
+    return "it does not answer in time" if "timed out" in lowered or not detail else detail
