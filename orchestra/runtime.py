@@ -348,7 +348,7 @@ class Blocking:
         return [future.result() for future in futures]
 
     async def pause(self, seconds: float) -> None:
-        time.sleep(seconds)
+        time.sleep(seconds)  # noqa: ASYNC251 - there is no loop to block
 
     async def close(self) -> None:
         self._watchdog.end(Breakage.CLOSED)

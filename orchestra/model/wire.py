@@ -176,6 +176,15 @@ def usage_of(event: dict[str, Any]) -> Usage:
     )
 
 
+def text_of(event: dict[str, Any]) -> tuple[str, str]:
+    """Text and thinking of one line, of /api/chat or /api/generate."""
+    message = event.get("message")
+    source = message if isinstance(message, dict) else event
+    text = source.get("content") if source is message else event.get("response")
+    thinking = source.get("thinking")
+    return (text if isinstance(text, str) else ""), (thinking if isinstance(thinking, str) else "")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
     """Whom a request was sent to, for the errors about it."""

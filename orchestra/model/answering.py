@@ -1,0 +1,102 @@
+"""One answer on its way: the daemon's lines become pieces, and whatever ends it finds the answer so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from orchestra.errors import FirstTokenTimeout, OrchestraError, StreamStalled, StreamTruncated
+from orchestra.model import wire
+from orchestra.model.messages import FinishReason, Piece, Receipt, Reply, Usage
+from orchestra.runtime import Breakage, Broken
+
+# The daemon ends an answer without a word after more than 30 equal pieces in a row.
+EQUAL_PIECES = 30
+
+
+@dataclass(slots=True, kw_only=True)
+class Answering:
+    """The state of one answer. `bound` is its most tokens; `clamped` says that the window, not the caller, set it."""
+
+    model: str
+    asked: wire.Asked
+    bound: int
+    receipt: Receipt
+    observe: Callable[[str], None]
+    clamped: bool = False
+    started: float = field(default_factory=time.monotonic)
+    first: float | None = None
+    parts: list[str] = field(default_factory=list)
+    ended: bool = False
+
+    def pieces(self, event: dict[str, Any]) -> tuple[Piece, ...]:
+        """What one line of the daemon says. Raises what an error line means."""
+        if event.get("error"):
+            raise wire.said(200, wire.error_words(event["error"]), self.asked)
+        if self.first is None:
+            self.first = time.monotonic()
+            self.observe("writing")
+        text, thinking = wire.text_of(event)
+        self.parts.append(text)
+        if event.get("done") is True:
+            last: Piece | None = self._last(event, text)
+        elif len(self.parts) > self.bound + EQUAL_PIECES:  # a daemon that knows no bound
+            last = self.closing(FinishReason.LENGTH)
+        else:
+            last = Piece(text, logprobs=event.get("logprobs")) if text else None
+        if thinking:
+            return (Piece(thinking, "thinking"), last) if last else (Piece(thinking, "thinking"),)
+        return (last,) if last else ()
+
+    def _last(self, event: dict[str, Any], text: str) -> Piece:
+        reason = FinishReason.LENGTH if event.get("done_reason") == "length" else FinishReason.STOP
+        return self.closing(reason, wire.usage_of(event))._replace(text=text, logprobs=event.get("logprobs"))
+
+    def closing(self, reason: FinishReason, usage: Usage | None = None) -> Piece:
+        """The last piece. Without the daemon's counters the pieces are counted, each of which is a token or more."""
+        self.ended = True
+        usage = usage or Usage(completion_tokens=len(self.parts))
+        used = None if usage.prompt_tokens is None else usage.prompt_tokens + (usage.completion_tokens or 0)
+        window = self.receipt.window
+        if reason is FinishReason.LENGTH and (self.clamped or (used and window and used >= window)):
+            reason = FinishReason.CONTEXT_FULL
+        receipt = replace(
+            self.receipt,
+            used=used,
+            first_token=self.first and round(self.first - self.started, 6),
+            seconds=round(time.monotonic() - self.started, 6),
+            notes=self._notes(),
+        )
+        return Piece("", finish_reason=reason, usage=usage, receipt=receipt, model=self.model)
+
+    def _notes(self) -> tuple[str, ...]:
+        garbled = any("\ufffd" in part for part in self.parts)
+        return (*self.receipt.notes, "garbled") if garbled else self.receipt.notes
+
+    def reply(self) -> Reply:
+        """The answer so far, for the error that ends it."""
+        last = [part.strip() for part in self.parts[-EQUAL_PIECES:]]
+        looped = len(last) == EQUAL_PIECES and len(set(last)) == 1
+        reason = FinishReason.REPETITION if looped else FinishReason.INCOMPLETE
+        piece = self.closing(reason)
+        return Reply(
+            text="".join(self.parts),
+            finish_reason=reason,
+            model=self.model,
+            usage=piece.usage or Usage(),
+            receipt=piece.receipt or self.receipt,
+        )
+
+    def fault(self, error: Broken | OrchestraError, *, first: float, between: float) -> OrchestraError:
+        """The error that leaves, with the answer so far; `first` and `between` are the patience in seconds."""
+        reply = self.reply() if self.parts else None
+        if isinstance(error, OrchestraError):
+            error.reply = error.reply or reply
+            return error
+        if error.how is Breakage.TIMEOUT and not self.parts:
+            return FirstTokenTimeout(model=self.model, seconds=round(first), reply=reply)
+        if error.how is Breakage.TIMEOUT:
+            return StreamStalled(seconds=round(between), reply=reply)
+        return StreamTruncated(reply=reply)
