@@ -98,7 +98,7 @@ python_packages() { # the command that brings a newer Python here, or nothing
 no_python() {
     command=$(python_packages)
     if [ "$command" ]; then
-        fail "$1" "$2" "$command   (then: make $goal)" "$command   （然后运行：make $goal）"
+        fail "$1" "$2" "$command   (then: make $goal)" "$command   （然后运行：make ${goal}）"
     fi
     fail "$1" "$2" "install Python 3.11 or newer, then: make $goal PYTHON=/path/to/python3" \
         "请安装 Python 3.11 或更新版本，然后运行：make $goal PYTHON=/path/to/python3"
@@ -106,7 +106,8 @@ no_python() {
 
 find_python() { # sets $python
     found=
-    for python in ${PYTHON:+"$PYTHON"} ${PYTHON:-python3 python3.13 python3.12 python3.11 python3.14 python}; do
+    if [ "${PYTHON:-}" ]; then set -- "$PYTHON"; else set -- python3 python3.13 python3.12 python3.11 python3.14 python; fi
+    for python in "$@"; do
         suits "$python" && return
         old=$(version "$python") && found=${found:-"$old ($python)"}
     done
@@ -123,8 +124,8 @@ no_venv() { # $1: the interpreter's version
     command="make $goal PYTHON=/path/to/python3"
     if have apt-get; then command=$(as_root "apt install python$short-venv"); fi
     fail "Python $1 ($python) comes without venv and ensurepip, which make the environment" \
-        "Python $1（$python）缺少创建虚拟环境所需的 venv 与 ensurepip" \
-        "$command   (then: make $goal)" "$command   （然后运行：make $goal）"
+        "Python ${1}（${python}）缺少创建虚拟环境所需的 venv 与 ensurepip" \
+        "$command   (then: make $goal)" "$command   （然后运行：make ${goal}）"
 }
 
 # --- the environment
@@ -183,10 +184,10 @@ broken() {
     end_of_line
     tail -n 20 "$log" >&2
     if grep -q 'No space left on device' "$log"; then
-        fail "$1: no space left" "$2：磁盘空间不足" "free some space (df -h . shows how much there is), then: make $goal" \
+        fail "$1: no space left" "${2}：磁盘空间不足" "free some space (df -h . shows how much there is), then: make $goal" \
             "请清理磁盘空间（df -h . 可查看），然后运行：make $goal"
     fi
-    fail "$1 (the whole log: $shown/install.log)" "$2（完整日志：$shown/install.log）" "read the lines above, then: make $goal" "请查看以上输出，然后运行：make $goal"
+    fail "$1 (the whole log: $shown/install.log)" "${2}（完整日志：$shown/install.log）" "read the lines above, then: make $goal" "请查看以上输出，然后运行：make $goal"
 }
 
 # --- the packages
@@ -236,7 +237,7 @@ take_turn
 if ready; then exit 0; fi
 began=$(date +%s)
 if [ ! -t 2 ]; then
-    say "installing into $shown ($part, pinned versions, once)" "正在安装到 $shown（$part，固定版本，仅此一次）"
+    say "installing into $shown ($part, pinned versions, once)" "正在安装到 ${shown}（${part}，固定版本，仅此一次）"
 fi
 make_environment
 install
@@ -245,4 +246,4 @@ inputs >"$venv/.orchestra-core"
 if [ "$part" = dev ]; then inputs >"$venv/.orchestra-dev"; fi
 count=$(find "$venv"/lib/python3*/site-packages -maxdepth 1 -name '*.dist-info' | wc -l)
 seconds=$(($(date +%s) - began))
-say "installed into $shown ($part: $((count)) packages, $seconds s)" "已安装到 $shown（$part：$((count)) 个包，用时 $seconds 秒）"
+say "installed into $shown ($part: $((count)) packages, $seconds s)" "已安装到 ${shown}（${part}：$((count)) 个包，用时 $seconds 秒）"
