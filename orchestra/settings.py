@@ -99,9 +99,9 @@ def _parsed(row: Setting, raw: str) -> Any:
     return number
 
 
-def interface_language(settings: Settings, environment: Mapping[str, str] | None = None) -> str:
+def interface_language(environment: Mapping[str, str] | None = None) -> str:
     """The language of errors and hints: `ORCHESTRA_LANG`, else the locale's, else English."""
     source = os.environ if environment is None else environment
-    candidates = [settings.language, *(source.get(name, "") for name in ("LC_ALL", "LC_MESSAGES", "LANG"))]
-    chosen = next((value for value in candidates if value), "en")
+    names = ("ORCHESTRA_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
+    chosen = next((value for name in names if (value := source.get(name, ""))), "en")
     return "zh" if chosen.lower().startswith("zh") else "en"

@@ -22,7 +22,7 @@ from orchestra.model.connection import Connection, Patience
 from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt
 from orchestra.model.stopping import Criteria
 from orchestra.model.tokens import most_tokens_of
-from orchestra.model.window import Loaded, context_length, full_name, loaded_of, own_stops, weights_of, window_of
+from orchestra.model.window import Fit, Loaded, answer_share, context_length, full_name, loaded_of, own_stops, weights_of, window_of
 from orchestra.runtime import Breakage, Broken, Runtime
 from orchestra.settings import Settings
 
@@ -85,22 +85,28 @@ class Client:
 
     # --- inference
 
-    def chat(self, messages: Sequence[Message], *, model: str, options: Options | None = None) -> AsyncGenerator[Piece]:
+    def chat(
+        self, messages: Sequence[Message], *, model: str, options: Options | None = None, fit: Fit | None = None
+    ) -> AsyncGenerator[Piece]:
         """The answer of an instruct model to a dialogue, as it comes."""
-        return self._guarded(list(messages), model, options or Options(), raw=False)
+        return self._guarded(list(messages), model, options or Options(), raw=False, fit=fit)
 
-    def complete(self, prompt: str, *, model: str, options: Options | None = None, raw: bool = False) -> AsyncGenerator[Piece]:
+    def complete(
+        self, prompt: str, *, model: str, options: Options | None = None, raw: bool = False, fit: Fit | None = None
+    ) -> AsyncGenerator[Piece]:
         """The continuation of `prompt`; `raw` leaves the model's template out (base models)."""
         if not prompt.strip():
             raise UsageError(
                 detail="the prompt is empty", detail_zh="提示词为空", fix="give it some text to start from", fix_zh="请输入一些文字"
             )
-        return self._guarded(prompt, model, options or Options(), raw=raw)
+        return self._guarded(prompt, model, options or Options(), raw=raw, fit=fit)
 
-    async def _guarded(self, subject: Subject, model: str, options: Options, *, raw: bool) -> AsyncGenerator[Piece]:
+    async def _guarded(
+        self, subject: Subject, model: str, options: Options, *, raw: bool, fit: Fit | None
+    ) -> AsyncGenerator[Piece]:
         """The stage of the stopping criteria: it may end an answer that loops or has turned to garbage."""
         criteria = None if options.on_repetition == "ignore" or options.format is not None else Criteria()
-        run, body, patience = await self._prepared(subject, model, options, raw=raw)
+        run, body, patience = await self._prepared(subject, model, options, raw=raw, fit=fit)
         async with aclosing(self._pieces(run, body, patience)) as pieces:
             async for piece in pieces:
                 verdict = criteria.push(piece.text) if criteria and piece.text and piece.kind == "text" else None
@@ -112,12 +118,10 @@ class Client:
                 return
 
     async def _prepared(
-        self, subject: Subject, model: str, options: Options, *, raw: bool
+        self, subject: Subject, model: str, options: Options, *, raw: bool, fit: Fit | None
     ) -> tuple[Answering, dict[str, Any], Patience]:
         """The request, with its bounds taken from the loaded window."""
         _checked(model)
-        if options.deadline is None:
-            options = replace(options, deadline=self.settings.deadline)
         deadline = time.monotonic() + (options.deadline or self.settings.deadline)
         self._observe("waiting")
         facts = await self.facts(model)
@@ -126,9 +130,12 @@ class Client:
             options = replace(options, stop=tuple(dict.fromkeys((*options.stop, *own_stops(facts)))))
         if options.repeat_penalty is None:
             options = replace(options, repeat_penalty=self.settings.repeat_penalty)
-        loaded = await self._ready(model, options.num_ctx or self.settings.window, facts)
-        wanted = options.max_tokens or self.settings.max_tokens or max(1, loaded.window // 4)
-        prompt = most_tokens_of(subject, "" if raw else str(facts.get("template", "")) + str(facts.get("system", "")))
+        fit = fit or Fit(
+            loaded=await self.ready(model, options),
+            most=most_tokens_of(subject, "" if raw else str(facts.get("template", "")) + str(facts.get("system", ""))),
+        )
+        loaded, prompt = fit.loaded, fit.most
+        wanted = answer_share(loaded.window, options, self.settings)
         asked = wire.Asked(url=self.connection.url, model=model, window=loaded.window, most=context_length(facts))
         calls = 1
         bounds = wire.Bounds(num_predict=1, num_ctx=loaded.window if loaded.told else None)
@@ -197,8 +204,10 @@ class Client:
 
     # --- the loaded window
 
-    async def _ready(self, model: str, wanted: int, facts: dict[str, Any]) -> Loaded:
-        """The model in memory, loaded if it was not; `wanted` is a window asked for explicitly, or 0."""
+    async def ready(self, model: str, options: Options | None = None) -> Loaded:
+        """The model in memory with its real window; loaded in a request of its own if it was not."""
+        facts = await self.facts(model)
+        wanted = (options and options.num_ctx) or self.settings.window
         wanted = min(wanted, context_length(facts) or wanted)
         row = await self._row(model)
         if row is not None and (not wanted or window_of(row) in (wanted, 0)):

@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from orchestra.model.messages import Options
+from orchestra.settings import Settings
+
 WINDOW_OF_OLD_DAEMONS = 2048
 
 
@@ -17,6 +20,19 @@ class Loaded:
     told: bool = True
     loads: int = 0
     reloads: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """What a caller already knows: the loaded model, and the most tokens that the rendered prompt can have."""
+
+    loaded: Loaded
+    most: int
+
+
+def answer_share(window: int, options: Options, settings: Settings) -> int:
+    """The most tokens an answer may have: as asked for, else a quarter of the window."""
+    return options.max_tokens or settings.max_tokens or max(1, window // 4)
 
 
 def full_name(model: str) -> str:
