@@ -1,0 +1,149 @@
+"""The schema, as an append-only list of steps: a step that was released is never changed, only followed by another.
+
+Each runs in a transaction of its own together with its record, so that a crash leaves a file at a step and never
+between two. Before the first step of a file that holds something, a copy of it is written beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from orchestra.errors import StoreCorrupt, StoreTooNew
+
+Migration = Callable[[sqlite3.Connection], None]
+
+APPLICATION = 0x4F524348  # "ORCH", in the header of the file
+MIGRATIONS: list[Migration] = []
+
+
+def migration(step: Migration) -> Migration:
+    """Adds a step to the end of the list, under the function's name."""
+    MIGRATIONS.append(step)
+    return step
+
+
+@migration
+def sessions_and_turns(connection: sqlite3.Connection) -> None:
+    """Sessions point at their last turn, turns at the one before: forks share their past."""
+    connection.execute(
+        """CREATE TABLE session (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,
+            name TEXT NOT NULL UNIQUE,
+            title TEXT, persona TEXT, model TEXT, language TEXT,
+            mode TEXT NOT NULL,
+            speakers TEXT NOT NULL,
+            head INTEGER REFERENCES turn(seq),
+            activity INTEGER NOT NULL,
+            created REAL NOT NULL,
+            changed REAL NOT NULL)"""
+    )
+    connection.execute("CREATE INDEX session_activity ON session(activity)")
+    connection.execute("CREATE INDEX session_head ON session(head)")
+    # `session` is where the turn was said, or after that one's deletion another that shares it
+    connection.execute(
+        """CREATE TABLE turn (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,
+            session INTEGER NOT NULL REFERENCES session(seq),
+            parent INTEGER REFERENCES turn(seq),
+            root INTEGER NOT NULL,
+            depth INTEGER NOT NULL,
+            turn_id TEXT,
+            owner TEXT,
+            question TEXT NOT NULL,
+            answer TEXT NOT NULL,
+            thinking TEXT NOT NULL,
+            status TEXT NOT NULL,
+            finish_reason TEXT,
+            model TEXT NOT NULL,
+            usage TEXT,
+            receipt TEXT,
+            digest TEXT,
+            created REAL NOT NULL,
+            UNIQUE (session, turn_id))"""
+    )
+    connection.execute("CREATE INDEX turn_parent ON turn(parent)")
+    connection.execute("CREATE INDEX turn_digest ON turn(digest)")
+    connection.execute("CREATE INDEX turn_open ON turn(owner) WHERE status = 'open'")
+    # an answer while it grows: small rows, because lengthening one long row would write it anew each time
+    connection.execute(
+        """CREATE TABLE growth (
+            seq INTEGER PRIMARY KEY,
+            turn INTEGER NOT NULL REFERENCES turn(seq) ON DELETE CASCADE,
+            kind TEXT NOT NULL,
+            text TEXT NOT NULL)"""
+    )
+    connection.execute("CREATE INDEX growth_turn ON growth(turn)")
+
+
+@migration
+def words(connection: sqlite3.Connection) -> None:
+    """The full-text index; its words are cut in `search`, so the tokenizer only has to split at blanks."""
+    connection.execute("CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='ascii')")
+
+
+def migrate(connection: sqlite3.Connection, path: Path, *, steps: Sequence[Migration] | None = None) -> list[str]:
+    """Brings the file to the newest step and says which were made.
+
+    Raises `StoreTooNew` for steps that are not known here and `StoreCorrupt` for another program's database;
+    both leave the file as it was.
+    """
+    chosen = MIGRATIONS if steps is None else steps
+    done = applied(connection, path)
+    unknown = sorted(done - {step.__name__ for step in chosen})
+    if unknown:
+        raise StoreTooNew(path=str(path), detail=", ".join(unknown))
+    missing = [step for step in chosen if step.__name__ not in done]
+    if missing and done:
+        copy(connection, path.with_name(f"{path.stem}-before-{missing[0].__name__}-{secrets.token_hex(3)}.db"))
+    return [step.__name__ for step in missing if _made(connection, step, path)]
+
+
+def applied(connection: sqlite3.Connection, path: Path) -> set[str]:
+    """The names of the steps that the file has behind it."""
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    if application != APPLICATION:
+        if objects or application:
+            raise StoreCorrupt(path=str(path), detail="it is another program's database")
+        return set()
+    return {str(name) for (name,) in connection.execute("SELECT name FROM migration")}
+
+
+def copy(connection: sqlite3.Connection, file: Path) -> None:
+    """Writes the whole store to a new file, readable by its owner alone, while others go on writing."""
+    # created here, so that no moment passes in which others may read it; SQLite takes an empty file
+    os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    try:
+        connection.execute("VACUUM INTO ?", (str(file),))
+    except BaseException:
+        with contextlib.suppress(OSError):
+            file.unlink()
+        raise
+
+
+def _made(connection: sqlite3.Connection, step: Migration, path: Path) -> bool:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        done = applied(connection, path)
+        if step.__name__ in done:  # another process was quicker
+            connection.execute("ROLLBACK")
+            return False
+        if not done:
+            connection.execute("PRAGMA application_id = 1330791240")
+            connection.execute("CREATE TABLE migration (name TEXT PRIMARY KEY, applied REAL NOT NULL)")
+        step(connection)
+        connection.execute("INSERT INTO migration VALUES (?, ?)", (step.__name__, time.time()))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return True
