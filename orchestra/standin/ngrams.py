@@ -11,15 +11,18 @@ from __future__ import annotations
 import codecs
 import heapq
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 from orchestra.standin.vocabulary import CONTROL, Vocabulary
 
 ORDER = 6
 """Tokens of context that the longest row looks back."""
 
-SMOOTHING = 0.35
+SMOOTHING = 0.2
 """How much weight the shorter context keeps, in counts for each different token that followed the longer one."""
+
+ACROSS = 2
+"""How many tokens of a sentence, its end included, are context for the next one: so that another may follow as well."""
 
 EVEN_SHARE = 0.02
 """The count of a token that the corpus does not have."""
@@ -35,11 +38,14 @@ class Counts:
     def __init__(self) -> None:
         self.rows: dict[tuple[int, ...], Row] = {}
 
-    def learn(self, numbers: Sequence[int], weight: float = 1.0) -> None:
-        """Count one text; its first token is only context."""
+    def learn(self, numbers: Sequence[int], ends: Container[int] = (), weight: float = 1.0) -> None:
+        """Count one text, in which the tokens `ends` close a sentence; its first token is only context."""
+        first = 0
         for place in range(1, len(numbers)):
             number = numbers[place]
-            for start in range(max(0, place - ORDER), place + 1):
+            if numbers[place - 1] in ends:
+                first = max(first, place - ACROSS)
+            for start in range(max(first, place - ORDER), place + 1):
                 row = self.rows.setdefault(tuple(numbers[start:place]), {})
                 row[number] = row.get(number, 0.0) + weight
 
@@ -74,21 +80,41 @@ class Distribution:
 class Floor:
     """How common each token is after bytes that wait for the rest of their character."""
 
-    def __init__(self, vocabulary: Vocabulary, pending: bytes, common: Row) -> None:
+    def __init__(self, vocabulary: Vocabulary, waiting: bytes, common: Row) -> None:
+        numbers = range(len(vocabulary.tokens))
         weights = [
-            common.get(number, 0.0) + EVEN_SHARE if _may_follow(vocabulary, pending, number) else 0.0
-            for number in range(len(vocabulary.tokens))
+            common.get(number, 0.0) + EVEN_SHARE if _may_follow(vocabulary, waiting, number) else 0.0
+            for number in numbers
         ]
         total = math.fsum(weights)
         self.shares = [weight / total for weight in weights]
-        self.order = sorted((n for n, share in enumerate(self.shares) if share), key=lambda n: -self.shares[n])
+        self.order = sorted((number for number in numbers if weights[number]), key=lambda number: -weights[number])
 
 
-def _may_follow(vocabulary: Vocabulary, pending: bytes, number: int) -> bool:
+class Floors:
+    """The floor for each beginning of a character, out of how common the tokens are in one half of the corpus."""
+
+    def __init__(self, vocabulary: Vocabulary, counts: Counts) -> None:
+        self._vocabulary, self._common = vocabulary, counts.rows.get((), {})
+        self._known: dict[bytes, Floor] = {}
+
+    def after(self, context: Sequence[int]) -> Floor:
+        """The floor after some tokens."""
+        waiting = pending(b"".join(self._vocabulary.data(number) or b"\n" for number in context[-3:]))
+        floor = self._known.get(waiting)
+        if floor is None:
+            floor = self._known[waiting] = Floor(self._vocabulary, waiting, self._common)
+        return floor
+
+
+def _may_follow(vocabulary: Vocabulary, waiting: bytes, number: int) -> bool:
     if vocabulary.kinds[number] == CONTROL:
-        return number in vocabulary.ends and not pending
+        return number in vocabulary.ends and not waiting
+    data = vocabulary.data(number)
+    if data[0] & 0xC0 != 0x80 if waiting else data.isascii():
+        return not waiting
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(pending + vocabulary.data(number))
+        codecs.getincrementaldecoder("utf-8")().decode(waiting + data)
     except UnicodeDecodeError:
         return False
     return True
@@ -113,10 +139,8 @@ def pending(data: bytes) -> bytes:
 class Model:
     """Next-token distributions out of one or more counts, each remembered once it was asked for."""
 
-    def __init__(self, vocabulary: Vocabulary, counts: Iterable[Counts]) -> None:
-        self.vocabulary = vocabulary
-        self._counts = list(counts)
-        self._floors: dict[bytes, Floor] = {}
+    def __init__(self, floors: Floors, counts: Iterable[Counts]) -> None:
+        self._floors, self._counts = floors, list(counts)
         self._known: dict[tuple[int, ...], Distribution] = {}
 
     def distribution(self, context: Sequence[int]) -> Distribution:
@@ -130,7 +154,7 @@ class Model:
         return known
 
     def _mixed(self, context: tuple[int, ...]) -> Distribution:
-        floor = self._floor(context)
+        floor = self._floors.after(context)
         raised: Row = {}
         scale = 1.0
         for start in range(len(context) - 1, -1, -1):
@@ -151,19 +175,4 @@ class Model:
             for number, value in counts.rows.get(context, {}).items():
                 if floor.shares[number]:
                     row[number] = row.get(number, 0.0) + value
-        return row
-
-    def _floor(self, context: tuple[int, ...]) -> Floor:
-        waiting = pending(b"".join(self.vocabulary.data(number) or b"\n" for number in context[-3:]))
-        floor = self._floors.get(waiting)
-        if floor is None:
-            common = self._row_of_all()
-            floor = self._floors[waiting] = Floor(self.vocabulary, waiting, common)
-        return floor
-
-    def _row_of_all(self) -> Row:
-        row: Row = {}
-        for counts in self._counts:
-            for number, value in counts.rows.get((), {}).items():
-                row[number] = row.get(number, 0.0) + value
         return row

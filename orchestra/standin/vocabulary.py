@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -88,7 +89,7 @@ class Vocabulary:
         """The bytes that a token stands for; a control token has none."""
         return self._data[number]
 
-    def text(self, numbers: list[int]) -> str:
+    def text(self, numbers: Sequence[int]) -> str:
         """The text of some tokens; bytes that are no character become U+FFFD."""
         return b"".join(self._data[number] for number in numbers).decode("utf-8", "replace")
 
