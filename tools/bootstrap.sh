@@ -15,6 +15,7 @@ venv=${VENV:-.venv}
 case $venv in /*) ;; *) venv=$(pwd -P)/$venv ;; esac
 shown=${venv#"$(pwd -P)/"}
 log=$venv/install.log
+details=$venv/install-details.log # what pip does not print: among others why an index gave nothing
 unfinished=$venv/.orchestra-unfinished
 lock=$venv/.orchestra-lock
 case $part in
@@ -165,10 +166,17 @@ read_only() {
         "make $goal VENV=\"\$HOME/.orchestra-venv\"" "make $goal VENV=\"\$HOME/.orchestra-venv\""
 }
 
+announce() {
+    if [ ! -t 2 ]; then
+        say "installing into $shown ($part, pinned versions, once)" "正在安装到 ${shown}（${part}，固定版本，仅此一次）"
+    fi
+}
+
 make_environment() {
-    if [ ! -e "$unfinished" ] && usable; then return; fi
+    if [ ! -e "$unfinished" ] && usable; then announce && return; fi
     find_python
     if ! "$python" -c 'import ensurepip, venv' >/dev/null 2>&1; then no_venv "$(version "$python")"; fi
+    announce
     progress "making $shown" "正在创建 $shown"
     if [ -e "$venv/pyvenv.cfg" ]; then # never clears a folder that is no environment
         rm -rf "$venv/bin" "$venv/include" "$venv/lib" "$venv/lib64" "$venv/pyvenv.cfg"
@@ -209,16 +217,16 @@ follow() { # pip's output: all of it to the log, of it one moving line
 
 unreachable() {
     grep -qE 'NewConnectionError|NameResolutionError|ConnectTimeoutError|ReadTimeoutError|ProxyError|SSLError' "$log" ||
-        grep -qE 'Max retries exceeded|Read timed out|name resolution|Network is unreachable|Connection refused' "$log"
+        grep -qE 'Could not fetch URL .*: (connection error|timed out|40[137]|5[0-9][0-9]) ?' "$details" 2>/dev/null
 }
 
 install() {
-    rm -f "$venv/.orchestra-status"
+    rm -f "$venv/.orchestra-status" "$details"
     touch "$unfinished"
     {
         # The build backend is pinned too; pip before 25.3 reads the first name for it, later ones the second.
         PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_USER=0 PIP_NO_INPUT=1 \
-            PIP_DISABLE_PIP_VERSION_CHECK=1 "$venv/bin/python" -I -m pip install -c constraints.txt -e "$what" 2>&1
+            PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_LOG="$details" "$venv/bin/python" -I -m pip install -c constraints.txt -e "$what" 2>&1
         echo $? >"$venv/.orchestra-status"
     } | follow
     if [ "$(cat "$venv/.orchestra-status" 2>/dev/null)" = 0 ]; then return; fi
@@ -236,9 +244,6 @@ mkdir -p "$venv" 2>/dev/null || read_only
 take_turn
 if ready; then exit 0; fi
 began=$(date +%s)
-if [ ! -t 2 ]; then
-    say "installing into $shown ($part, pinned versions, once)" "正在安装到 ${shown}（${part}，固定版本，仅此一次）"
-fi
 make_environment
 install
 rm -f "$unfinished"
