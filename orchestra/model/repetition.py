@@ -1,11 +1,10 @@
 """Loops: a text that repeats itself, exactly or nearly.
 
-Exactly (`Periods`): where did the last characters stand before? One n-gram in eight characters is remembered
-with its position; every n-gram that comes is looked up. A hit proposes a period, of whatever length, and the
-text itself then confirms it. Nearly (`Recurrence`): sentences are compared without their numbers and their
-first words, and a loop is where the same ones make up nearly everything that was said lately.
+Exactly (`Periods`): where did the last characters stand before? The answer proposes a period, of whatever
+length, and the text itself confirms it or not. Nearly (`Recurrence`): sentences are compared without their
+numbers and their first words, and a loop is where the same ones make up nearly everything that was said lately.
 
-Both work at fixed positions of the text, so that what they find does not depend on how it came in pieces.
+Both look at fixed positions of the text, so that what they find does not depend on how it came in pieces.
 """
 
 from __future__ import annotations
@@ -17,17 +16,20 @@ from typing import NamedTuple
 from orchestra.model import outline
 from orchestra.model.outline import CJK, Line
 
-HOP = 8
-"""The text is looked at every so many characters."""
-GRAM = 12
-"""Length of the n-grams; more than `HOP`, so that one of them covers any seam between two repetitions."""
+STRIDE = 16
+"""The text is looked at every so many characters, "far" from a verdict ..."""
+STEP = 4
+"""... and near one every so many, so that it comes in time."""
 REACH = 4096
 """The longest period that is noticed, in characters."""
 
+_GRAM = 12
+_CANDIDATES = 4
 _LONG_UNIT = 20
+_SHORT_ROW = 8
 _FIGURES = re.compile(r"[-=_*.~#+|·•:—–─━═…\\/ \t\u2500-\u259f]+")
 _LETTER = re.compile(r"[^\W\d_]")
-_CLEAN_END = re.compile(r"[.!?…]+[\"'”’)*]*(?=\s|$)|[。！？…]+[”’』」）*]*|\n")  # noqa: RUF001
+_CLEAN_END = re.compile(r"[.!?…]+[\"'”’)*]*(?=\s|$)|[。！？…]+[”’』」）*]*|\n")
 _WORD_CHARACTER = re.compile(rf"[^\W{CJK}]")
 
 
@@ -35,77 +37,77 @@ class Periods:
     """Finds where the text began to repeat itself with some period."""
 
     def __init__(self) -> None:
-        self._index: dict[str, int] = {}
         self._period = 0
         self._start = 0
         self._judged = (0, False)
         self._needed = 0
+        self.near = False
+        """Whether a verdict may come within the next stride."""
 
-    def advance(self, text: str, before: int, fenced: bool) -> int | None:
-        """Looks at the last `HOP` characters of `text`, which `before` others preceded.
+    def advance(self, text: str, before: int, fresh: int, fenced: bool) -> int | None:
+        """Looks at the last `fresh` characters of `text`, which `before` others preceded.
 
         Returns how many characters of the whole are worth keeping once there is a loop, else None.
         """
         end = len(text)
         period = self._period
-        if not period or text[end - HOP :] != text[max(end - HOP - period, 0) : end - period]:
-            period = self._period = self._find(text, before)
-        if end >= GRAM:
-            self._index[text[end - GRAM :]] = before + end
-        if not period or before + end - self._start < _least(period):
-            return None
-        return self._judge(text, before, fenced)
-
-    def forget(self, before: int) -> None:
-        """Drops what refers to text earlier than position `before`."""
-        self._index = {gram: at for gram, at in self._index.items() if at - GRAM >= before}
-
-    def _find(self, text: str, before: int) -> int:
-        end = len(text)
-        seen = self._index.get
-        for at in range(max(end - HOP + 1, GRAM), end + 1):
-            earlier = seen(text[at - GRAM : at])
-            if earlier is not None:
-                period = before + at - earlier
-                first = at - GRAM - period
-                if first >= 0 and text[at:end] == text[at - period : end - period]:
-                    self._start = before + _beginning(text, at - GRAM, period) - period
-                    return period
-        return 0
-
-    def _judge(self, text: str, before: int, fenced: bool) -> int | None:
-        end = len(text)
-        if self._judged != (self._period, fenced):
-            unit = text[end - self._period :]
-            # a multiple of the true period may have been met first
-            shortest = (unit + unit).find(unit, 1)
-            self._period = shortest
-            self._judged = (shortest, fenced)
-            self._needed = _needed(unit[-shortest:], fenced)
+        self.near = False
+        if not period or text[end - fresh :] != text[max(end - fresh - period, 0) : end - period]:
+            low = max(end - REACH - _GRAM, 0)
+            if end < _GRAM or text.rfind(text[end - _GRAM :], low, end - 1) < 0:
+                self._period = 0
+                return None
+            period = self._propose(text, before, low)
         length = before + end - self._start
-        # less than one hop is left to the bound: at the next look it would be behind us
-        if length <= self._needed - HOP:
+        if length <= _usual(period) - STRIDE - STEP:
             return None
-        turn = (length % self._period) or self._period
-        unit = text[end - turn :] + text[end - self._period : end - turn]
-        return self._start + _clean(unit)
+        if self._judged != (period, fenced):
+            self._measure(text[end - period :], fenced)
+        if length <= self._needed - STEP:
+            self.near = length > self._needed - STRIDE - STEP
+            return None
+        turn = length % self._period
+        unit = text[end - self._period :]
+        return self._start + _clean(unit[self._period - turn :] + unit[: self._period - turn])
+
+    def _propose(self, text: str, before: int, low: int) -> int:
+        """The period that reaches back farthest, of the last places where the text's end stood before."""
+        end = len(text)
+        gram = text[end - _GRAM :]
+        best, found = end, end - _GRAM
+        for _ in range(_CANDIDATES):
+            found = text.rfind(gram, low, found + _GRAM - 1)
+            if found < 0:
+                break
+            period = end - _GRAM - found
+            beginning = _beginning(text, found, period)
+            if beginning + period < best:
+                best = beginning + period
+                self._period, self._start = period, before + beginning
+        return self._period
+
+    def _measure(self, unit: str, fenced: bool) -> None:
+        # a multiple of the true period may have been met first
+        self._period = (unit + unit).find(unit, 1)
+        self._judged = (self._period, fenced)
+        self._needed = _needed(unit[-self._period :], fenced)
 
 
-def _least(period: int) -> int:
-    return (3 * period if period >= _LONG_UNIT else max(64, 12 * period)) - HOP + 1
-
-
-def _beginning(text: str, low: int, period: int) -> int:
-    """How far back from `low` the text equals itself one period earlier."""
-    step = HOP
-    while low - period >= step and text[low - step : low] == text[low - step - period : low - period]:
+def _beginning(text: str, found: int, period: int) -> int:
+    """How far back from `found` the text equals the text one period later."""
+    low, step = found, STRIDE
+    while low >= step and text[low - step : low] == text[low - step + period : low + period]:
         low -= step
         step *= 2
     while step:
-        if low - period >= step and text[low - step : low] == text[low - step - period : low - period]:
+        if low >= step and text[low - step : low] == text[low - step + period : low + period]:
             low -= step
         step //= 2
     return low
+
+
+def _usual(period: int) -> int:
+    return 3 * period if period >= _LONG_UNIT else max(64, 12 * period)
 
 
 def _needed(unit: str, fenced: bool) -> int:
@@ -113,13 +115,13 @@ def _needed(unit: str, fenced: bool) -> int:
     period = len(unit)
     if fenced:
         return max(3000, 8 * period)
-    usual = 3 * period if period >= _LONG_UNIT else max(64, 12 * period)
+    usual = _usual(period)
     if _FIGURES.fullmatch(unit) and not unit.isspace():
         return max(usual, 240)
     if unit.isspace() and "\n" not in unit:
         return max(usual, 240)
     cut = unit.find("\n") + 1
-    if not cut or unit.isspace() or period < HOP:
+    if not cut or unit.isspace() or period < _SHORT_ROW:
         return usual
     if not _LETTER.search(unit):
         return max(1000, 12 * period)
@@ -152,9 +154,11 @@ _TIMES = 8
 _SHORT_TIMES = 16
 _REMEMBERED = 160
 _COVERAGE = 0.8
-_ENOUGH = 20
+_ENOUGH = 24
+_LEAST = 6
 
-_CLAUSE_END = re.compile(r"[.!?…]+[\"'”’)*]*\s|[。！？；…]+[”’』」）*]*|\n")  # noqa: RUF001
+_CLAUSE_END = re.compile(r"[.!?…]+[\"'”’)*]*\s|[。！？；…]+[”’』」）*]*|\n")
+_NUMBERED = re.compile(r"\s*[(（]?(?:\d{1,4}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s")
 _NUMBER_WORDS = (
     "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|"
     "seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|hundred|thousand|"
@@ -164,7 +168,7 @@ _NUMBER = re.compile(
     rf"\d+(?:[.,:/]\d+)*(?:st|nd|rd|th)?|\b(?:{_NUMBER_WORDS})\b(?:[- ]?\b(?:{_NUMBER_WORDS})\b)*"
     r"|[零〇一二三四五六七八九十百千万亿两]+"
 )
-_LEAD_IN = re.compile(rf"(?:[^,，:：{CJK}]{{1,24}}|[^,，:：]{{1,8}})[,，:：]\s*")  # noqa: RUF001
+_LEAD_IN = re.compile(rf"(?:[^,，:：{CJK}]{{1,24}}|[^,，:：]{{1,8}})[,，:：]\s*")
 _FIRST_WORD = re.compile(
     "(?:首先|其次|再次|然后|接着|接下来|之后|随后|最后|此外|另外|同时|而且|因此|所以|但是|不过|于是|还有|并且|后来|终于|总之)"
     rf"|[^\s{CJK}]+\s+|[{CJK}#]{{2}}"
@@ -177,100 +181,95 @@ class _Clause(NamedTuple):
     size: int
     before: int
     """Where the clause before this one ended: what is kept when this is the first too many."""
-    times: int
-    """How often it has to come to count as a loop; 0 = it never does."""
 
 
 class Recurrence:
     """Notices sentences that come back with only a number or a lead-in word changed."""
 
     def __init__(self) -> None:
-        self._clauses: deque[_Clause] = deque(maxlen=_REMEMBERED)
+        self._clauses: deque[_Clause] = deque()
+        self._counts: dict[str, int] = {}
+        self._kind = Line.BLANK
         self._ended = 0
         self._next = 0
-        self._line = 0
-        self._first = True
+        self._seen = 0
+        self._line = True
 
     def advance(self, text: str, before: int) -> int | None:
-        """Looks at the last `HOP` characters of `text`, which `before` others preceded; see `Periods.advance`."""
-        # a mark and the space after it may fall into two hops, hence the characters looked at again
-        at = max(self._next - before, len(text) - HOP - 3, 0)
-        while found := _CLAUSE_END.search(text, at):
+        """Looks at what came of `text`, which `before` others preceded, since it was last called."""
+        at = max(self._next, self._seen - 3) - before
+        self._seen = before + len(text)
+        while found := _CLAUSE_END.search(text, max(at, 0)):
             at = found.end()
+            if self._line and _NUMBERED.fullmatch(text, max(self._next - before, 0), at):
+                continue
             keep = self._close(text, before, found)
             if keep is not None:
                 return keep
         return None
 
     def reset(self, position: int) -> None:
-        """Forgets what was said: a new part begins at `position`."""
+        """Forgets what was said: a new part begins with the line at `position`."""
         self._clauses.clear()
-        self._ended = self._next = self._line = position
-        self._first = True
+        self._counts.clear()
+        self._ended = self._next = self._seen = position
+        self._line = True
 
     def _close(self, text: str, before: int, found: re.Match[str]) -> int | None:
         start, end = max(self._next - before, 0), found.end()
-        marked = len(found.group().rstrip()) > 0
         said = text[start:end].rstrip()
-        kind = outline.kind(text[max(self._line - before, 0) : end].rstrip("\n"))
-        first, previous = self._first, self._ended
+        first, previous = self._line, self._ended
         self._next = before + end
-        self._first = found.group().endswith("\n")
-        if self._first:
-            self._line = self._next
-        if kind in (Line.BREAK, Line.ROW):
-            self._clauses.clear()
-            self._ended = before + start + len(said)
-            return None
-        if not said.strip():
+        self._line = text[end - 1] == "\n"
+        if not said:
             return None
         self._ended = before + start + len(said)
-        if first and kind is Line.ITEM:
-            clause = _item(said, previous)
-        else:
-            clause = _sentence(said, previous, marked)
-        self._clauses.append(clause)
-        return self._looping(clause)
-
-    def _looping(self, clause: _Clause) -> int | None:
-        if not clause.times:
+        if first:
+            self._kind = outline.kind(said)
+        if self._kind in (Line.BREAK, Line.ROW):
+            self._clauses.clear()
+            self._counts.clear()
             return None
+        key = _item(said) if first and self._kind is Line.ITEM else _sentence(said)
+        self._clauses.append(_Clause(key, len(said), previous))
+        count = self._counts[key] = self._counts.get(key, 0) + 1
+        if len(self._clauses) > _REMEMBERED:
+            self._counts[self._clauses.popleft().key] -= 1
+        return self._looping(key, said, found.group()) if count >= _TIMES else None
+
+    def _looping(self, key: str, said: str, mark: str) -> int | None:
+        listed = key.startswith("- ")
+        weight = _weight(key)
+        # a sentence with many figures is a report of data; one without a mark at its end a verse or a record
+        if not listed and (weight < 0.75 * _ENOUGH or mark.isspace() or len(_DIGITS.findall(said)) > 2):
+            return None
+        times = _TIMES if not listed or weight >= _ENOUGH else _SHORT_TIMES
         clauses = list(self._clauses)
-        same = [at for at, other in enumerate(clauses) if other.key == clause.key]
-        if len(same) < clause.times:
+        same = [at for at, clause in enumerate(clauses) if clause.key == key]
+        if len(same) < times or weight < _LEAST:
             return None
-        span = clauses[same[-clause.times] :]
-        if clause.times == _SHORT_TIMES:
-            covered = len(span) == _SHORT_TIMES
+        span = clauses[same[-times] :]
+        if times == _SHORT_TIMES:
+            covered = len(span) == times
         else:
-            counts: dict[str, int] = {}
-            for other in span:
-                counts[other.key] = counts.get(other.key, 0) + 1
-            again = sum(other.size for other in span if counts[other.key] >= _TIMES // 2)
-            covered = again >= _COVERAGE * sum(other.size for other in span)
-        return clauses[same[1 - clause.times]].before if covered else None
+            again = sum(clause.size for clause in span if self._counts[clause.key] >= _TIMES // 2)
+            covered = again >= _COVERAGE * sum(clause.size for clause in span)
+        return clauses[same[1 - times]].before if covered else None
 
 
-def _weight(text: str) -> float:
-    """Letters, where a Chinese character says as much as two and a half Latin ones."""
-    return sum(2.5 if letter >= "\u3040" else 1.0 for letter in _LETTER.findall(text))
+def _weight(text: str) -> int:
+    """Bytes of the letters: a Chinese character, three of them, says as much as three Latin letters."""
+    return len("".join(_LETTER.findall(text)).encode())
 
 
-def _item(said: str, previous: int) -> _Clause:
+def _item(said: str) -> str:
     """An item of a list: many differ only in a number and are meant to, so the number counts here."""
-    key = outline.body(said).strip().lower()
-    weight = _weight(key)
-    times = _TIMES if weight >= _ENOUGH else _SHORT_TIMES if weight >= _ENOUGH / 4 else 0
-    return _Clause("- " + key, len(said), previous, times)
+    return "- " + outline.body(said).strip().lower()
 
 
-def _sentence(said: str, previous: int, marked: bool) -> _Clause:
-    plain = _NUMBER.sub("#", said.strip(" \t\"'“”‘’*(（").lower())  # noqa: RUF001
-    key = _LEAD_IN.sub("", plain, count=1) if _LEAD_IN.match(plain) else plain
-    if _weight(key) < _ENOUGH:
-        key = plain
+def _sentence(said: str) -> str:
+    plain = _NUMBER.sub("#", said.strip(" \t\"'“”‘’*(（").lower())
+    lead = _LEAD_IN.match(plain)
+    key = plain[lead.end() :] if lead and 3 * (len(plain) - lead.end()) >= _ENOUGH else plain
     word = _FIRST_WORD.match(key)
-    key = key[word.end() :] if word else key
-    # a sentence with many figures is a report of data; one without a mark at its end is a verse or a record
-    telling = marked and _weight(key) >= _ENOUGH * 0.75 and len(_DIGITS.findall(said)) <= 2
-    return _Clause(key, len(said), previous, _TIMES if telling else 0)
+    return key[word.end() :] if word else key

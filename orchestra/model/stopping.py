@@ -12,7 +12,7 @@ from typing import NamedTuple
 from orchestra.model import outline
 from orchestra.model.messages import FinishReason
 from orchestra.model.quality import BLOCK, Quality
-from orchestra.model.repetition import HOP, REACH, Periods, Recurrence
+from orchestra.model.repetition import REACH, STEP, STRIDE, Periods, Recurrence
 
 _WINDOW = REACH + 128
 
@@ -34,55 +34,52 @@ class Criteria:
         self._text = ""
         self._before = 0
         self._held = ""
+        self._due = STRIDE
         self._line = 0
         self._fence = ""
         self._verdict: Verdict | None = None
 
     def push(self, text: str) -> Verdict | None:
         """Takes one piece of the answer; None = go on. Once there is a verdict it stays."""
-        held = self._held + text
-        if len(held) < HOP or self._verdict:
-            self._held = held if not self._verdict else ""
-            return self._verdict
+        self._held += text
+        return None if len(self._held) < self._due else self._advance()
+
+    def _advance(self) -> Verdict | None:
+        held, at, due = self._held, 0, self._due
         # out of the attribute, so that `+=` can grow the string where it stands
         window, self._text = self._text, ""
-        at = HOP
-        while at <= len(held):
-            window += held[at - HOP : at]
-            at += HOP
-            self._verdict = self._look(window)
-            if self._verdict:
-                return self._verdict
+        while not self._verdict and len(held) - at >= due:
+            window += held[at : at + due]
+            at += due
+            self._verdict = self._look(window, due)
+            near = self._periods and self._periods.near
+            due = STEP if near else STRIDE - (self._before + len(window)) % STRIDE
             if len(window) >= 2 * _WINDOW:
-                window = self._trimmed(window)
+                self._before += len(window) - _WINDOW
+                window = window[-_WINDOW:]
         self._text = window
-        self._held = held[at - HOP :]
-        return None
+        self._held, self._due = ("", 0) if self._verdict else (held[at:], due)
+        return self._verdict
 
-    def _look(self, text: str) -> Verdict | None:
-        """Judges the text up to here; called at every `HOP` characters of it."""
+    def _look(self, text: str, fresh: int) -> Verdict | None:
         before = self._before
-        if "\n" in text[-HOP:]:
-            self._lines(text)
-        keep = None
-        if self._periods and self._recurrence:
-            keep = self._periods.advance(text, before, bool(self._fence))
-            if keep is None and not self._fence:
-                keep = self._recurrence.advance(text, before)
-            if keep is not None:
-                return Verdict(FinishReason.REPETITION, keep)
-        if self._quality and not self._fence and not (before + len(text)) % BLOCK:
+        if "\n" in text[-fresh:]:
+            self._lines(text, fresh)
+        keep = self._periods.advance(text, before, fresh, bool(self._fence)) if self._periods else None
+        whole = not (before + len(text)) % BLOCK and not self._fence
+        if keep is None and whole and self._quality:
             keep = self._quality.advance(text, before)
             if keep is not None:
                 return Verdict(FinishReason.LOW_QUALITY, keep)
-        return None
+        if keep is None and whole and self._recurrence:
+            keep = self._recurrence.advance(text, before)
+        return None if keep is None else Verdict(FinishReason.REPETITION, keep)
 
-    def _lines(self, text: str) -> None:
-        """Follows the lines that ended within the last hop, for the fences."""
-        end = text.find("\n", len(text) - HOP)
+    def _lines(self, text: str, fresh: int) -> None:
+        """Follows the lines that ended among the `fresh` characters, for the fences."""
+        end = text.find("\n", len(text) - fresh)
         while end >= 0:
-            line = text[max(self._line - self._before, 0) : end]
-            fence = outline.fence(line, self._fence)
+            fence = outline.fence(text[max(self._line - self._before, 0) : end], self._fence)
             self._line = self._before + end + 1
             if fence != self._fence:
                 self._fence = fence
@@ -91,13 +88,6 @@ class Criteria:
                 if self._quality:
                     self._quality.reset()
             end = text.find("\n", end + 1)
-
-    def _trimmed(self, text: str) -> str:
-        kept = text[-_WINDOW:]
-        self._before += len(text) - len(kept)
-        if self._periods:
-            self._periods.forget(self._before)
-        return kept
 
 
 def examine(text: str, *, size: int = 4) -> Verdict | None:

@@ -1,0 +1,238 @@
+"""Face: Python. `AsyncOrchestra` puts the layers together; `Orchestra` is the same for code without an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, Unpack
+
+from orchestra.agents.coordinator import Plan, Step, integrate
+from orchestra.agents.personas import Library
+from orchestra.errors import OrchestraError
+from orchestra.model import catalog
+from orchestra.model.catalog import ModelCard, Progress, Purpose
+from orchestra.model.client import Client, Observe
+from orchestra.model.language import language_of, with_language
+from orchestra.model.messages import Message, OptionFields, Options, Piece, Reply, gathered
+from orchestra.model.persona import Persona
+from orchestra.retrieval.offline import Offline
+from orchestra.retrieval.pipeline import Answer, ask
+from orchestra.runtime import Blocking, Looped, Runtime, blocking, finish, stepping
+from orchestra.sessions.conversation import AsyncSession, Opening, labelled
+from orchestra.sessions.records import Turn
+from orchestra.sessions.store import Store
+from orchestra.settings import Settings
+
+DEFAULT_EXPERTS = ("computer_scientist", "lawyer")
+DEFAULT_COORDINATOR = "standardization_expert"
+
+
+class AsyncOrchestra:
+    """All of Orchestra over one daemon. Settings come from the environment; what is given here wins."""
+
+    def __init__(
+        self, *, settings: Settings | None = None, runtime: Runtime | None = None, observe: Observe | None = None, **overrides: Any
+    ) -> None:
+        self.settings = settings or Settings.read(**overrides)
+        self.runtime = runtime or Looped(parallel=self.settings.parallel)
+        self.client = Client(self.runtime, self.settings, observe=observe)
+        self.store = Store(self.settings.folder(), timeout=self.settings.store_timeout)
+        self.personas = Library.of(self.settings)
+
+    # --- 1. talking to the model
+
+    async def generate(
+        self, prompt: str, *, model: str = "", base: bool | None = None, options: Options | None = None, **fields: Unpack[OptionFields]
+    ) -> Reply:
+        """One completion, whole. A base model gets the prompt as it is, an instruct model in its template."""
+        stream = self.stream(prompt, model=model, base=base, options=options, **fields)
+        return gathered([piece async for piece in stream])
+
+    async def stream(
+        self, prompt: str, *, model: str = "", base: bool | None = None, options: Options | None = None, **fields: Unpack[OptionFields]
+    ) -> AsyncGenerator[Piece]:
+        """One completion as it comes."""
+        options = Options(**fields).over(options)
+        model = await self.model_for("base" if base else "chat", model)
+        raw = base if base is not None else catalog.is_base(model, await self.client.facts(model))
+        plain = raw or options.format is not None
+        text = prompt if plain else with_language(prompt, language_of(prompt))
+        async with aclosing(self.client.complete(text, model=model, options=options, raw=raw)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def embed(self, texts: Sequence[str], *, model: str) -> list[list[float]]:
+        """One vector for each text."""
+        return await self.client.embed(model, texts)
+
+    async def model_for(self, purpose: Purpose = "chat", named: str = "") -> str:
+        """The model that answers; raises `NoModel` where there is none."""
+        return await catalog.chosen(self.client, named, purpose=purpose)
+
+    async def models(self) -> list[ModelCard]:
+        """The installed models."""
+        return await catalog.models(self.client)
+
+    async def pull(self, model: str) -> AsyncGenerator[Progress]:
+        """Bring a model in, step by step."""
+        async with aclosing(catalog.pull(self.client, model)) as steps:
+            async for step in steps:
+                yield step
+
+    # --- 2. remembering
+
+    def session(
+        self, name: str | None = None, *, persona: str | Persona | None = None, model: str = "",
+        history: Sequence[Message | str] = (), options: Options | None = None, base: bool | None = None,
+    ) -> AsyncSession:  # fmt: skip
+        """A named dialogue, made on its first turn; `history` is what was said before that, messages or "Speaker: text"."""
+        messages, speakers = labelled(history)
+        opening = Opening(persona=self._persona(persona), model=model, base=base, history=messages, speakers=speakers)
+        return AsyncSession(store=self.store, client=self.client, name=name, opening=opening, options=options)
+
+    def _persona(self, persona: str | Persona | None) -> Persona | None:
+        return self.personas.persona(persona) if isinstance(persona, str) else persona
+
+    # --- 3. looking things up
+
+    async def ask(
+        self, question: str, *, model: str = "", results: int = 3, options: Options | None = None, **fields: Unpack[OptionFields]
+    ) -> Answer:
+        """An answer with its sources."""
+        last: Answer | None = None
+        async for part in self.ask_stream(question, model=model, results=results, options=options, **fields):
+            last = part if isinstance(part, Answer) else last
+        if last is None:
+            raise OrchestraError(detail="the answer has no end")
+        return last
+
+    async def ask_stream(
+        self, question: str, *, model: str = "", results: int = 3, options: Options | None = None, **fields: Unpack[OptionFields]
+    ) -> AsyncGenerator[Piece | Answer]:
+        """The same as it comes: pieces, at last the `Answer`."""
+        options = Options(**fields).over(options)
+        model = await self.model_for("chat", model)
+        parts = ask(question, client=self.client, model=model, search=Offline(), results=results, options=options)
+        async with aclosing(parts):
+            async for part in parts:
+                yield part
+
+    # --- 4. working together
+
+    async def integrate(
+        self, task: str, *, experts: Sequence[str] = DEFAULT_EXPERTS, coordinator: str = DEFAULT_COORDINATOR,
+        model: str = "", options: Options | None = None, **fields: Unpack[OptionFields],
+    ) -> Plan:  # fmt: skip
+        """A task solved by experts, integrated by a coordinator."""
+        last: Plan | None = None
+        parts = self.integrate_stream(
+            task, experts=experts, coordinator=coordinator, model=model, options=options, **fields
+        )
+        async for part in parts:
+            last = part if isinstance(part, Plan) else last
+        if last is None:
+            raise OrchestraError(detail="the plan has no end")
+        return last
+
+    async def integrate_stream(
+        self, task: str, *, experts: Sequence[str] = DEFAULT_EXPERTS, coordinator: str = DEFAULT_COORDINATOR,
+        model: str = "", options: Options | None = None, **fields: Unpack[OptionFields],
+    ) -> AsyncGenerator[Step | Piece | Plan]:  # fmt: skip
+        """The same as it happens: steps of the experts, pieces of the answer, at last the `Plan`."""
+        options = Options(**fields).over(options)
+        model = await self.model_for("chat", model)
+        parts = integrate(
+            task,
+            client=self.client,
+            model=model,
+            coordinator=self.personas.persona(coordinator),
+            experts=[self.personas.persona(name) for name in experts],
+            options=options,
+        )
+        async with aclosing(parts):
+            async for part in parts:
+                yield part
+
+    # --- the end
+
+    async def close(self) -> None:
+        """Close what is open; streams that are running are ended, what they said is stored."""
+        await self.runtime.close()
+        self.store.close()
+
+    async def __aenter__(self) -> AsyncOrchestra:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+class Session:
+    """The same dialogue for code without an event loop."""
+
+    def __init__(self, core: AsyncSession) -> None:
+        self._core = core
+
+    @property
+    def name(self) -> str | None:
+        """The session's name; one that was not given is known after the first turn."""
+        return self._core.name
+
+    ask = blocking(AsyncSession.ask)
+    stream = stepping(AsyncSession.stream)
+    turns = blocking(AsyncSession.turns)
+
+    @property
+    def history(self) -> list[Turn]:
+        """What was said, oldest first."""
+        return self.turns()
+
+
+class Orchestra:
+    """The same for code without an event loop. It holds its own core and never shares `self` with it."""
+
+    def __init__(self, *, settings: Settings | None = None, observe: Observe | None = None, **overrides: Any) -> None:
+        settings = settings or Settings.read(**overrides)
+        self._core = AsyncOrchestra(settings=settings, runtime=Blocking(parallel=settings.parallel), observe=observe)
+        self.settings = settings
+        self.store = self._core.store
+        self.personas = self._core.personas
+
+    generate = blocking(AsyncOrchestra.generate)
+    stream = stepping(AsyncOrchestra.stream)
+    embed = blocking(AsyncOrchestra.embed)
+    model_for = blocking(AsyncOrchestra.model_for)
+    models = blocking(AsyncOrchestra.models)
+    pull = stepping(AsyncOrchestra.pull)
+    ask = blocking(AsyncOrchestra.ask)
+    ask_stream = stepping(AsyncOrchestra.ask_stream)
+    integrate = blocking(AsyncOrchestra.integrate)
+    integrate_stream = stepping(AsyncOrchestra.integrate_stream)
+    close = blocking(AsyncOrchestra.close)
+
+    def session(
+        self, name: str | None = None, *, persona: str | Persona | None = None, model: str = "",
+        history: Sequence[Message | str] = (), options: Options | None = None, base: bool | None = None,
+    ) -> Session:  # fmt: skip
+        """A named dialogue, made on its first turn; `history` is what was said before that, messages or "Speaker: text"."""
+        core = self._core.session(name, persona=persona, model=model, history=history, options=options, base=base)
+        return Session(core)
+
+    def __enter__(self) -> Orchestra:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        finish(self._core.close())
+
+
+__all__ = [
+    "AsyncOrchestra",
+    "AsyncSession",
+    "Orchestra",
+    "Session",
+]

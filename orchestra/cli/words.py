@@ -1,0 +1,36 @@
+"""What the command line says, in English and Chinese."""
+
+from __future__ import annotations
+
+from orchestra.settings import interface_language
+
+LANGUAGE = interface_language()
+
+
+def say(en: str, zh: str) -> str:
+    """The text in the language of this process."""
+    return zh if LANGUAGE == "zh" else en
+
+
+def ending(reason: str, keep: int | None = None) -> str:
+    """One line about an answer that did not simply end; empty for one that did."""
+    lines = {
+        "length": say("the answer reached its bound on tokens (--max-tokens)", "回答达到了 token 上限（--max-tokens）"),
+        "context_full": say("the context window is full: the answer ends here", "上下文窗口已满：回答到此为止"),
+        "repetition": say("the answer began to loop and was stopped; the clean part is kept", "回答开始重复，已被停止；保留了正常的部分"),
+        "low_quality": say("the answer turned into garbage and was stopped", "回答变成了乱码，已被停止"),
+        "deadline": say("the answer took too long and was stopped (--deadline)", "回答超时，已被停止（--deadline）"),
+        "cancelled": say("stopped; what was said is kept", "已停止；已有的内容已保留"),
+        "incomplete": say("the answer is incomplete", "回答不完整"),
+    }
+    return lines.get(reason, "")
+
+
+def note(name: str) -> str:
+    """A receipt's note in words."""
+    known = {
+        "garbled": say("the answer contains characters that could not be decoded", "回答中含有无法解码的字符"),
+        "no_sources": say("this answer has no sources", "该回答没有来源"),
+        "not_stored": say("this answer could not be stored", "该回答未能保存"),
+    }
+    return known.get(name, name)
