@@ -49,15 +49,13 @@ class Periods:
 
         Returns how many characters of the whole are worth keeping once there is a loop, else None.
         """
-        end = len(text)
         period = self._period
-        self.near = False
-        if not period or text[end - fresh :] != text[max(end - fresh - period, 0) : end - period]:
-            low = max(end - REACH - _GRAM, 0)
-            if end < _GRAM or text.rfind(text[end - _GRAM :], low, end - 1) < 0:
-                self._period = 0
+        if not period or text[-fresh:] != text[-fresh - period : -period]:
+            period = self._propose(text, before)
+            if not period:
                 return None
-            period = self._propose(text, before, low)
+        end = len(text)
+        self.near = False
         length = before + end - self._start
         if length <= _usual(period) - STRIDE - STEP:
             return None
@@ -70,16 +68,17 @@ class Periods:
         unit = text[end - self._period :]
         return self._start + _clean(unit[self._period - turn :] + unit[: self._period - turn])
 
-    def _propose(self, text: str, before: int, low: int) -> int:
-        """The period that reaches back farthest, of the last places where the text's end stood before."""
-        end = len(text)
-        gram = text[end - _GRAM :]
-        best, found = end, end - _GRAM
+    def _propose(self, text: str, before: int) -> int:
+        """The period that reaches back farthest, of the last places where the text's end stood before; or 0."""
+        self._period, self._judged, self.near = 0, (0, False), False
+        gram = text[-_GRAM:]
+        limit = best = len(text)
         for _ in range(_CANDIDATES):
-            found = text.rfind(gram, low, found + _GRAM - 1)
+            found = text.rfind(gram, -REACH - _GRAM, limit - 1)
             if found < 0:
                 break
-            period = end - _GRAM - found
+            limit = found + _GRAM
+            period = len(text) - limit
             beginning = _beginning(text, found, period)
             if beginning + period < best:
                 best = beginning + period
@@ -160,14 +159,13 @@ _LEAST = 6
 _CLAUSE_END = re.compile(r"[.!?…]+[\"'”’)*]*\s|[。！？；…]+[”’』」）*]*|\n")
 _NUMBERED = re.compile(r"\s*[(（]?(?:\d{1,4}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s")
 _NUMBER_WORDS = (
-    "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|"
-    "seventeen|eighteen|nineteen|twenty|thirty|forty|fifty|hundred|thousand|"
-    "first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth"
-)
-_NUMBER = re.compile(
-    rf"\d+(?:[.,:/]\d+)*(?:st|nd|rd|th)?|\b(?:{_NUMBER_WORDS})\b(?:[- ]?\b(?:{_NUMBER_WORDS})\b)*"
-    r"|[零〇一二三四五六七八九十百千万亿两]+"
-)
+    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty hundred thousand "
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
+).split()
+_ANY_NUMBER_WORD = frozenset(_NUMBER_WORDS)
+_NUMBER_WORD = re.compile(r"\b(?:{0})\b(?:[- ](?:{0})\b)*".format("|".join(_NUMBER_WORDS)))
+_NUMBER = re.compile(r"[\d零〇一二三四五六七八九十百千万亿两]+(?:[.,:/]\d+)*(?:st|nd|rd|th)?")
 _LEAD_IN = re.compile(rf"(?:[^,，:：{CJK}]{{1,24}}|[^,，:：]{{1,8}})[,，:：]\s*")
 _FIRST_WORD = re.compile(
     "(?:首先|其次|再次|然后|接着|接下来|之后|随后|最后|此外|另外|同时|而且|因此|所以|但是|不过|于是|还有|并且|后来|终于|总之)"
@@ -269,6 +267,9 @@ def _item(said: str) -> str:
 
 def _sentence(said: str) -> str:
     plain = _NUMBER.sub("#", said.strip(" \t\"'“”‘’*(（").lower())
+    # the words are looked for only where there are some: a pattern of forty words costs more than all the rest
+    if not _ANY_NUMBER_WORD.isdisjoint(plain.replace(",", "").replace("-", " ").split()):
+        plain = _NUMBER_WORD.sub("#", plain)
     lead = _LEAD_IN.match(plain)
     key = plain[lead.end() :] if lead and 3 * (len(plain) - lead.end()) >= _ENOUGH else plain
     word = _FIRST_WORD.match(key)
