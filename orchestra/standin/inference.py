@@ -1,0 +1,211 @@
+"""/api/generate and /api/chat: from a request to the lines of an answer."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestra.standin import prompt as prompts
+from orchestra.standin.encoding import compact, quoted, stamp
+from orchestra.standin.engine import Engine, Token
+from orchestra.standin.generation import Bounds, Generation
+from orchestra.standin.library import Library
+from orchestra.standin.link import Link
+from orchestra.standin.options import Settings, checked, settle
+from orchestra.standin.pieces import Pieces
+from orchestra.standin.prompt import Prompt, Window
+from orchestra.standin.refusal import Refusal, engine_refusal
+from orchestra.standin.scheduler import Runner, Scheduler
+from orchestra.standin.script import Script, Scripted
+from orchestra.standin.weights import Model
+
+READING = 1e-5
+"""Seconds of work for each token of a prompt that is not in the cache, so that a kept prefix shows in the durations."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class House:
+    """What the endpoints share."""
+
+    library: Library
+    scheduler: Scheduler
+    script: Script
+    engine: Engine
+    version: str
+    window: int
+    pace: float
+    seeds: random.Random
+    seeds_lock: threading.Lock
+
+    def settings(self, model: Model, body: Mapping[str, Any]) -> Settings:
+        """The options of a request, over those of the model, over the daemon's. Raises `Refusal` (500)."""
+        chosen = {**checked(model.parameters), **checked(body.get("options", {}))}
+        with self.seeds_lock:
+            seed = self.seeds.randrange(2**31)
+        longest = model.weights.context
+        return settle(chosen, window=self.window, longest=longest, shift=body.get("shift", True), seed=seed)
+
+
+class Inference:
+    """One request for an answer. `chat` tells the two endpoints apart where their shapes differ."""
+
+    def __init__(self, house: House, body: Mapping[str, Any], link: Link, *, chat: bool) -> None:
+        self.house, self.body, self.link, self.chat = house, body, link, chat
+        self.name = body.get("model", "")
+        self.loaded_at = 0.0
+
+    def answer(self) -> None:
+        """Answer the request. Raises `Refusal` and `ClientGone`."""
+        model = self._admitted()
+        keep_alive = self.body.get("keep_alive")
+        empty = not self.body.get("messages" if self.chat else "prompt")
+        if empty and keep_alive == 0:
+            self.house.scheduler.unload(model)
+            self.link.json(self._event("", done=True, done_reason="unload"))
+            return
+        settings = self.house.settings(model, self.body)
+        with self.house.scheduler.runner(model, settings.load, self.link, keep_alive) as runner:
+            self.loaded_at = time.perf_counter()
+            if empty:
+                self.link.json(self._event("", done=True, done_reason="load"))
+            else:
+                self._with(model, settings, runner)
+
+    def _admitted(self) -> Model:
+        """The model, if it can do what is asked."""
+        if not 0 <= self.body.get("top_logprobs", 0) <= 20:
+            raise Refusal(400, "top_logprobs must be between 0 and 20")
+        if self.chat and not self.name:
+            raise Refusal(400, "model is required")
+        model = self.house.library.need(self.name)
+        if self.body.get("raw") and any(self.body.get(field) for field in ("template", "system", "context")):
+            raise Refusal(400, "raw mode does not support template, system, or context")
+        if "completion" not in model.capabilities:
+            raise Refusal(400, f"{quoted(self.name)} does not support {'chat' if self.chat else 'generate'}")
+        for field, ability in (("tools", "tools"), ("suffix", "insert")):
+            if self.body.get(field):
+                raise Refusal(400, f"{model.name.full} does not support {ability}")
+        if self.body.get("think"):
+            raise Refusal(400, f"{quoted(self.name)} does not support thinking")
+        return model
+
+    def _with(self, model: Model, settings: Settings, runner: Runner) -> None:
+        words = self.house.engine.vocabulary
+        jinja = self.chat and model.template is None
+        window = Window(settings=settings, truncate=self.body.get("truncate", True), native=jinja)
+        debug = self.body.get("_debug_render_only", False)
+        if self.chat:
+            prompt = prompts.chat(model, self.body["messages"], words, window)
+        else:
+            text = prompts.complete(model, self.body, words)
+            prompt = Prompt(text=text, tokens=[]) if debug else prompts.fitted(text, words, window)
+        if debug:
+            shown = {"rendered_template": prompt.text}
+            self.link.json(self._event("", role="", done=False, _debug_info=shown))
+            return
+        self._refuse_images()
+        with self.house.scheduler.slot(runner, self.link):
+            self._generate(settings, prompt, runner, model)
+
+    def _refuse_images(self) -> None:
+        messages = self.body.get("messages") or ()
+        if self.body.get("images") or any(message.get("images") for message in messages):
+            raise engine_refusal("Multimodal data provided, but model does not support multimodal requests.")
+
+    def _generate(self, settings: Settings, prompt: Prompt, runner: Runner, model: Model) -> None:
+        began = time.perf_counter_ns()
+        unread = len(prompt.tokens) - runner.cached(prompt.tokens)
+        self.link.pause(unread * READING)
+        reply = self.house.script.next()
+        tokens = reply.tokens() if reply else self._tokens(model, settings, prompt)
+        wanted = {"logprobs": self.body.get("logprobs", False), "top": self.body.get("top_logprobs", 0)}
+        native = self.chat and model.template is None
+        room = None if settings.load.shift else settings.load.num_ctx - len(prompt.tokens)
+        generation = Generation(
+            tokens,
+            Pieces(settings.stop, **wanted),
+            Bounds(most=settings.most, room=room, circle=not native),
+            end=reply.end if reply else "stop",
+            pace=_pace(reply, self.house.pace),
+        )
+        read = time.perf_counter_ns() - began
+        streaming = self.body.get("stream", True)
+        entries: list[dict[str, Any]] = []
+        with closing(generation.chunks(self.link)) as chunks:
+            for chunk in chunks:
+                if streaming:
+                    extra: dict[str, Any] = {"logprobs": chunk.logprobs} if chunk.logprobs else {}
+                    self.link.line(self._event(chunk.text, done=False, **extra))
+                else:
+                    entries += chunk.logprobs
+        runner.prompts.append((*prompt.tokens, *self.house.engine.vocabulary.encode(generation.text)))
+        self._finish(generation, prompt, read, entries)
+
+    def _tokens(self, model: Model, settings: Settings, prompt: Prompt) -> Iterator[Token]:
+        """The engine's tokens; the first is drawn at once, so that what it cannot do is refused before a line is sent."""
+        wanted = self.body.get("format") or None
+        if wanted is not None and wanted != "json" and not isinstance(wanted, dict):
+            raise Refusal(500, f'invalid format: {quoted(compact(wanted))}; expected "json" or a valid JSON Schema object')
+        if model.weights.says:
+            return self._same(model.weights.says)
+        tokens = self.house.engine.generate(
+            prompt.tokens, replace(settings.sampling, top_logprobs=self.body.get("top_logprobs", 0)), text=prompt.text, format=wanted
+        )
+        try:
+            first = next(tokens)
+        except ValueError:
+            reason = f"JSON schema conversion failed:\nUnrecognized schema: {compact(wanted)}"
+            raise engine_refusal(f"Field 'json_schema': \"json_schema\": {reason}") from None
+        return itertools.chain([first], tokens)
+
+    def _same(self, text: str) -> Iterator[Token]:
+        (number,) = self.house.engine.vocabulary.encode(text)
+        data = text.encode()
+        return itertools.repeat(Token(number, data, 0.0, ((number, data, 0.0),)))
+
+    def _finish(self, generation: Generation, prompt: Prompt, read: int, entries: list[dict[str, Any]]) -> None:
+        extra: dict[str, Any] = {"logprobs": entries} if entries else {}
+        streaming = self.body.get("stream", True)
+        text = "" if streaming else generation.text
+        if generation.reason is None:
+            if streaming:
+                self.link.close()
+            else:
+                self.link.json(self._event(text, done=False, **extra))
+            return
+        words = self.house.engine.vocabulary
+        context: dict[str, Any] = {}
+        if not (self.chat or self.body.get("raw")):
+            context["context"] = words.encode(prompt.text + generation.text)
+        last = self._event(
+            text,
+            done=True,
+            done_reason=generation.reason,
+            **context,
+            total_duration=int((time.perf_counter() - self.link.arrived) * 1e9),
+            load_duration=int((self.loaded_at - self.link.arrived) * 1e9),
+            prompt_eval_count=len(prompt.tokens),
+            prompt_eval_duration=max(read // 1000, 1) * 1000,
+            eval_count=generation.count,
+            eval_duration=generation.duration,
+            **extra,
+        )
+        if streaming:
+            self.link.line(last)
+            self.link.close()
+        else:
+            self.link.json(last)
+
+    def _event(self, text: str, *, role: str = "assistant", **rest: Any) -> dict[str, Any]:
+        said = {"message": {"role": role, "content": text}} if self.chat else {"response": text}
+        return {"model": self.name, "created_at": stamp(), **said, **rest}
+
+
+def _pace(reply: Scripted | None, usual: float) -> float:
+    return usual if reply is None or reply.pace is None else reply.pace
