@@ -1,0 +1,231 @@
+"""The shipped personas, the folders they are found in, and the guard before a persona file."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestra.agents import persona_file
+from orchestra.agents.personas import Library, shipped
+from orchestra.errors import PersonaInvalid, PersonaMissing
+from orchestra.settings import Settings
+
+HEAD = "name: lawyer\ndescription: {en: Knows the law.}\n"
+BODY = "<!-- zh -->\n你是法律专家。\n<!-- en -->\nYou are a lawyer.\n"
+SHIPPED = ["computer_scientist", "general", "lawyer", "standardization_expert", "support"]
+
+
+def written(folder: Path, name: str = "lawyer", text: str = f"---\n{HEAD}---\n{BODY}") -> Path:
+    path = folder / f"{name}.md"
+    path.write_text(text, "utf-8")
+    return path
+
+
+# --- the shipped ones
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_shipped_persona_is_whole(name: str) -> None:
+    persona = Library([shipped()]).persona(name)
+    assert persona.name == name
+    assert set(persona.seed_memory) == set(persona.title) == set(persona.description) == {"zh", "en"}
+    assert len(re.findall("[\u4e00-\u9fff]", persona.speaks("zh"))) <= 250
+    assert len(persona.speaks("en").split()) <= 160
+    assert not re.search("[\u4e00-\u9fff]", persona.speaks("en"))
+    assert len(persona.examples) >= 4
+    assert persona.options.max_tokens
+    assert persona.options.temperature is not None
+    assert persona.options.num_ctx is None
+
+
+def test_the_shipped_seed_memories_keep_their_rules() -> None:
+    for persona in Library([shipped()]).all():
+        zh, en = persona.speaks("zh"), persona.speaks("en").lower()
+        assert "不知道就说不知道" in zh or "记不准就明说" in zh or "材料不够就说明" in zh, persona.name
+        assert "never invent" in en, persona.name
+        assert "不编造" in zh, persona.name
+        assert "stay in this role" in en, persona.name
+        assert "始终保持" in zh, persona.name
+
+
+def test_the_coordinator_names_experts_that_there_are() -> None:
+    library = Library([shipped()])
+    assert set(library.persona("standardization_expert").experts) == {"computer_scientist", "lawyer"}
+    for persona in library.all():
+        assert set(persona.experts) <= set(library.names())
+
+
+# --- where they are found
+
+
+def test_the_first_folder_wins(tmp_path: Path) -> None:
+    named, home = tmp_path / "named", tmp_path / "home"
+    for folder, words in ((named, "from the named folder"), (home / "personas", "from the data folder")):
+        folder.mkdir(parents=True)
+        written(folder, text=f"---\n{HEAD}---\nYou are a lawyer {words}.\n")
+    written(home / "personas", "baker", "---\nname: baker\ndescription: {en: Bakes.}\n---\nYou bake.\n")
+    library = Library.of(Settings(personas=str(named), home=str(home)))
+    assert library.names() == sorted([*SHIPPED, "baker"])
+    assert library.persona("lawyer").speaks("en") == "You are a lawyer from the named folder."
+    assert Library.of(Settings(home=str(home))).persona("lawyer").speaks("en").endswith("data folder.")
+    assert "law" in Library.of(Settings(home=str(tmp_path / "none"))).persona("lawyer").speaks("en")
+
+
+def test_never_from_the_current_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "personas").mkdir()
+    for folder in (tmp_path, tmp_path / "personas"):
+        written(folder, "intruder", "---\nname: intruder\ndescription: {en: x}\n---\nYou are somebody else.\n")
+    monkeypatch.chdir(tmp_path)
+    library = Library.of(Settings(home=str(tmp_path / "home")))
+    assert library.names() == SHIPPED
+    with pytest.raises(PersonaMissing):
+        library.persona("intruder")
+
+
+def test_a_missing_one_names_the_nearest() -> None:
+    library = Library([shipped()])
+    with pytest.raises(PersonaMissing) as caught:
+        library.persona("layer")
+    assert "lawyer" in caught.value.message("en")
+    assert "lawyer" in caught.value.message("zh")
+    with pytest.raises(PersonaMissing) as caught:
+        library.persona("zzzzzz")
+    assert caught.value.message("en") == "there is no persona 'zzzzzz'"
+
+
+@pytest.mark.parametrize("name", ["Lawyer", "ＬＡＷＹＥＲ"])
+def test_case_and_width_of_a_name_do_not_matter(name: str) -> None:
+    assert Library([shipped()]).persona(name).name == "lawyer"
+
+
+@pytest.mark.parametrize("form", ["../secret", "{absolute}", "sub/../../secret", "secret\x00", "．．/secret", "..", ".", "", "a" * 65])
+def test_what_is_no_name_never_becomes_a_path(tmp_path: Path, form: str) -> None:
+    folder = tmp_path / "personas"
+    (folder / "sub").mkdir(parents=True)
+    secret = written(tmp_path, "secret", "---\nname: secret\ndescription: {en: x}\n---\nSecret.\n")
+    with pytest.raises(PersonaMissing):
+        Library([folder]).persona(form.format(absolute=secret.with_suffix("")))
+
+
+def test_links_and_pipes_are_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "personas"
+    folder.mkdir()
+    (folder / "lawyer.md").symlink_to(written(tmp_path))
+    os.mkfifo(folder / "pipe.md")
+    (folder / "folder.md").mkdir()
+    (folder / "gone.md").symlink_to(tmp_path / "nowhere.md")
+    for name in ("lawyer", "pipe", "folder", "gone"):
+        with pytest.raises(PersonaInvalid):
+            Library([folder]).persona(name)
+
+
+# --- the guard
+
+
+def test_a_file_in_full(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        text="---\nname: lawyer\ntitle: {zh: 法律专家, en: Lawyer}\ndescription: {zh: 懂法, en: Knows the law.}\n"
+        "examples: [问题, A question]\nexperts: [general]\nmodel: qwen2.5:7b\n"
+        "options: {temperature: 1, max_tokens: 50, stop: ['用户:'], seed: 7}\n---\n" + BODY,
+    )
+    persona = persona_file.read(path)
+    assert persona.seed_memory == {"zh": "你是法律专家。", "en": "You are a lawyer."}
+    assert (persona.model, persona.examples, persona.experts) == ("qwen2.5:7b", ("问题", "A question"), ("general",))
+    assert (persona.options.temperature, persona.options.max_tokens, persona.options.stop) == (1, 50, ("用户:",))
+
+
+def test_a_body_without_sections_is_in_its_own_language(tmp_path: Path) -> None:
+    assert persona_file.read(written(tmp_path, text=f"---\n{HEAD}---\n你是法律专家。\n")).seed_memory == {"zh": "你是法律专家。"}
+
+
+def test_nothing_in_a_text_is_filled_in(tmp_path: Path) -> None:
+    words = "Stay {{as}} {0.__class__} %s ${HOME} `id` you are."
+    assert persona_file.read(written(tmp_path, text=f"---\n{HEAD}---\n{words}\n")).speaks("en") == words
+
+
+def test_windows_line_ends_and_a_byte_order_mark_are_fine(tmp_path: Path) -> None:
+    text = "\ufeff" + f"---\n{HEAD}---\n{BODY}".replace("\n", "\r\n")
+    path = tmp_path / "lawyer.md"
+    path.write_bytes(text.encode())
+    assert persona_file.read(path).speaks("en") == "You are a lawyer."
+
+
+# each with the line that the error must name and a word of what it must say
+BROKEN = {
+    "no front matter": ("You are a lawyer.", 1, "first line"),
+    "no end": (f"---\n{HEAD}{BODY}", 1, "closing"),
+    "empty front matter": (f"---\n---\n{BODY}", 2, "key: value"),
+    "a list": (f"---\n- a\n---\n{BODY}", 2, "key: value"),
+    "another name": (f"---\nname: other\ndescription: {{en: x}}\n---\n{BODY}", 2, "differs"),
+    "upper case name": (f"---\nname: Lawyer\ndescription: {{en: x}}\n---\n{BODY}", 2, "name"),
+    "name with a path": (f"---\nname: ../lawyer\ndescription: {{en: x}}\n---\n{BODY}", 2, "name"),
+    "no name": (f"---\ndescription: {{en: x}}\n---\n{BODY}", 2, "missing"),
+    "no description": (f"---\nname: lawyer\n---\n{BODY}", 2, "description"),
+    "unknown key": (f"---\n{HEAD}colour: red\n---\n{BODY}", 4, "colour"),
+    "unknown option": (f"---\n{HEAD}options:\n  temperature: 1\n  num_ctx: 4096\n---\n{BODY}", 6, "num_ctx"),
+    "unknown language": (f"---\n{HEAD}title:\n  en: a\n  fr: b\n---\n{BODY}", 6, "title.fr"),
+    "number for text": (f"---\n{HEAD}model: 3\n---\n{BODY}", 4, "model"),
+    "text for number": (f"---\n{HEAD}options: {{temperature: warm}}\n---\n{BODY}", 4, "temperature"),
+    "truth for number": (f"---\n{HEAD}options: {{max_tokens: yes}}\n---\n{BODY}", 4, "max_tokens"),
+    "out of range": (f"---\n{HEAD}options: {{temperature: -1}}\n---\n{BODY}", 4, "temperature"),
+    "no number": (f"---\n{HEAD}options: {{temperature: .nan}}\n---\n{BODY}", 4, "temperature"),
+    "alias": (f"---\n{HEAD}title: &a {{en: x}}\nexamples: *a\n---\n{BODY}", 4, "anchors"),
+    "alias alone": (f"---\n{HEAD}examples: *a\n---\n{BODY}", 4, "anchors"),
+    "tag": (f"---\n{HEAD}model: !!python/name:os.system ''\n---\n{BODY}", 4, "tags"),
+    "own tag": (f"---\n{HEAD}model: !secret x\n---\n{BODY}", 4, "tags"),
+    "merge": (f"---\n{HEAD}<<: {{model: x}}\n---\n{BODY}", 4, "plain word"),
+    "duplicate": (f"---\n{HEAD}name: lawyer\n---\n{BODY}", 4, "twice"),
+    "nested duplicate": (f"---\n{HEAD}title:\n  en: a\n  en: b\n---\n{BODY}", 6, "twice"),
+    "duplicate in quotes": (f"---\n{HEAD}'name': lawyer\n---\n{BODY}", 4, "twice"),
+    "a list as key": (f"---\n{HEAD}[a, b]: c\n---\n{BODY}", 4, "plain word"),
+    "deep": (f"---\n{HEAD}title: {'[' * 11}{']' * 11}\n---\n{BODY}", 4, "deeper"),
+    "very deep": (f"---\n{HEAD}title: {'[' * 30000}\n---\n{BODY}", 4, "deeper"),
+    "many keys": (f"---\n{HEAD}" + "".join(f"k{n}: 1\n" for n in range(1001)) + f"---\n{BODY}", 2, "1000"),
+    "not YAML": (f"---\n{HEAD}title: {{en: x\n---\n{BODY}", 4, "YAML"),
+    "a tab": (f"---\n{HEAD}title:\n\ten: x\n---\n{BODY}", 5, "YAML"),
+    "two documents": (f"---\n{HEAD}--- \n---\n{BODY}".replace("--- \n", "...\n--- b\n"), 5, "YAML"),
+    "a control character": (f"---\n{HEAD}model: a\x07b\n---\n{BODY}", 4, "character"),
+    "an endless number": (f"---\n{HEAD}options: {{seed: {'9' * 5000}}}\n---\n{BODY}", 2, "read"),
+    "no such day": (f"---\n{HEAD}model: 2024-02-31\n---\n{BODY}", 2, "read"),
+    "no seed memory": (f"---\n{HEAD}---\n\n", 5, "no seed memory"),
+    "text before": (f"---\n{HEAD}---\nHello\n{BODY}", 5, "before"),
+    "section twice": (f"---\n{HEAD}---\n{BODY}<!-- zh -->\n再说一次\n", 9, "twice"),
+    "empty section": (f"---\n{HEAD}---\n<!-- zh -->\n\n<!-- en -->\nYou.\n", 5, "empty"),
+    "section of another language": (f"---\n{HEAD}---\n<!-- en -->\nYou.\n<!-- fr -->\nVous.\n", 7, "fr"),
+    "not UTF-8": (f"---\n{HEAD}---\n你是律师", 5, "UTF-8"),
+    "too large": (f"---\n{HEAD}---\n{BODY}" + "x" * 65536, 0, "64 KiB"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_file_is_refused_with_its_line(case: str, tmp_path: Path) -> None:
+    text, line, word = BROKEN[case]
+    path = tmp_path / "lawyer.md"
+    path.write_bytes(text.encode("gbk" if case == "not UTF-8" else "utf-8"))
+    started = time.process_time()
+    with pytest.raises(PersonaInvalid) as caught:
+        persona_file.read(path)
+    assert time.process_time() - started < 0.3
+    assert caught.value.facts["line"] == line
+    assert word in caught.value.message("en")
+    assert str(path)[:100] in caught.value.message("zh")
+    assert re.search("[\u4e00-\u9fff]", caught.value.facts["detail_zh"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "case"),
+    [("DEEPEST", 50, "deep"), ("MOST_KEYS", 5000, "many keys"), ("LARGEST_FILE", 2**20, "too large")],
+)
+def test_red_control_the_limits_decide(name: str, value: int, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persona_file, name, value)
+    try:
+        persona_file.read(written(tmp_path, text=BROKEN[case][0]))
+        said = ""
+    except PersonaInvalid as refused:  # by the next guard
+        said = refused.message("en")
+    assert BROKEN[case][2] not in said, "refused by the limit that was lifted"
