@@ -22,6 +22,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import closing
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol, TypeVar
 
 from orchestra.errors import StoreCorrupt, StoreFault, StoreUnwritable
@@ -217,7 +218,8 @@ class Writer:
                 self._drop()
                 return
             if task.work is not None:
-                self._answer(task, task.work)
+                with task:
+                    task.future.set_result(self._perform(task.work, task.deadline))
             if task.work is None or time.monotonic() >= self._due:
                 self._flush(FLUSH_EVERY)
                 self._due = time.monotonic() + FLUSH_EVERY
@@ -229,12 +231,6 @@ class Writer:
             return self._tasks.get(timeout=max(0.001, self._due - time.monotonic()))
         except queue.Empty:
             return _Task(None, 0.0)
-
-    def _answer(self, task: _Task, work: Work[Any]) -> None:
-        try:
-            task.future.set_result(self._perform(work, task.deadline))
-        except BaseException as error:
-            task.future.set_exception(error)
 
     def _flush(self, patience: float) -> None:
         """Text that cannot be written now stays with its feeder and is tried again."""
@@ -278,12 +274,23 @@ class Writer:
 
 
 class _Task:
-    """One transaction to make; without work, a call to write what is waiting."""
+    """One transaction to make; without work, a call to write what is waiting. As a context it hands any error on."""
 
-    def __init__(self, work: Callable[[sqlite3.Connection], Any] | None, deadline: float) -> None:
+    def __init__(self, work: Work[Any] | None, deadline: float) -> None:
         self.work = work
         self.deadline = deadline
         self.future: Future[Any] = Future()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        # it belongs to the caller who waits for the future, and must not end the thread that serves all others
+        if error is not None:
+            self.future.set_exception(error)
+        return True
 
 
 def patiently(attempt: Callable[[], T], deadline: float) -> T:

@@ -29,8 +29,8 @@ def migration(step: Migration) -> Migration:
 
 
 @migration
-def sessions_and_turns(connection: sqlite3.Connection) -> None:
-    """Sessions point at their last turn, turns at the one before: forks share their past."""
+def sessions(connection: sqlite3.Connection) -> None:
+    """A session points at its last turn."""
     connection.execute(
         """CREATE TABLE session (
             seq INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -46,6 +46,11 @@ def sessions_and_turns(connection: sqlite3.Connection) -> None:
     )
     connection.execute("CREATE INDEX session_activity ON session(activity)")
     connection.execute("CREATE INDEX session_head ON session(head)")
+
+
+@migration
+def turns(connection: sqlite3.Connection) -> None:
+    """A turn points at the one before it: forks share their past."""
     # `session` is where the turn was said, or after that one's deletion another that shares it
     connection.execute(
         """CREATE TABLE turn (

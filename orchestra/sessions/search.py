@@ -20,9 +20,16 @@ LONGEST_WORD = 64
 MOST_TERMS = 32
 SNIPPET = 96
 
-_CJK = "\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3100-\u318f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
-# what stands between words: controls, ASCII and general punctuation, CJK punctuation, private and odd spaces
-_GAP = "\\s\x00-\x2f:-@\\[-`{-\x9f\xa0-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\xd7\xf7\u2000-\u206f\u2e00-\u2e7f\u3000-\u3004\u3008-\u303f\ufe10-\ufe6f\ufeff\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufff0-\uffff"
+# Hangul, ideographic marks, Kana, Bopomofo, Han
+_CJK = (
+    "\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3100-\u318f\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff"
+    "\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+# what stands between words: controls, ASCII and Latin-1 punctuation, general and CJK punctuation, wide forms of it
+_GAP = (
+    "\\s\x00-\x2f:-@\\[-`{-\x9f\xa0-\xa9\xab-\xb4\xb6-\xb9\xbb-\xbf\xd7\xf7\u2000-\u206f\u2e00-\u2e7f"
+    "\u3000-\u3004\u3008-\u303f\ufe10-\ufe6f\ufeff\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufff0-\uffff"
+)
 _RUN = re.compile(f"([{_CJK}]+)|([^{_CJK}{_GAP}]+)")
 _ACCENTS = re.compile("[\u0300-\u036f]")
 

@@ -6,6 +6,7 @@ and a turn whose process has died counts as interrupted for whoever looks next.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import random
 import secrets
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, Unpack
 
-from orchestra.errors import SessionBusy, SessionExists, SessionMissing, UsageError
+from orchestra.errors import SessionBusy, SessionExists, SessionMissing, StorageFull, StoreBusy, UsageError
 from orchestra.model.messages import Message
 from orchestra.sessions import search, turns
 from orchestra.sessions.database import Database, Work
@@ -37,12 +38,8 @@ class Store:
 
     def __init__(self, folder: Path, *, timeout: float = 60.0) -> None:
         self.database = Database(folder, timeout=timeout)
+        self.path = self.database.path
         self.timeout = timeout
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self.database.path
 
     def close(self) -> None:
         """Writes what is waiting and lets go of the file."""
@@ -162,11 +159,15 @@ class Store:
             raise
         return journal
 
-    def history(self, session: str) -> list[Turn]:
-        """The turns along the session's head, oldest first; the last one may be open."""
+    def history(self, session: str, *, at: str | int | None = None) -> list[Turn]:
+        """The turns along the session's head, oldest first; the last one may be open.
+
+        With `at` those that lead to that turn, which may be on another branch, or the first so many.
+        """
 
         def work(connection: sqlite3.Connection) -> list[turns.TurnRow]:
-            return turns.chain(connection, _named(connection, session).head)
+            row = _named(connection, session)
+            return turns.chain(connection, row.head if at is None else _point(connection, row, at))
 
         return [row.turn for row in self._read(work)]
 
@@ -210,7 +211,8 @@ class Store:
         """What is there, after the turns of those who died have been closed."""
         owner = self.database.owner()
         if not all(owner.alive(other) for other in self.database.read(turns.open_owners)):
-            self.database.write(lambda connection: turns.settle(connection, owner.alive))
+            with contextlib.suppress(StorageFull, StoreBusy):  # what was said can be read all the same
+                self.database.write(lambda connection: turns.settle(connection, owner.alive))
         return self.database.read(work)
 
 
