@@ -1,0 +1,98 @@
+"""What `generate` and `chat` do: one answer on the event loop, shown as it comes."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+from orchestra.api import AsyncOrchestra
+from orchestra.cli import words
+from orchestra.cli.answers import show
+from orchestra.cli.running import Patience, Wish, complete
+from orchestra.cli.terminal import tell
+from orchestra.errors import UsageError
+from orchestra.model.catalog import Purpose
+from orchestra.model.messages import Options
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialogue:
+    """Which dialogue is meant, and how it is led."""
+
+    session: str = ""
+    last: bool = False
+    persona: str = ""
+    model: str = ""
+    base: bool | None = None
+    options: Options
+
+
+def generate_once(prompt: str, *, model: str, base: bool | None, options: Options, wish: Wish) -> None:
+    """One completion."""
+
+    async def main() -> None:
+        patience = Patience()
+        async with AsyncOrchestra(observe=patience.observe) as orchestra:
+            chosen = await named_model(orchestra, "base" if base else "chat", model, wish)
+            await show(orchestra.stream(prompt, model=chosen, base=base, options=options), wish, patience)
+
+    complete(main())
+
+
+def converse(message: str, dialogue: Dialogue, wish: Wish) -> None:
+    """One turn, or with nobody's message an interactive dialogue."""
+    if not message and not sys.stdin.isatty():
+        from orchestra.cli.options import text_of
+
+        message = text_of("-")
+        if not message.strip():
+            raise UsageError(
+                detail="there is no message",
+                detail_zh="没有消息",
+                fix='say something: orchestra chat "..."',
+                fix_zh='请输入内容：orchestra chat "..."',
+            )
+    if message:
+        complete(one_turn(message, dialogue, wish))
+        return
+    from orchestra.cli.interactive import interact
+
+    interact(dialogue, wish)
+
+
+async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
+    """One turn of a dialogue; the session's name."""
+    patience = Patience()
+    async with AsyncOrchestra(observe=patience.observe) as orchestra:
+        name = dialogue.session or (last_session(orchestra) if dialogue.last else None)
+        found = orchestra.store.find(name) if name else None
+        persona = dialogue.persona or (found and found.persona) or None
+        model = dialogue.model
+        if not model and not (found and found.model):
+            model = await named_model(orchestra, "base" if dialogue.base else "chat", "", wish)
+        session = orchestra.session(name, persona=persona, model=model, options=dialogue.options, base=dialogue.base)
+        await show(session.stream(message), wish, patience, session=lambda: session.name)
+        if name is None and not wish.json:
+            tell(words.say(f"session: {session.name} (go on with -c)", f"会话：{session.name}（用 -c 继续）"))
+        return session.name or ""
+
+
+def last_session(orchestra: AsyncOrchestra) -> str:
+    """The session in which something was said last."""
+    sessions = orchestra.store.sessions()
+    if not sessions:
+        raise UsageError(
+            detail="there is no dialogue to go on with",
+            detail_zh="没有可继续的会话",
+            fix='begin one: orchestra chat "..."',
+            fix_zh='请先开始一个：orchestra chat "..."',
+        )
+    return sessions[0].name
+
+
+async def named_model(orchestra: AsyncOrchestra, purpose: Purpose, wanted: str, wish: Wish) -> str:
+    """The model that answers, named on stderr where nobody named it."""
+    model = await orchestra.model_for(purpose, wanted)
+    if not wanted and not wish.json:
+        tell(words.say(f"model: {model}", f"模型：{model}"))
+    return model

@@ -1,0 +1,142 @@
+"""An answer on its way to the reader: Markdown on a terminal, plain text in a pipe, objects with --json."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+from orchestra.cli.running import Patience, Wish, cancelled, footer, shown
+from orchestra.cli.terminal import Cleaner, as_line, colourful, write
+from orchestra.model.messages import Piece, Reply, gathered
+
+
+async def show(pieces: AsyncGenerator[Piece], wish: Wish, patience: Patience, **beside: Any) -> Reply:
+    """Show an answer as it comes; the reply. What `beside` says stands in the JSON object too."""
+    collected: list[Piece] = []
+    page = _page(wish)
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                collected.append(piece)
+                page.push(piece)
+    except BaseException as error:
+        patience.clear()
+        page.close()
+        if not isinstance(error, Exception) and not isinstance(error, GeneratorExit):
+            cancelled([p.text for p in collected if p.kind == "text"], wish, **_now(beside))
+        raise
+    patience.clear()
+    page.close()
+    reply = gathered(collected)
+    if wish.json:
+        write(as_line({**shown(reply), **_now(beside)}) + "\n")
+    footer(reply, wish)
+    return reply
+
+
+def _now(beside: dict[str, Any]) -> dict[str, Any]:
+    """Values that are known only once the answer has begun are given as functions."""
+    return {name: value() if callable(value) else value for name, value in beside.items()}
+
+
+def _page(wish: Wish) -> Page:
+    if wish.json:
+        return Objects() if wish.stream else Page()
+    return Rendered() if colourful(sys.stdout) else Plain()
+
+
+class Page:
+    """Where pieces are shown; this one shows nothing."""
+
+    def push(self, piece: Piece) -> None:
+        """Show one piece."""
+
+    def close(self) -> None:
+        """Show what is left and leave the cursor at the beginning of a line."""
+
+
+class Objects(Page):
+    """One JSON object a line for each piece; the whole reply follows as the last."""
+
+    def push(self, piece: Piece) -> None:
+        if piece.text:
+            write(as_line({"text": piece.text, "kind": piece.kind}) + "\n")
+
+
+class Plain(Page):
+    """The text as it comes; thinking is not part of the answer and is left out."""
+
+    def __init__(self) -> None:
+        self._cleaner = Cleaner()
+        self._last = "\n"
+
+    def push(self, piece: Piece) -> None:
+        if piece.kind == "text" and (text := self._cleaner.push(piece.text)):
+            self._last = text[-1]
+            write(text)
+
+    def close(self) -> None:
+        if self._last != "\n":
+            write("\n")
+
+
+class Rendered(Page):
+    """Markdown, a block at a time: the block being written is shown as it grows, then in its final form."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._console = Console(highlight=False)
+        self._live = Live(console=self._console, transient=True, refresh_per_second=12, vertical_overflow="crop")
+        self._cleaner = Cleaner()
+        self._block = ""
+        self._started = False
+
+    def push(self, piece: Piece) -> None:
+        from rich.text import Text
+
+        text = self._cleaner.push(piece.text)
+        if piece.kind == "thinking":
+            self._console.print(Text(text, style="dim"), end="")
+            return
+        if not self._started and text:
+            self._live.start()
+            self._started = True
+        self._block += text
+        while (cut := block_end(self._block)) is not None:
+            self._final(self._block[:cut])
+            self._block = self._block[cut:].lstrip("\n")
+        if self._started:
+            tail = self._block.splitlines()[-(max(4, self._console.height - 4)) :]
+            self._live.update(Text("\n".join(tail)))
+
+    def _final(self, block: str) -> None:
+        from rich.markdown import Markdown
+
+        if block.strip():
+            self._live.update("")
+            self._console.print(Markdown(block, hyperlinks=False))
+
+    def close(self) -> None:
+        if self._started:
+            self._live.update("")
+            self._live.stop()
+            self._started = False
+        self._final(self._block)
+        self._block = ""
+
+
+def block_end(text: str) -> int | None:
+    """Where the first finished Markdown block of `text` ends: at a blank line outside of a code fence."""
+    fence = False
+    position = 0
+    for line in text.splitlines(keepends=True):
+        if line.lstrip().startswith(("```", "~~~")):
+            fence = not fence
+        position += len(line)
+        if not fence and not line.strip() and text[:position].strip():
+            return position
+    return None

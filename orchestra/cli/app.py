@@ -1,0 +1,84 @@
+"""The commands and their options. Bodies import what they need: `--help` costs no more than typer itself."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from orchestra.cli import words
+from orchestra.cli.words import say
+
+app = typer.Typer(
+    name="orchestra",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help=say(
+        "A local Ollama daemon, and above it a typed client, sessions, search and personas.",
+        "在本地 Ollama 之上：类型化客户端、会话存储、检索增强与多角色协作。",
+    ),
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from orchestra import __version__
+
+        print(f"orchestra {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: bool = typer.Option(False, "--version", "-V", callback=_version, is_eager=True, help=say("the version", "版本")),
+    debug: bool = typer.Option(False, "--debug", help=say("show tracebacks (anywhere on the line)", "显示完整错误信息（可放在任意位置）")),
+) -> None:
+    """Options of all commands."""
+
+
+def _register() -> None:
+    """Each command's module holds definitions only; what it does is imported when it runs."""
+    from orchestra.cli import commands
+
+    commands.register(app)
+
+
+def run() -> None:
+    """Run the process's command line and exit with its code."""
+    from orchestra.cli.terminal import ready_streams
+
+    ready_streams()
+    _register()
+    sys.exit(_outcome(sys.argv[1:]))
+
+
+def _outcome(arguments: list[str]) -> int:
+    from orchestra.cli.running import guarded, wished
+
+    wish, arguments = wished(arguments)
+    try:
+        return guarded(lambda: app(args=arguments, prog_name="orchestra", standalone_mode=False), wish)
+    except typer.TyperException as error:
+        return _misused(error, wish.json)
+    except typer.Abort:
+        return 130
+    except typer.Exit as leaving:
+        return leaving.exit_code
+
+
+def _misused(error: typer.TyperException, as_json: bool) -> int:
+    """A line that cannot be understood: what, and where to read how."""
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context else "orchestra"
+    message = error.format_message()
+    if not message:  # no command was given: the help has been shown
+        return 2
+    hint = say(f"see `{path} --help`", f"请查看 `{path} --help`")
+    if as_json:
+        from orchestra.cli.terminal import as_line, write
+
+        write(as_line({"error": {"code": "usage_error", "message": message, "hint": hint}}) + "\n")
+    else:
+        print(f"{words.say('error:', '错误：')} {message}\n{words.say('hint: ', '提示：')} {hint}", file=sys.stderr)
+    return 2

@@ -1,0 +1,60 @@
+"""Options that several commands share, and what becomes of them."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from orchestra.cli.words import say
+
+Model = Annotated[str, typer.Option("--model", "-m", help=say("the model that answers", "用于回答的模型"))]
+Json = Annotated[bool, typer.Option("--json", help=say("print one JSON object", "输出一个 JSON 对象"))]
+Stream = Annotated[bool, typer.Option("--stream", help=say("with --json: one object a line, as it comes", "配合 --json：逐行输出对象"))]
+MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, max=1_000_000, help=say("longest answer in tokens", "回答的最大 token 数"))]
+Temperature = Annotated[float | None, typer.Option("--temperature", "-t", min=0, max=5, help=say("0 = always the likeliest token", "0 表示总选概率最大的 token"))]
+TopP = Annotated[float | None, typer.Option("--top-p", min=0, max=1, help=say("share of the probability to draw from", "采样的累积概率"))]
+TopK = Annotated[int | None, typer.Option("--top-k", min=0, max=100_000, help=say("number of tokens to draw from", "采样的候选数"))]
+Seed = Annotated[int | None, typer.Option("--seed", help=say("the same seed gives the same text", "相同的种子得到相同的文本"))]
+Stop = Annotated[list[str] | None, typer.Option("--stop", help=say("end before this text (may be given again)", "遇到该文本时停止（可多次使用）"))]
+RepeatPenalty = Annotated[float | None, typer.Option("--repeat-penalty", min=0.01, max=5, help=say("penalty on repeated tokens", "重复惩罚"))]
+Window = Annotated[int | None, typer.Option("--window", min=16, max=10_000_000, help=say("load the model with this context window", "以该上下文窗口加载模型"))]
+Deadline = Annotated[float | None, typer.Option("--deadline", min=0.1, help=say("longest time in seconds", "最长时间（秒）"))]
+Base = Annotated[bool | None, typer.Option("--base/--instruct", help=say("treat the model as base or instruct", "按基础模型或指令模型处理"))]
+Persona = Annotated[str, typer.Option("--persona", "-p", help=say("who answers (`orchestra personas list`)", "由谁回答（`orchestra personas list`）"))]
+
+
+def given(**fields: Any) -> Any:
+    """`Options` from what was given; `window` becomes `num_ctx`."""
+    from orchestra.model.messages import Options
+
+    fields["num_ctx"] = fields.pop("window", None)
+    if stop := fields.pop("stop", None):
+        fields["stop"] = tuple(stop)
+    return Options(**{name: value for name, value in fields.items() if value is not None})
+
+
+def text_of(argument: str) -> str:
+    """The argument, or standard input for `-`; input that is no UTF-8 is an error that says where."""
+    if argument != "-":
+        return argument
+    from orchestra.errors import UsageError
+
+    raw = sys.stdin.buffer.read()
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            detail=f"standard input is not UTF-8 (byte {error.start})",
+            detail_zh=f"标准输入不是 UTF-8（第 {error.start} 字节）",
+            fix="convert it first, for example: iconv -f GB18030 -t UTF-8 FILE | orchestra ...",
+            fix_zh="请先转换编码，例如：iconv -f GB18030 -t UTF-8 文件 | orchestra ...",
+        ) from None
+
+
+def wish(json: bool = False, stream: bool = False) -> Any:
+    """What was asked of the output, for the code that shows an answer."""
+    from orchestra.cli.running import Wish
+
+    return Wish(json=json, stream=stream)

@@ -1,0 +1,179 @@
+"""From the process to a command and back: the event loop, signals, exit codes, errors in two lines or one object."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from orchestra.cli import words
+from orchestra.cli.terminal import as_line, colourful, harmless, tell, write
+from orchestra.errors import OrchestraError
+from orchestra.model.messages import FinishReason, Reply
+
+T = TypeVar("T")
+
+CANCELLED_CODE = 130
+BROKEN_PIPE_CODE = 141
+PATIENT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked of the output, wherever on the line it stood."""
+
+    json: bool = False
+    stream: bool = False
+    debug: bool = False
+    verbose: bool = False
+
+
+def wished(arguments: list[str]) -> tuple[Wish, list[str]]:
+    """The wish, and the arguments without `--debug` and `-v`, which may stand anywhere before `--`."""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    own, rest = arguments[:cut], arguments[cut:]
+    wish = Wish(json="--json" in own, stream="--stream" in own, debug="--debug" in own, verbose="-v" in own)
+    return wish, [word for word in own if word not in ("--debug", "-v")] + rest
+
+
+def complete(coro: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine. Ctrl-C and SIGTERM end it in order: what was said is stored before it returns."""
+
+    async def main() -> T:
+        task = asyncio.current_task()
+        with suppress(NotImplementedError, AttributeError):  # not on Windows
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)  # type: ignore[union-attr]
+        return await coro
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        raise SystemExit(128 + signal.SIGTERM) from None
+
+
+def report(error: OrchestraError, wish: Wish) -> int:
+    """Say what happened and what to do; the exit code."""
+    message, hint = harmless(error.message(words.LANGUAGE)), harmless(error.hint(words.LANGUAGE))
+    if wish.json:
+        so_far = shown(error.reply) if isinstance(error.reply, Reply) else {}
+        write(as_line({"error": {"code": error.code(), "message": message, "hint": hint}, **so_far}) + "\n")
+        return error.exit_code
+    label, advice = words.say("error:", "错误："), words.say("hint: ", "提示：")
+    if colourful(sys.stderr):
+        label = f"\x1b[1;31m{label}\x1b[0m"
+        advice = f"\x1b[1m{advice}\x1b[0m"
+    print(f"{label} {message}\n{advice} {hint}", file=sys.stderr)
+    return error.exit_code
+
+
+def shown(reply: Reply) -> dict[str, Any]:
+    """A reply as JSON has it; what is empty and rarely asked for is left out."""
+    from orchestra.cli.terminal import plain
+
+    whole: dict[str, Any] = plain(reply)
+    for name in ("thinking", "logprobs"):
+        if not whole.get(name):
+            whole.pop(name, None)
+    return whole
+
+
+class Patience:
+    """The line that says what is being waited for, from two seconds on; only where a person looks."""
+
+    def __init__(self) -> None:
+        self._phase = "waiting"
+        self._since = time.monotonic()
+        self._task: asyncio.Task[None] | None = None
+        self._shown = False
+
+    def observe(self, phase: str) -> None:
+        """Told by the client: "waiting", "loading", "reading", "writing"."""
+        self._phase = phase
+        if phase == "writing":
+            self.clear()
+            if self._task:
+                self._task.cancel()
+                self._task = None
+        elif self._task is None and colourful(sys.stderr):
+            self._since = time.monotonic()
+            self._task = asyncio.get_running_loop().create_task(self._tick())
+
+    async def _tick(self) -> None:
+        phases = {
+            "waiting": words.say("waiting", "等待中"),
+            "loading": words.say("loading the model", "正在加载模型"),
+            "reading": words.say("the model is reading the prompt", "模型正在读取提示词"),
+        }
+        while True:
+            await asyncio.sleep(0.25)
+            seconds = time.monotonic() - self._since
+            if seconds >= PATIENT_SECONDS and self._phase in phases:
+                sys.stderr.write(f"\r\x1b[K\x1b[2m… {phases[self._phase]} ({seconds:.0f} s)\x1b[0m")
+                sys.stderr.flush()
+                self._shown = True
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._shown = False
+
+
+def footer(reply: Reply, wish: Wish) -> None:
+    """After an answer: how it ended if it did not simply end, and on a terminal what it took."""
+    if wish.json:
+        return
+    if line := words.ending(reply.finish_reason.value):
+        tell(line)
+    for name in reply.receipt.notes:
+        tell(words.note(name))
+    if reply.receipt.dropped:
+        count = reply.receipt.dropped
+        tell(words.say(f"{count} older turns no longer fit and were left out", f"较早的 {count} 轮对话已放不下，未包含在内"))
+    if colourful(sys.stderr):
+        tell(" · ".join(_figures(reply)))
+
+
+def _figures(reply: Reply) -> list[str]:
+    receipt, usage = reply.receipt, reply.usage
+    parts = [reply.model]
+    if receipt.used and receipt.window:
+        parts.append(words.say(f"{receipt.used} of {receipt.window} tokens", f"{receipt.used}/{receipt.window} token"))
+    if speed := usage.tokens_per_second:
+        parts.append(words.say(f"{speed:.0f} tokens/s", f"{speed:.0f} token/秒"))
+    if receipt.loads or receipt.reloads:
+        parts.append(words.say("the model was loaded for this", "为此加载了模型"))
+    return [part for part in parts if part]
+
+
+def guarded(command: Callable[[], Any], wish: Wish) -> int:
+    """Run the command line to its exit code; a traceback only with --debug."""
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except OrchestraError as error:
+        if wish.debug:
+            raise
+        return report(error, wish)
+    except KeyboardInterrupt:
+        return CANCELLED_CODE
+    except BrokenPipeError:
+        # whoever read our output has gone; Python would complain once more when it flushes at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE_CODE
+
+
+def cancelled(parts: list[str], wish: Wish, **beside: Any) -> None:
+    """After Ctrl-C: what was said so far, as an object where one is expected."""
+    if wish.json:
+        write(as_line({"text": "".join(parts), "finish_reason": FinishReason.CANCELLED, **beside}) + "\n")
+    else:
+        tell("\n" + words.ending("cancelled"))
