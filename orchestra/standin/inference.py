@@ -154,10 +154,9 @@ class Inference:
             raise Refusal(500, f'invalid format: {quoted(compact(wanted))}; expected "json" or a valid JSON Schema object')
         if model.weights.says:
             return self._same(model.weights.says)
-        tokens = self.house.engine.generate(
-            prompt.tokens, replace(settings.sampling, top_logprobs=self.body.get("top_logprobs", 0)), text=prompt.text, format=wanted
-        )
+        sampling = replace(settings.sampling, top_logprobs=self.body.get("top_logprobs", 0))
         try:
+            tokens = self.house.engine.generate(prompt.tokens, sampling, text=prompt.text, format=wanted)
             first = next(tokens)
         except ValueError:
             reason = f"JSON schema conversion failed:\nUnrecognized schema: {compact(wanted)}"

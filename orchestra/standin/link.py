@@ -52,21 +52,14 @@ def _watch(connection: socket.socket) -> Callable[[float], bool]:
     return lambda patience: bool(poller.poll(math.ceil(patience * 1000)))
 
 
-class Link:
-    """The way back to the client of one request."""
+class Connection:
+    """The client at the other end: whether it is still there, and bytes for it as they are."""
 
-    def __init__(self, connection: socket.socket, exchange: Exchange, stopping: threading.Event) -> None:
-        self.exchange = exchange
-        self.arrived = time.perf_counter()
-        self.origin: str | None = None
-        self.opened = False
+    def __init__(self, connection: socket.socket, stopping: threading.Event) -> None:
         self.broken = False
         self._connection = connection
         self._stopping = stopping
-        self._chunked = False
         self._readable = _watch(connection)
-
-    # --- the client
 
     def gone(self) -> bool:
         """Whether nobody waits for the answer any more."""
@@ -94,8 +87,6 @@ class Link:
         time.sleep(patience)
         return False
 
-    # --- bytes
-
     def raw(self, data: bytes) -> None:
         """Send bytes as they are."""
         try:
@@ -103,18 +94,6 @@ class Link:
         except (OSError, ValueError) as error:
             self.broken = True
             raise ClientGone from error
-
-    def head(self, status: int, *headers: tuple[str, str]) -> None:
-        """Send a status line and headers; the stand-in's own name and the date are added."""
-        allowed = [("Access-Control-Allow-Origin", self.origin), ("Vary", "Origin")] if self.origin else []
-        fields = [("Server", "orchestra-standin"), ("Date", formatdate(usegmt=True)), *allowed, *headers]
-        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in fields)]
-        self.opened = True
-        self.raw("\r\n".join([*lines, "", ""]).encode("latin-1"))
-
-    def chunk(self, data: bytes) -> None:
-        """Send one HTTP chunk."""
-        self.raw(b"%x\r\n%s\r\n" % (len(data), data))
 
     def reset(self) -> None:
         """Cut the connection so that the client sees a reset, not an end."""
@@ -129,7 +108,29 @@ class Link:
         """End the connection after what was sent."""
         self.broken = True
 
-    # --- answers
+
+class Link(Connection):
+    """The way back to the client of one request."""
+
+    def __init__(self, connection: socket.socket, exchange: Exchange, stopping: threading.Event) -> None:
+        super().__init__(connection, stopping)
+        self.exchange = exchange
+        self.arrived = time.perf_counter()
+        self.origin: str | None = None
+        self.opened = False
+        self._chunked = False
+
+    def head(self, status: int, *headers: tuple[str, str]) -> None:
+        """Send a status line and headers; the stand-in's own name and the date are added."""
+        allowed = [("Access-Control-Allow-Origin", self.origin), ("Vary", "Origin")] if self.origin else []
+        fields = [("Server", "orchestra-standin"), ("Date", formatdate(usegmt=True)), *allowed, *headers]
+        lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in fields)]
+        self.opened = True
+        self.raw("\r\n".join([*lines, "", ""]).encode("latin-1"))
+
+    def chunk(self, data: bytes) -> None:
+        """Send one HTTP chunk."""
+        self.raw(b"%x\r\n%s\r\n" % (len(data), data))
 
     def whole(self, status: int, body: bytes = b"", content_type: str | None = None, headers: tuple[tuple[str, str], ...] = ()) -> None:
         """Answer at once, with a length where the daemon gives one."""

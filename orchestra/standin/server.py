@@ -18,6 +18,7 @@ from orchestra.standin.inference import House, Inference
 from orchestra.standin.link import PLAIN, ClientGone, Exchange, Link
 from orchestra.standin.refusal import Refusal
 
+LONGEST_LINE = 65536
 Answer = Callable[[House, Mapping[str, Any], Link], None]
 Intercept = Callable[[Link], bool]
 """Sees each request first; true where it took it over."""
@@ -98,16 +99,15 @@ class Handler(BaseHTTPRequestHandler):
     def handle_one_request(self) -> None:
         """Read a request and answer it. The connection stays open unless one side ends it."""
         self.close_connection = True
-        try:
-            self.raw_requestline = self.rfile.readline(65537)
-            if len(self.raw_requestline) > 65536 or not self.raw_requestline or not self.parse_request():
+        with contextlib.suppress(ClientGone, ConnectionError):
+            self.raw_requestline = self.rfile.readline(LONGEST_LINE + 1)
+            if not 0 < len(self.raw_requestline) <= LONGEST_LINE or not self.parse_request():
                 return
-            link = Link(self.connection, self._exchange(), self.server.stopping)
+            exchange = self._exchange()
+            wanted, self.close_connection = not self.close_connection, True
+            link = Link(self.connection, exchange, self.server.stopping)
             self.server.serve(link)
-        except (ClientGone, OSError, ValueError):
-            self.close_connection = True
-            return
-        self.close_connection = self.close_connection or link.broken
+            self.close_connection = link.broken or not wanted
 
     def _exchange(self) -> Exchange:
         raw = self._body()
@@ -118,14 +118,18 @@ class Handler(BaseHTTPRequestHandler):
         return Exchange(self.command, self.path, self.headers, body if isinstance(body, dict) else None, raw)  # type: ignore[arg-type]
 
     def _body(self) -> bytes:
-        if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
-            return self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = []
-        while size := int(self.rfile.readline(1024).partition(b";")[0] or b"0", 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline(8)
-        while self.rfile.readline(65537).strip():
-            pass
+        try:
+            if "chunked" not in self.headers.get("Transfer-Encoding", "").lower():
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            parts = []
+            while size := int(self.rfile.readline(LONGEST_LINE).partition(b";")[0], 16):
+                parts.append(self.rfile.read(size))
+                self.rfile.readline(2)
+            while self.rfile.readline(LONGEST_LINE).strip():
+                pass
+        except ValueError:
+            self.send_error(400, "Bad Request")
+            raise ClientGone from None
         return b"".join(parts)
 
     def log_message(self, format: str, *args: Any) -> None:

@@ -1,0 +1,188 @@
+"""The stand-in answers recorded requests as the recorded daemon did: status, framing, fields, texts of errors, counts.
+
+Each file in tests/wire is one exchange with a running daemon, byte for byte. What a model says and how long it takes may
+differ; where the recorded answer ended by itself, the stand-in is given its words, so that the end can be compared too.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from orchestra.standin import Scripted, StandIn
+
+WIRE = Path(__file__).parent / "wire"
+CASES = sorted(path.stem for path in WIRE.glob("*.json"))
+EVERY_MODEL = ("mid", "tiny-loop-native", "llama3", "llama3:text", "tiny-native", "tiny-embed", "tiny-loop")
+LONGEST_WHOLE = 2048
+
+# What a case needs to have happened before: other cases, sent first.
+BEFORE: dict[str, list[str]] = {
+    "show-created": ["create-from-stream"],
+    "chat-created-debug": ["create-from-stream"],
+    "chat-created-own-system-debug": ["create-from-stream"],
+    "delete": ["copy"],
+    "delete-persona": ["create-from-stream"],
+    "persona-shares-runner": ["persona-create"],
+    "persona-other-num_ctx-reloads": ["persona-create-ctx"],
+    "persona-delete": ["persona-create-ctx"],
+    "persona-ps": ["loop-native-chat-stream", "persona-base-first", "multiturn-0"],
+    "ps-loaded": ["generate-empty-prompt-load"],
+    "ps-keep-alive-forever": ["embed-single", "loop-native-generate", "keep_alive-minus1"],
+    "ps-after-num_ctx-2048": ["text-nonstream", "num_ctx-change-reload"],
+    "ps-after-num_ctx-65536": ["text-nonstream", "num_ctx-over-train"],
+}
+
+# Answers that were cut by their bound and that the engine would end sooner, or not at a bound.
+WORDS_NEEDED = {"format-json"}
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    status: int
+    headers: dict[str, list[str]]
+    body: bytes
+
+    @property
+    def framing(self) -> str:
+        """How the body's end is known."""
+        if "transfer-encoding" in self.headers:
+            return "chunked"
+        return "content-length" if "content-length" in self.headers else "none"
+
+    @property
+    def lines(self) -> list[Any]:
+        """The body's lines of JSON."""
+        return [json.loads(line) for line in self.body.split(b"\n") if line]
+
+
+def recorded(case: str) -> dict[str, Any]:
+    """The exchange of a case."""
+    found: dict[str, Any] = json.loads((WIRE / f"{case}.json").read_text(encoding="utf-8"))
+    return found
+
+
+def send(daemon: StandIn, request: dict[str, str]) -> Answer:
+    """Send a recorded request as it was, and read the answer."""
+    port = int(daemon.url.rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        connection.sendall(request["head"].encode("latin-1") + request["body"].encode())
+        with HTTPResponse(connection, method=request["head"].partition(" ")[0]) as response:
+            response.begin()
+            headers: dict[str, list[str]] = {}
+            for name, value in response.getheaders():
+                headers.setdefault(name.lower(), []).append(value)
+            return Answer(response.status, headers, response.read())
+
+
+def expected(case: str) -> Answer:
+    """The recorded answer."""
+    response = recorded(case)["response"]
+    headers: dict[str, list[str]] = {}
+    for name, value in response["headers"]:
+        headers.setdefault(name.lower(), []).append(value)
+    body = response["body"] if "body" in response else "".join(line + "\n" for line in response["lines"])
+    return Answer(response["status"], headers, body.encode())
+
+
+def words(case: str) -> list[Scripted]:
+    """The words of a recorded answer that ended by itself or at a stop text; else none: the engine answers."""
+    answer = expected(case)
+    if answer.status != 200 or (b'"done_reason":"stop"' not in answer.body and case not in WORDS_NEEDED):
+        return []
+    pieces = [text(line) for line in answer.lines]
+    if b'"done_reason":"length"' in answer.body:
+        return [Scripted(pieces, end="length")]
+    stops = json.loads(recorded(case)["request"]["body"]).get("options", {}).get("stop", [])
+    return [Scripted([*pieces, *stops])]
+
+
+def text(line: dict[str, Any]) -> str:
+    """The text in one line of an answer."""
+    return str(line["message"]["content"] if "message" in line else line.get("response", ""))
+
+
+def shape(value: Any) -> Any:
+    """The form of a value: names in their order, and the JSON type of each leaf. Lists are as their members are."""
+    if isinstance(value, dict):
+        if value.get("token") == "":  # a control token among the alternatives has no bytes, and may be there or not
+            value = {**value, "bytes": [0]}
+        return [(name, shape(each)) for name, each in value.items()]
+    if isinstance(value, list):
+        return ["list", *sorted({json.dumps(shape(each)) for each in value})]
+    if isinstance(value, bool) or value is None:
+        return str(type(value).__name__)
+    return "number" if isinstance(value, int | float) else "string"
+
+
+def shapes(lines: list[Any]) -> list[Any]:
+    """First line, all kinds of lines between, last line."""
+    middle = sorted({json.dumps(shape(line)) for line in lines[1:-1]})
+    return [shape(lines[0]), middle, shape(lines[-1])] if lines else []
+
+
+def conversation(case: str) -> Iterator[tuple[str, Answer]]:
+    """The case, and what it needs before it, answered by one stand-in."""
+    with StandIn(models=EVERY_MODEL) as daemon:
+        for each in [*BEFORE.get(case, []), case]:
+            daemon.script(*words(each))
+            yield each, send(daemon, recorded(each)["request"])
+
+
+def answered(case: str) -> Answer:
+    """The stand-in's answer to a case."""
+    *_, (_, answer) = conversation(case)
+    return answer
+
+
+def differences(ours: Answer, theirs: Answer) -> Iterator[str]:
+    """In what an answer is unlike the recorded one. Free texts, times, sizes and vectors are not compared."""
+    if ours.status != theirs.status:
+        yield f"status {ours.status}, not {theirs.status}: {ours.body[:300]!r}"
+    yield from header_differences(ours, theirs)
+    if theirs.headers.get("content-type", [""])[0].startswith("text/plain") or not theirs.body:
+        if ours.body != theirs.body:
+            yield f"body {ours.body!r}, not {theirs.body!r}"
+    elif shapes(ours.lines) != shapes(theirs.lines):
+        yield f"shapes {shapes(ours.lines)}, not {shapes(theirs.lines)}"
+    else:
+        yield from value_differences(ours, theirs)
+
+
+def header_differences(ours: Answer, theirs: Answer) -> Iterator[str]:
+    """Headers and framing; the daemon gives a length to bodies that are short enough."""
+    own = {"server", "date", "content-length", "transfer-encoding"}
+    shown = [{name: values for name, values in answer.headers.items() if name not in own} for answer in (ours, theirs)]
+    if shown[0] != shown[1]:
+        yield f"headers {shown[0]}, not {shown[1]}"
+    alike = (len(ours.body) > LONGEST_WHOLE) == (len(theirs.body) > LONGEST_WHOLE)
+    if ours.framing != theirs.framing and (alike or b"\n" in theirs.body):
+        yield f"framing {ours.framing}, not {theirs.framing}"
+
+
+def value_differences(ours: Answer, theirs: Answer) -> Iterator[str]:
+    """What must be equal to the letter in the lines."""
+    same = ("error", "done", "done_reason", "status", "model", "prompt_eval_count", "version", "cloud", "capabilities")
+    for name in (*same, "_debug_info", "details", "parameters", "template", "system", "messages", "model_info", "tensors"):
+        values = [[line.get(name) for line in (answer.lines[0], answer.lines[-1])] for answer in (ours, theirs)]
+        if name == "parameters":  # the daemon walks a map, in another order each time
+            values = [[sorted(str(each).splitlines()) for each in pair] for pair in values]
+        if values[0] != values[1] and not (name == "template" and "{#-" in str(values[1])):
+            yield f"{name} {values[0]!r}, not {values[1]!r}"
+    whole = ["".join(map(text, answer.lines)) for answer in (ours, theirs)]
+    contexts = [answer.lines[-1].get("context", []) for answer in (ours, theirs)]
+    if whole[0] == whole[1] and contexts[0] != contexts[1]:
+        yield f"context {contexts[0]}, not {contexts[1]}"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_recorded_request_is_answered_as_it_was(case: str) -> None:
+    found = list(differences(answered(case), expected(case)))
+    assert not found, "\n".join(found)
