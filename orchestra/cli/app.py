@@ -58,7 +58,7 @@ def _outcome(arguments: list[str]) -> int:
 
     wish, arguments = wished(arguments)
     try:
-        return guarded(lambda: app(args=arguments, prog_name="orchestra", standalone_mode=False), wish)
+        return guarded(lambda: app(args=arguments, prog_name="orchestra", standalone_mode=False, obj=wish), wish)
     except typer.TyperException as error:
         return _misused(error, wish.json)
     except typer.Abort:

@@ -51,10 +51,3 @@ def text_of(argument: str) -> str:
             fix="convert it first, for example: iconv -f GB18030 -t UTF-8 FILE | orchestra ...",
             fix_zh="请先转换编码，例如：iconv -f GB18030 -t UTF-8 文件 | orchestra ...",
         ) from None
-
-
-def wish(json: bool = False, stream: bool = False) -> Any:
-    """What was asked of the output, for the code that shows an answer."""
-    from orchestra.cli.running import Wish
-
-    return Wish(json=json, stream=stream)

@@ -11,6 +11,7 @@ from orchestra.cli.words import say
 
 
 def generate(
+    context: typer.Context,
     prompt: Annotated[str, typer.Argument(help=say("the text to go on from; - reads standard input", "要续写的文本；- 表示读取标准输入"))],
     model: o.Model = "",
     max_tokens: o.MaxTokens = None,
@@ -40,10 +41,11 @@ def generate(
         window=window,
         deadline=deadline,
     )
-    generate_once(o.text_of(prompt), model=model, base=base, options=wanted, wish=o.wish(json, stream))
+    generate_once(o.text_of(prompt), model=model, base=base, options=wanted, wish=context.obj)
 
 
 def chat(
+    context: typer.Context,
     message: Annotated[str, typer.Argument(help=say("what to say; without it, an interactive dialogue", "要说的话；省略则进入交互式对话"))] = "",
     session: Annotated[str, typer.Option("--session", "-s", help=say("name of the dialogue", "会话名称"))] = "",
     last: Annotated[bool, typer.Option("--continue", "-c", help=say("go on with the last dialogue", "继续上一个会话"))] = False,
@@ -77,4 +79,4 @@ def chat(
         deadline=deadline,
     )
     dialogue = Dialogue(session=session, last=last, persona=persona, model=model, base=base, options=wanted)
-    converse(o.text_of(message), dialogue, o.wish(json, stream))
+    converse(o.text_of(message), dialogue, context.obj)
