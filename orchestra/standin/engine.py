@@ -23,7 +23,7 @@ from orchestra.standin.vocabulary import END_HEADER, END_OF_TURN, Vocabulary
 __all__ = ["Engine", "Sampling", "Token", "engine"]
 
 OPENING = 6
-WEIGHT_OF_OPENING, WEIGHT_OF_RELATED = 60.0, 3.0
+WEIGHT_OF_OPENING, WEIGHT_OF_RELATED = 200.0, 3.0
 """How often the first tokens and the rest of a paragraph that belongs to the prompt are counted; others count once."""
 
 PATIENCE, LONGEST = 60, 180
@@ -69,7 +69,7 @@ class Engine:
         """
         text = text or self.vocabulary.text(prompt)
         said = [*prompt] or [*self._head]
-        model = self._model(extract.last_turn(text)[-LOOK_BACK:])
+        model = self.model(extract.last_turn(text)[-LOOK_BACK:])
         forced = self._written(format, text, model, sampling) if format else extract.answer(text)
         if forced is None:
             return self._drawn(model, said, sampling)
@@ -106,7 +106,7 @@ class Engine:
     def _answer(self, paragraph: corpus.Paragraph) -> list[int]:
         return [*self._head, *self.vocabulary.encode(paragraph.answer), END_OF_TURN]
 
-    def _model(self, prompt: str) -> Model:
+    def model(self, prompt: str) -> Model:
         """The model for a prompt: its language's half of the corpus, and the related paragraphs once more."""
         key = extract.language(prompt), corpus.related(self._paragraphs, prompt)
         with self._lock:

@@ -38,13 +38,13 @@ _LABEL = re.compile(r"^[ \t]*(?:question|问题|q)[ \t]*[:：][ \t]*(.+)$", re.I
 _ASKING = re.compile(r"[^\n.。!！?？]*[?？]")
 
 _COMMON_WORDS = frozenset(
-    "a about all also an and any are as at be been but by can could did do does for from give had has have he her him "  # noqa: SIM905
+    "a about all also an and any are as at be been but by can could did do does for from give had has have he her him "
     "his how i if in into is it its just like me may might more most much my no not of on one only or other our out "
     "over please s say she should so some such t tell than that the their them then there these they this those to up "
     "us was we were what when where which who whom whose why will with would you your "
     "什么 怎么 怎样 如何 为什 哪里 哪个 哪些 是什 多少 请问 我们 你们 他们 可以 一个 这个 那个 没有 就是 是不 不是 有什".split()
 )
-_LOOSE_HAN = frozenset("的是了在和有不也吗呢吧把被就都很我你他她它这那哪请问")
+_LOOSE_HAN = frozenset("的是了在和有不也吗呢吧把被很我你他她它这那哪")
 
 
 class Passage(NamedTuple):

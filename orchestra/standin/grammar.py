@@ -19,6 +19,9 @@ DEEP, DEEPEST = 4, 32
 """Below the first depth only what the schema requires is written; below the second a schema is held to be endless."""
 
 USUAL_STRING = 80
+MOST_ITEMS, MOST_LETTERS = 1000, 10_000
+"""A schema that asks for more than this is refused; it would only be a way to exhaust the machine."""
+
 Say = Callable[[], str]
 
 
@@ -31,7 +34,11 @@ def write(format: str | dict[str, Any], say: Say, *, cue: str, random: Random) -
         format = {"type": "object", "properties": {"answer": {"type": "string"}}}
     if not isinstance(format, dict):
         raise ValueError(f"unknown format {format!r}")
-    return json.dumps(_Writer(format, say, cue, random).value(format, 0), ensure_ascii=False)
+    try:
+        value = _Writer(format, say, cue, random).value(format, 0)
+    except (TypeError, AttributeError, KeyError, OverflowError) as error:
+        raise ValueError(f"malformed schema: {error!s:.60}") from error
+    return json.dumps(value, ensure_ascii=False)
 
 
 class _Writer:
@@ -146,6 +153,8 @@ class _Writer:
         wanted = len(first) if first and (items is False or wanted <= len(first)) and least <= len(first) else wanted
         if least > most or (items is False and wanted > len(first)) or wanted > most:
             raise ValueError("minItems and maxItems cannot both be kept")
+        if wanted > MOST_ITEMS:
+            raise ValueError("minItems is too large")
         written: list[Any] = []
         for place in range(int(wanted)):
             item = first[place] if place < len(first) else items
@@ -172,6 +181,8 @@ class _Writer:
         least, most = schema.get("minLength", 0), schema.get("maxLength", math.inf)
         if least > most:
             raise ValueError("minLength and maxLength cannot both be kept")
+        if least > MOST_LETTERS:
+            raise ValueError("minLength is too large")
         text = ""
         while len(text) < max(least, 1):
             text = f"{text} {_line(self._say())}".strip() or "-"

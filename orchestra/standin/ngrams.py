@@ -21,9 +21,6 @@ ORDER = 6
 SMOOTHING = 0.2
 """How much weight the shorter context keeps, in counts for each different token that followed the longer one."""
 
-ACROSS = 2
-"""How many tokens of a sentence, its end included, are context for the next one: so that another may follow as well."""
-
 EVEN_SHARE = 0.02
 """The count of a token that the corpus does not have."""
 
@@ -42,12 +39,17 @@ class Counts:
         """Count one text, in which the tokens `ends` close a sentence; its first token is only context."""
         first = 0
         for place in range(1, len(numbers)):
-            number = numbers[place]
             if numbers[place - 1] in ends:
-                first = max(first, place - ACROSS)
-            for start in range(max(first, place - ORDER), place + 1):
-                row = self.rows.setdefault(tuple(numbers[start:place]), {})
-                row[number] = row.get(number, 0.0) + weight
+                first = place - 1
+            # Only the longest context looks back into the sentence before: so the next one may be the one that stands
+            # there or any other. All lengths together would leave no choice.
+            starts = {max(0, place - ORDER), *range(max(first, place - ORDER), place + 1)}
+            self._count(numbers, place, starts, weight)
+
+    def _count(self, numbers: Sequence[int], place: int, starts: Iterable[int], weight: float) -> None:
+        for start in starts:
+            row = self.rows.setdefault(tuple(numbers[start:place]), {})
+            row[numbers[place]] = row.get(numbers[place], 0.0) + weight
 
 
 class Distribution:
@@ -160,7 +162,7 @@ class Model:
         for start in range(len(context) - 1, -1, -1):
             row = self._row(context[start:], floor)
             if not row:
-                break
+                continue
             total = math.fsum(row.values())
             kept = SMOOTHING * len(row) / (total + SMOOTHING * len(row))
             scale *= kept

@@ -1,0 +1,605 @@
+"""The stand-in's engine: true counts, proper distributions, options that have their effect, citations, typed output."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from enum import Enum
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field, TypeAdapter
+
+from orchestra.standin import corpus, extract, vocabulary
+from orchestra.standin.engine import Engine, Sampling, Token, engine
+from orchestra.standin.ngrams import Counts, Distribution, Floor, Floors, Model, pending
+from orchestra.standin.sampling import Sampler
+from orchestra.standin.vocabulary import CONTROL, END_OF_TURN, Vocabulary
+
+RECORDED = json.loads((Path(__file__).parent / "data/standin_counts.json").read_text(encoding="utf-8"))
+ANSWER = "<|start_header_id|>assistant<|end_header_id|>\n\n"
+WIDE = {"temperature": 3.0, "top_k": 0, "top_p": 1.0}
+
+
+def asked(question: str) -> str:
+    return f"<|start_header_id|>user<|end_header_id|>\n\n{question}<|eot_id|>{ANSWER}"
+
+
+def tokens(prompt: str, *, most: int = 600, format: Any = None, **options: Any) -> list[Token]:
+    source = engine()
+    drawn = source.generate(source.vocabulary.encode(prompt), Sampling(**options), text=prompt, format=format)
+    return list(islice(drawn, most))
+
+
+def said(prompt: str, **options: Any) -> str:
+    return b"".join(token.data for token in tokens(prompt, **options)).decode("utf-8", "replace")
+
+
+# --- the vocabulary
+
+
+@pytest.mark.parametrize("case", RECORDED, ids=[case["case"] for case in RECORDED])
+def test_prompts_are_counted_as_the_recorded_daemon_counted_them(case: dict[str, Any]) -> None:
+    encode = engine().vocabulary.encode
+    numbers = encode(case["prompt"])
+    assert len(numbers) + 1 == case["prompt_eval_count"]
+    if "context" in case:
+        assert encode(case["prompt"] + case["response"]) == case["context"]
+
+
+def test_the_recordings_would_notice_another_vocabulary_and_other_control_tokens() -> None:
+    ours = engine().vocabulary
+    fewer = Vocabulary(ours.tokens, ours.merges[:100], ours.kinds)
+    counts = [case["prompt_eval_count"] for case in RECORDED]
+    assert [len(fewer.encode(case["prompt"])) + 1 for case in RECORDED] != counts
+    assert [len(ours.encode(case["prompt"], special=False)) + 1 for case in RECORDED] != counts
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("2024", ["202", "4"]),
+        ("12024", ["1", "20", "2", "4"]),  # three digits at a time: 120, 24
+        ("a\n\nb", ["a", "ĊĊ", "b"]),
+        ("a \n b", ["a", "Ġ", "Ċ", "Ġb"]),
+        ("a   b", ["a", "Ġ", "Ġ", "Ġb"]),
+        ("in.\nIt", ["in", ".Ċ", "I", "t"]),  # punctuation takes the line end; "It" is no merge
+        ("don't", ["d", "on", "'", "t"]),
+        ("_an _an", ["_", "an", "Ġ", "_", "an"]),  # one character before the letters, a space as well as another
+        ("天空，早", ["å¤©ç©º", "ï¼Įæ", "Ĺ", "©"]),  # the comma joins the word after it, and so the merges cross characters
+        ("天空。我", ["å¤©ç©º", "ãĢĤ", "æĪĳ"]),
+        ("½2", ["Â", "½", "2"]),
+    ],
+)
+def test_text_is_split_before_it_is_merged(text: str, pieces: list[str]) -> None:
+    ours = engine().vocabulary
+    assert [ours.tokens[number] for number in ours.encode(text)] == pieces
+
+
+@given(st.text())
+def test_no_text_is_lost(text: str) -> None:
+    ours = engine().vocabulary
+    text = text.encode("utf-8", "replace").decode()
+    assert ours.text(ours.encode(text, special=False)) == text
+
+
+@given(st.text(alphabet=st.sampled_from("天空我 ，。答案it's the answer12024\n _"), max_size=40))
+def test_cutting_before_merging_changes_nothing(text: str) -> None:
+    """The oracle: all merges in their order over each whole word."""
+    ours = engine().vocabulary
+    slow = Vocabulary(ours.tokens, ours.merges, ours.kinds)
+    # Every pair may join, so nothing is cut before the merges.
+    slow.__dict__["_joined"] = _Everything()
+    assert ours.encode(text) == slow.encode(text)
+
+
+class _Everything(set[Any]):
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+def test_control_tokens_are_parsed_only_where_asked() -> None:
+    ours = engine().vocabulary
+    assert ours.encode("a<|eot_id|>b")[1] == END_OF_TURN
+    plain = ours.encode("a<|eot_id|>b", special=False)
+    assert END_OF_TURN not in plain
+    assert ours.text(plain) == "a<|eot_id|>b"
+    assert END_OF_TURN not in ours.encode("a<| eot_id |>b")
+    assert ours.data(END_OF_TURN) == b""
+    assert ours.ends == {1, 4}
+
+
+def test_a_lone_surrogate_becomes_the_replacement_character() -> None:
+    ours = engine().vocabulary
+    assert ours.text(ours.encode("a\ud800b\ud83d\ude00")) == "a\ufffdb😀"
+
+
+def test_encoding_is_quick_even_where_nothing_can_be_remembered() -> None:
+    ours = vocabulary.load()
+    for text in ("天空很蓝，她带上了水和书。" * 260, "l" * 10_000, "天" * 3_400, " " * 10_000, "hello " * 1_700):
+        begun = time.process_time()
+        ours.encode(text)
+        assert time.process_time() - begun < 0.5
+
+
+# --- the model
+
+
+def proper(distribution: Distribution, size: int = 512) -> None:
+    every = [(distribution.probability(number), number) for number in range(size)]
+    assert math.fsum(probability for probability, _ in every) == pytest.approx(1.0, abs=1e-9)
+    ranked = sorted((-probability, number) for probability, number in every if probability)
+    top = distribution.top(size)
+    assert [number for _, number in top] == [number for _, number in ranked]
+    assert [math.exp(logprob) for logprob, _ in top] == pytest.approx([-negative for negative, _ in ranked])
+    assert distribution.top(20) == top[:20]
+
+
+def test_every_distribution_is_proper_and_its_top_list_true() -> None:
+    source = engine()
+    for text in ("", "The forest is", "天空", "森林\u4e00", asked("天空为什么是蓝色的？"), "zzz qqq", "😀"):
+        model = source.model(text)
+        context = source.vocabulary.encode(text)
+        for length in range(max(0, len(context) - 8), len(context) + 1):
+            proper(model.distribution(context[:length]))
+            proper(model.distribution(context[:length]).leaning(END_OF_TURN, 0.4))
+
+
+def test_the_check_notices_what_is_not_proper() -> None:
+    floor = Floor(engine().vocabulary, b"", {})
+    proper(Distribution({7: 0.4}, 0.6, floor))
+    with pytest.raises(AssertionError):
+        proper(Distribution({7: 0.4}, 0.61, floor))
+
+
+def test_only_muted_tokens_are_impossible() -> None:
+    ours = engine().vocabulary
+    distribution = engine().model("The sky").distribution(ours.encode("The sky"))
+    impossible = {number for number in range(512) if not distribution.probability(number)}
+    muted = {number for number, kind in enumerate(ours.kinds) if kind == CONTROL} - ours.ends
+    assert muted <= impossible
+    # The others cannot begin a character. Nothing that could be said is left out.
+    for number in impossible - muted:
+        with pytest.raises(UnicodeDecodeError):
+            ours.data(number).decode()
+
+
+@pytest.mark.parametrize("prompt", ["天空", "The sky", asked("你好")])
+def test_what_is_said_is_sound_utf8_however_hot(prompt: str) -> None:
+    for seed in range(10):
+        data = b"".join(token.data for token in tokens(prompt, most=200, seed=seed, **WIDE))
+        sound = data[: len(data) - len(pending(data))]
+        sound.decode("utf-8")
+
+
+def test_bytes_that_wait_for_more() -> None:
+    assert [pending(data) for data in (b"", b"a", "天".encode(), b"\x80\x80\x80", b"\xff")] == [b""] * 5
+    assert pending("a天".encode()[:-1]) == "天".encode()[:-1]
+    assert pending("😀".encode()[:3]) == "😀".encode()[:3]
+    assert pending(b"\xe0\x80") == b""  # cannot become a character
+
+
+# --- sampling
+
+
+def test_a_seed_gives_the_same_text_and_another_one_another() -> None:
+    texts = [said("Once", seed=seed) for seed in (1, 1, 2, 3, 4)]
+    assert texts[0] == texts[1]
+    assert len(set(texts)) > 2
+    assert len({said("Once", **WIDE, most=40) for _ in range(3)}) == 3
+    assert len({said("Once", seed=-1, **WIDE, most=40) for _ in range(3)}) == 3
+    assert len({said("Once", seed=7, **WIDE, most=40) for _ in range(3)}) == 1
+
+
+def test_at_temperature_zero_no_seed_matters() -> None:
+    assert len({said("天空", temperature=0, seed=seed) for seed in range(5)}) == 1
+    for token in tokens("天空", temperature=0, top_logprobs=1):
+        assert token.id == token.top[0][0]
+
+
+def test_a_higher_temperature_gives_more_different_texts_and_less_likely_ones() -> None:
+    def surprise(temperature: float) -> tuple[int, float]:
+        drawn = [tokens("The", most=25, seed=seed, temperature=temperature, top_k=0, top_p=1.0) for seed in range(15)]
+        texts = {tuple(token.id for token in one) for one in drawn}
+        return len(texts), -sum(token.logprob for one in drawn for token in one) / sum(map(len, drawn))
+
+    (few, cold), (some, warm), (many, hot) = map(surprise, (0.05, 0.8, 3.0))
+    assert few < some <= many
+    assert cold < warm < hot
+
+
+def outside(top: int, allowed: Callable[[list[float]], int], **options: Any) -> int:
+    """How many tokens were drawn from beyond the first ones of the true distribution that `allowed` counts."""
+    count = 0
+    for seed in range(5):
+        for token in tokens("The", most=60, seed=seed, top_logprobs=top, **options):
+            probabilities = [math.exp(logprob) for *_, logprob in token.top]
+            inside = {number for number, *_ in token.top[: allowed(probabilities)]}
+            count += token.id not in inside
+    return count
+
+
+def test_top_k_draws_from_the_first_k() -> None:
+    hot = {"temperature": 3.0, "top_p": 1.0}
+    assert outside(3, lambda _: 3, top_k=3, **hot) == 0
+    assert outside(3, lambda _: 3, top_k=0, **hot) > 0
+    assert said("The", seed=5, top_k=1) == said("The", temperature=0)
+
+
+def test_top_p_draws_from_the_nucleus() -> None:
+    def nucleus(probabilities: list[float]) -> int:
+        reached = 0.0
+        for count, probability in enumerate(probabilities, 1):
+            reached += probability
+            if reached >= 0.6 - 1e-9:
+                return count
+        return len(probabilities)
+
+    hot = {"temperature": 3.0, "top_k": 0}
+    assert outside(512, nucleus, top_p=0.6, **hot) == 0
+    assert outside(512, nucleus, top_p=1.0, **hot) > 0
+
+
+def test_min_p_leaves_out_what_is_far_below_the_best() -> None:
+    def near(probabilities: list[float]) -> int:
+        return sum(probability >= 0.3 * probabilities[0] - 1e-9 for probability in probabilities)
+
+    hot = {"temperature": 3.0, "top_k": 0, "top_p": 1.0}
+    assert outside(512, near, min_p=0.3, **hot) == 0
+    assert outside(512, near, min_p=0.0, **hot) > 0
+
+
+def two_ways() -> tuple[Distribution, int, int]:
+    """A distribution with two likely tokens, 60 to 40."""
+    counts = Counts()
+    first, second = 100, 101
+    for _ in range(600):
+        counts.learn([99, first])
+    for _ in range(400):
+        counts.learn([99, second])
+    return Model(Floors(engine().vocabulary, Counts()), [counts]).distribution([99]), first, second
+
+
+@pytest.mark.parametrize(
+    ("options", "history", "changes"),
+    [
+        ({}, [100], False),
+        ({"repeat_penalty": 1.1}, [100], True),
+        ({"repeat_penalty": 1.1}, [99], False),
+        ({"repeat_penalty": 1.1, "repeat_last_n": 0}, [100], False),
+        ({"repeat_penalty": 1.1, "repeat_last_n": 2}, [100, 99, 99], False),
+        ({"repeat_penalty": 1.1, "repeat_last_n": 3}, [100, 99, 99], True),
+        ({"repeat_penalty": 1.1, "repeat_last_n": -1}, [100] + [99] * 200, True),
+        ({"repeat_penalty": 1.1}, [100] + [99] * 200, False),
+        ({"repeat_penalty": 1.001}, [100], False),
+        ({"presence_penalty": 0.5}, [100], True),
+        ({"presence_penalty": 0.3}, [100, 100, 100], False),
+        ({"presence_penalty": -0.5}, [101], True),
+        ({"frequency_penalty": 0.2}, [100], False),
+        ({"frequency_penalty": 0.2}, [100, 100, 100], True),
+    ],
+)
+def test_penalties_hold_the_last_tokens_back(options: dict[str, Any], history: list[int], changes: bool) -> None:
+    distribution, first, second = two_ways()
+    choices: list[dict[str, Any]] = [{"temperature": 0.0}, {"temperature": 1.0, "top_k": 1}]  # penalties come before top_k
+    for rest in choices:
+        drawn = Sampler(Sampling(**options, **rest), history, size=512).draw(distribution)
+        assert drawn == (second if changes else first)
+
+
+def test_penalties_follow_what_is_said() -> None:
+    distribution, first, second = two_ways()
+    sampler = Sampler(Sampling(temperature=0, frequency_penalty=0.3, repeat_last_n=2), [], size=512)
+    drawn = []
+    for _ in range(6):
+        drawn.append(sampler.draw(distribution))
+        sampler.accept(drawn[-1])
+    assert drawn == [first, first, second, first, first, second]
+
+
+def test_a_repeat_penalty_is_heard_in_a_whole_answer() -> None:
+    def repeated(penalty: float) -> float:
+        spoken = [tokens("The", most=80, temperature=0.8, seed=seed, repeat_penalty=penalty) for seed in range(6)]
+        return sum(sum(Counter(t.id for t in one).values()) - len({t.id for t in one}) for one in spoken) / sum(map(len, spoken))
+
+    assert repeated(1.8) < repeated(1.0)
+
+
+def test_logprobs_are_the_models_own_whatever_the_options() -> None:
+    plain = tokens("The sky", most=1, top_logprobs=5)[0]
+    for options in ({"temperature": 0}, {"temperature": 2.0}, {"top_k": 1}, {"repeat_penalty": 1.9}, {"min_p": 0.9}):
+        token = tokens("The sky", most=1, top_logprobs=5, seed=1, **options)[0]
+        assert token.top == plain.top
+        true = engine().model("The sky").distribution(engine().vocabulary.encode("The sky"))
+        assert token.logprob == pytest.approx(math.log(true.probability(token.id)))
+    assert [logprob for *_, logprob in plain.top] == sorted((logprob for *_, logprob in plain.top), reverse=True)
+    assert tokens("The sky", most=1)[0].top == ()
+
+
+# --- answers
+
+
+def test_an_answer_ends_by_itself_after_a_sensible_length() -> None:
+    lengths = []
+    for question in ("What is your name?", "Tell me about trees.", "今天天气怎么样？", "请介绍一下森林。"):
+        for seed in range(6):
+            drawn = tokens(asked(question), seed=seed)
+            assert drawn[-1].id in engine().vocabulary.ends
+            assert drawn[-1].data == b""
+            lengths.append(len(drawn))
+    assert 30 <= median(lengths) <= 150
+    assert max(lengths) < 400
+
+
+@pytest.mark.parametrize(("prompt", "language"), [
+    (asked("请介绍一下森林。"), "zh"), (asked("Tell me about the forest."), "en"),
+    ("在一个阳光明媚的早晨，Alice决定去森林里探险。", "zh"), ("On a sunny morning Alice", "en"),
+    (asked("What is AI?\n\n请用中文回答。"), "zh"),
+])
+def test_it_answers_in_the_language_of_the_prompt(prompt: str, language: str) -> None:
+    for seed in range(4):
+        assert extract.language(said(prompt, seed=seed)) == language
+
+
+@pytest.mark.parametrize(("question", "word"), [
+    ("Can you please expedite the delivery?", "order"), ("What is the capital of France?", "Paris"),
+    ("请问可以加快发货吗？", "订单"), ("法国的首都是哪里？", "巴黎"),
+    ("制定人工智能合规标准，避免人工智能伤害人类", "人工智能"),
+])
+def test_it_speaks_of_what_it_was_asked(question: str, word: str) -> None:
+    assert word in said(asked(question), temperature=0)
+    assert word not in said(asked("谢谢" if extract.language(question) == "zh" else "Thank you"), temperature=0)
+
+
+def test_a_story_goes_on_where_the_prompt_ends() -> None:
+    assert said("在一个阳光明媚的早晨，Alice决定去森林里探险。", temperature=0).startswith("她背上小包")
+    assert said("Customer: I would like to cancel my order.\nSupport:", temperature=0).startswith(" ")
+
+
+def test_an_empty_prompt_has_an_answer() -> None:
+    assert len(said("", seed=1)) > 10
+
+
+def test_the_tokens_spell_out_the_text_that_was_given_to_them() -> None:
+    """`text` is only for those who have it: without it the prompt's tokens are read."""
+    source = engine()
+    numbers = source.vocabulary.encode(asked("What is the capital of France?"))
+    text = b"".join(token.data for token in source.generate(numbers, Sampling(temperature=0))).decode()
+    assert "Paris" in text
+
+
+def test_threads_may_share_the_engine() -> None:
+    fresh = Engine(vocabulary.load(), corpus.read())
+    prompt = asked("天空为什么是蓝色的？")
+
+    def one(seed: int) -> list[int]:
+        numbers = fresh.vocabulary.encode(prompt)
+        return [token.id for token in fresh.generate(numbers, Sampling(seed=seed % 3), text=prompt)]
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(one, range(18)))
+    assert answers == [one(seed) for seed in range(18)]
+
+
+def test_it_is_quick() -> None:
+    begun = time.process_time()
+    fresh = Engine(vocabulary.load(), corpus.read())
+    assert time.process_time() - begun < 0.3
+    begun, count = time.process_time(), 0
+    for seed in range(8):
+        for prompt in ("The", "天空"):
+            sampling = Sampling(seed=seed, repeat_penalty=1.1)
+            count += sum(1 for _ in fresh.generate(fresh.vocabulary.encode(prompt), sampling, text=prompt))
+    assert count / (time.process_time() - begun) > 1000
+
+
+# --- numbered passages
+
+EN = """What is the capital of France?
+
+[1] Berlin (https://example.org/berlin)
+Berlin is the capital of Germany. It has many parks.
+[2] Paris, the capital of France
+Paris is the capital and largest city of France. Dr. Petit lives there. It lies on the Seine.
+[3] Lyon is a city in France."""
+ZH = """法国的首都是哪里？
+
+[1] 柏林是德国的首都。柏林有许多公园。
+[2] 巴黎是法国的首都，也是最大的城市。塞纳河穿过巴黎。
+[12] 里昂是法国的一座城市。"""
+
+
+@pytest.mark.parametrize(("turn", "answer"), [
+    (EN, "Paris is the capital and largest city of France. [2]"),
+    (EN + "\n\nAnswer in English.", "Paris is the capital and largest city of France. [2]"),
+    (ZH, "巴黎是法国的首都，也是最大的城市。 [2]"),
+    (ZH + "\n\n请用中文回答。", "巴黎是法国的首都，也是最大的城市。 [2]"),
+    ("[1] Rome is in Italy.\n[2] Oslo is in Norway.\n\nQuestion: Where is Oslo?", "Oslo is in Norway. [2]"),
+    ("Where does Dr. Petit live?\n[1] Dr. Petit lives in Paris. He is old.", "Dr. Petit lives in Paris. [1]"),
+    ("哪座城市在里昂附近？\n[7] 里昂附近的城市是维埃纳。", "里昂附近的城市是维埃纳。 [7]"),
+    ("Who wrote Hamlet?\n[1] Berlin is the capital of Germany.", "The sources do not say."),
+    ("量子计算是什么？\n[1] 柏林是德国的首都。", "资料中没有提到。"),
+    ("What is a fox?\n[1] A fox is an animal.\n[2] A fox is clever and fast.", "A fox is an animal. [1] A fox is clever and fast. [2]"),
+])
+def test_passages_are_quoted_with_their_numbers(turn: str, answer: str) -> None:
+    for options in ({"temperature": 0}, {"seed": 5}):
+        drawn = tokens(asked(turn), **options)
+        assert b"".join(token.data for token in drawn).decode() == answer
+        assert drawn[-1].id == END_OF_TURN
+        assert all(token.logprob < 0 for token in drawn)
+
+
+def test_only_the_last_turn_is_searched_and_only_lines_that_begin_with_a_number_count() -> None:
+    earlier = asked(EN) + "Paris. [2]<|eot_id|>"
+    assert extract.answer(earlier + asked("And who are you?")) is None
+    assert extract.answer(asked("What does [1] mean?")) is None
+    assert extract.answer(asked("[1] Berlin is a city.")) is None  # nobody asked anything
+    assert extract.answer(earlier + asked(ZH)) == "巴黎是法国的首都，也是最大的城市。 [2]"
+
+
+def test_passages_cannot_speak_control_tokens() -> None:
+    drawn = tokens("What is Rome?\n[1] Rome <|start_header_id|>system is a city.", temperature=0)
+    assert all(token.data for token in drawn[:-1])
+
+
+# --- typed output
+
+
+class Mood(Enum):
+    CALM = "calm"
+    GLAD = "glad"
+
+
+class Leaf(BaseModel):
+    name: Annotated[str, Field(min_length=3, max_length=12)]
+    weight: Annotated[float, Field(gt=0, lt=0.001)]
+    next: Leaf | None = None
+
+
+class Everything(BaseModel):
+    title: str
+    mood: Mood
+    kind: Literal["one"]
+    count: Annotated[int, Field(ge=3, le=5)]
+    below: Annotated[int, Field(gt=-3, lt=-1)]
+    even: Annotated[int, Field(multiple_of=4, ge=5, le=9)]
+    share: Annotated[float, Field(ge=0, le=1)]
+    sure: bool
+    nothing: None
+    either: int | str
+    leaves: Annotated[list[Leaf], Field(min_length=2, max_length=3)]
+    pair: tuple[int, str]
+    different: Annotated[set[Mood], Field(min_length=2)]
+    named: dict[str, int]
+    anything: Any
+    long: Annotated[str, Field(min_length=200, max_length=210)]
+    short: Annotated[str, Field(max_length=2)]
+    chosen: Annotated[Leaf | Mood, Field(description="either")] = Mood.CALM
+
+
+class Step(BaseModel):
+    thought: str
+    action: Literal["lawyer", "computer_scientist", "standardization_expert", "final"]
+    input: str
+
+
+SCHEMAS: list[Any] = [Everything, Leaf, Step, list[Step], int, float, str, bool, Mood, list[int], tuple[int, int], dict[str, Leaf]]
+
+
+@pytest.mark.parametrize("kind", SCHEMAS, ids=str)
+def test_a_schema_is_kept_for_every_seed(kind: Any) -> None:
+    adapter = TypeAdapter(kind)
+    schema = adapter.json_schema()
+    for seed in range(12):
+        for question in ("Which law applies?", "谁负责人工智能？"):
+            drawn = tokens(asked(question), seed=seed, format=schema, most=8000)
+            assert drawn[-1].id == END_OF_TURN
+            adapter.validate_json(b"".join(token.data for token in drawn))
+
+
+def test_a_broken_answer_would_be_noticed() -> None:
+    text = said(asked("x"), seed=1, format=Step.model_json_schema())
+    with pytest.raises(ValueError, match="Invalid JSON"):
+        Step.model_validate_json(text[:-2])
+    with pytest.raises(ValueError, match="count"):
+        Everything.model_validate_json(text)
+
+
+def test_typed_output_follows_the_seed() -> None:
+    schema = Everything.model_json_schema()
+    texts = [said(asked("x"), seed=seed, format=schema, most=8000) for seed in (1, 1, 2)]
+    assert texts[0] == texts[1] != texts[2]
+    cold = {said(asked("x"), temperature=0, seed=seed, format=schema, most=8000) for seed in (1, 2)}
+    assert len(cold) == 1
+    assert len({said(asked("x"), format=schema, most=8000) for _ in range(3)}) == 3
+
+
+def test_json_without_a_schema_is_an_object() -> None:
+    assert isinstance(json.loads(said(asked("你好"), seed=3, format="json")), dict)
+
+
+@pytest.mark.parametrize(("question", "member"), [
+    ("I need a lawyer for my contract", "lawyer"), ("Which law applies to this?", "lawyer"),
+    ("Ask the computer scientist", "computer_scientist"), ("We want a standardization of names", "standardization_expert"),
+])
+def test_an_enumeration_gives_what_the_prompt_speaks_of(question: str, member: str) -> None:
+    for seed in range(6):
+        assert json.loads(said(asked(question), seed=seed, format=Step.model_json_schema()))["action"] == member
+    free = {json.loads(said(asked("x"), seed=seed, format=Step.model_json_schema()))["action"] for seed in range(12)}
+    assert len(free) > 1
+
+
+def test_keys_stand_in_the_schemas_order_and_raw_words_of_json_schema_are_kept() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"z": {"const": 5}, "a": {"oneOf": [{"type": "null"}, {"type": "string"}]}, "m": {"type": ["integer", "null"]}},
+        "required": ["z", "a", "m", "extra"],
+        "minProperties": 5,
+    }
+    written = json.loads(said(asked("x"), seed=1, format=schema))
+    assert list(written) == ["z", "a", "m", "extra", "key5"]
+    assert written["z"] == 5
+    assert written["a"] is None
+    assert isinstance(written["m"], int)
+    many = {"type": "array", "items": {"enum": [1, 2, 3]}, "uniqueItems": True, "minItems": 3}
+    assert sorted(json.loads(said("x", seed=1, format=many))) == [1, 2, 3]
+    both = {"allOf": [{"$ref": "#/$defs/a"}, {"properties": {"b": {"type": "null"}}}], "$defs": {"a": {"properties": {"a": {"const": 1}}}}}
+    assert json.loads(said("x", format=both)) == {"a": 1, "b": None}
+
+
+@pytest.mark.parametrize(("schema", "reason"), [
+    ({"type": "string", "pattern": "^a+$"}, "pattern"), ({"type": "string", "format": "ipv6"}, "format"),
+    ({"type": "wish"}, "unknown type"), ({"enum": []}, "enum"), ({"$ref": "#/$defs/none"}, "leads nowhere"),
+    ({"$ref": "https://example.com/x"}, "cannot follow"), ({"type": "array", "minItems": 3, "maxItems": 2}, "minItems"),
+    ({"type": "array", "items": {"const": 1}, "minItems": 2, "uniqueItems": True}, "different"),
+    ({"type": "integer", "minimum": 3, "maximum": 2}, "no number"), ({"type": "number", "minimum": 3, "maximum": 2}, "no number"),
+    ({"type": "integer", "exclusiveMinimum": 1, "exclusiveMaximum": 2}, "no number"),
+    ({"type": "string", "minLength": 3, "maxLength": 2}, "minLength"), ({"type": "string", "minLength": 10**9}, "minLength"),
+    ({"type": "array", "minItems": 10**9}, "minItems"), ({"type": "object", "required": ["a"], "additionalProperties": False}, "required"),
+    ({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "no end"), ({"type": "object", "properties": 5}, "malformed"),
+    ({"properties": {"a": {"$ref": "#"}}, "required": ["a"]}, "no end"), ({"properties": {"a": False}}, "not a schema"),
+    ("xml", "unknown format"),
+], ids=str)
+def test_what_cannot_be_kept_is_refused_before_anything_is_said(schema: Any, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        engine().generate([5], Sampling(), text="x", format=schema)
+
+
+# --- embeddings
+
+
+def test_similar_texts_are_near() -> None:
+    embed = engine().embed
+
+    def near(first: str, second: str) -> float:
+        return sum(a * b for a, b in zip(embed(first), embed(second), strict=True))
+
+    assert near("The sky is blue.", "The sky is blue today.") > near("The sky is blue.", "Contracts need signatures.") + 0.2
+    assert near("天空是蓝色的。", "天空为什么是蓝色的？") > near("天空是蓝色的。", "合同需要签字。") + 0.2
+    for text in ("", " ", "a", "天", "long " * 500):
+        assert math.fsum(value * value for value in embed(text)) == pytest.approx(1.0)
+    assert embed("The  SKY") == embed("the sky")
+    assert len(embed("x", 64)) == 64
+
+
+# --- the corpus
+
+
+def test_the_corpus_has_both_languages_in_equal_parts_and_ends_its_sentences() -> None:
+    paragraphs = corpus.read()
+    letters = Counter[str]()
+    for paragraph in {paragraph.whole: paragraph for paragraph in paragraphs}.values():
+        letters[paragraph.language] += len(paragraph.whole.encode())
+    assert 0.7 < letters["zh"] / letters["en"] < 1.4
+    assert all(paragraph.answer[-1] in ".!?。！？" for paragraph in paragraphs)
+    encode = engine().vocabulary.encode
+    assert all(number not in engine().vocabulary.ends for paragraph in paragraphs for number in encode(paragraph.whole))
