@@ -25,46 +25,17 @@ happened and a hint that says what to do, both in English and Chinese.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-LONGEST_FACT = 500
-
-
-class Words(NamedTuple):
-    """One text in the two languages; `{name}` is filled from the error's facts."""
-
-    en: str
-    zh: str
-
-    def text(self, language: str, facts: dict[str, Any] | None = None) -> str:
-        """The text in `language` ("zh", else English)."""
-        template = self.zh if language == "zh" else self.en
-        return template.format_map(_Facts(facts or {}))
-
-
-class _Facts(dict[str, Any]):
-    """Facts of an error: cut to a readable length, and a missing one never hides the error itself."""
-
-    def __missing__(self, key: str) -> str:
-        return "?"
-
-    def __getitem__(self, key: str) -> Any:
-        value = super().__getitem__(key)
-        if isinstance(value, str) and len(value) > LONGEST_FACT:
-            return value[:LONGEST_FACT] + "…"
-        return value
+from orchestra.texts import Words
 
 
 class OrchestraError(Exception):
     """The root. `facts` fill the texts; `reply` (a `Reply`) is the answer so far where there is one."""
-
     status: ClassVar[int] = 500
     exit_code: ClassVar[int] = 1
     says: ClassVar[Words] = Words("something went wrong: {detail}", "出错了：{detail}")
-    advice: ClassVar[Words] = Words(
-        "run the command again with --debug and report what it prints",
-        "请加上 --debug 再运行一次，并反馈输出内容",
-    )
+    advice: ClassVar[Words] = Words("run the command again with --debug and report what it prints", "请加上 --debug 再运行一次，并反馈输出内容")
 
     def __init__(self, *, reply: Any = None, **facts: Any) -> None:
         self.facts = facts
@@ -87,7 +58,6 @@ class OrchestraError(Exception):
 
 class ConfigError(OrchestraError):
     """A setting that cannot be used, found before anything was sent."""
-
     status, exit_code = 500, 10
     says = Words("{name} is set to {value!r}: {detail}", "{name} 的值为 {value!r}：{detail}")
     advice = Words("correct {name}, for example {example}", "请修改 {name}，例如 {example}")
@@ -95,7 +65,6 @@ class ConfigError(OrchestraError):
 
 class UsageError(OrchestraError):
     """An argument that cannot be used."""
-
     status, exit_code = 422, 2
     says = Words("{detail}", "{detail_zh}")
     advice = Words("{fix}", "{fix_zh}")
@@ -106,13 +75,11 @@ class UsageError(OrchestraError):
 
 class DaemonFault(OrchestraError):
     """The daemon, or the way to it."""
-
     status, exit_code = 502, 11
 
 
 class DaemonUnreachable(DaemonFault):
     """Nothing answers at the address."""
-
     status, exit_code = 503, 3
     says = Words("cannot reach Ollama at {url}: {detail}", "无法连接 Ollama（{url}）：{detail}")
     advice = Words(
@@ -123,7 +90,6 @@ class DaemonUnreachable(DaemonFault):
 
 class DaemonDisconnected(DaemonFault):
     """The connection broke before an answer began."""
-
     exit_code = 12
     says = Words("Ollama at {url} closed the connection before answering", "Ollama（{url}）在回答之前断开了连接")
     advice = Words("see the daemon's log, then try again", "请查看 Ollama 的日志，然后重试")
@@ -131,7 +97,6 @@ class DaemonDisconnected(DaemonFault):
 
 class NotOllama(DaemonFault):
     """Something answered that is not an Ollama daemon."""
-
     exit_code = 13
     says = Words("{url} answered, but not like Ollama: {detail}", "{url} 有应答，但不是 Ollama：{detail}")
     advice = Words(
@@ -142,7 +107,6 @@ class NotOllama(DaemonFault):
 
 class RedirectRefused(DaemonFault):
     """The daemon's address sends requests elsewhere; a prompt is never sent on."""
-
     exit_code = 14
     says = Words("{url} redirects to {target}; the prompt was not sent there", "{url} 重定向到 {target}，提示词未被转发")
     advice = Words("set OLLAMA_HOST to the final address if you trust it", "如果信任该地址，请将 OLLAMA_HOST 直接设为它")
@@ -150,7 +114,6 @@ class RedirectRefused(DaemonFault):
 
 class AuthFailed(DaemonFault):
     """401 or 403: the daemon, or what stands before it, wants another caller."""
-
     status, exit_code = 401, 15
     says = Words("Ollama at {url} refused the request (status {status}): {detail}", "Ollama（{url}）拒绝了请求（状态 {status}）：{detail}")
     advice = Words(
@@ -161,7 +124,6 @@ class AuthFailed(DaemonFault):
 
 class DaemonBusy(DaemonFault):
     """503 or 429, also after waiting."""
-
     status, exit_code = 503, 16
     says = Words("Ollama at {url} is busy: {detail}", "Ollama（{url}）正忙：{detail}")
     advice = Words("try again in a moment, or raise OLLAMA_MAX_QUEUE on the daemon", "请稍后再试，或在 Ollama 端调大 OLLAMA_MAX_QUEUE")
@@ -169,15 +131,16 @@ class DaemonBusy(DaemonFault):
 
 class DaemonError(DaemonFault):
     """The daemon answered with an error of its own."""
-
     exit_code = 17
     says = Words("Ollama reports an error (status {status}): {detail}", "Ollama 报告错误（状态 {status}）：{detail}")
-    advice = Words("see the daemon's log (`journalctl -u ollama` or ~/.ollama/logs)", "请查看 Ollama 的日志（`journalctl -u ollama` 或 ~/.ollama/logs）")
+    advice = Words(
+        "see the daemon's log (`journalctl -u ollama` or ~/.ollama/logs)",
+        "请查看 Ollama 的日志（`journalctl -u ollama` 或 ~/.ollama/logs）",
+    )
 
 
 class LoadFailed(DaemonFault):
     """The model could not be loaded into memory."""
-
     exit_code = 18
     says = Words("Ollama could not load {model}: {detail}", "Ollama 无法加载模型 {model}：{detail}")
     advice = Words(
@@ -188,7 +151,6 @@ class LoadFailed(DaemonFault):
 
 class DaemonTooOld(DaemonFault):
     """The daemon lacks something that was asked for."""
-
     status, exit_code = 501, 19
     says = Words("Ollama {version} is too old for {feature}", "Ollama {version} 版本过旧，不支持{feature}")
     advice = Words("update Ollama to {needed} or newer", "请将 Ollama 升级到 {needed} 或更新版本")
@@ -199,13 +161,11 @@ class DaemonTooOld(DaemonFault):
 
 class ModelFault(OrchestraError):
     """The model that was named cannot do what was asked."""
-
     status, exit_code = 400, 20
 
 
 class NoModel(ModelFault):
     """The daemon has no model of the kind that is needed."""
-
     status, exit_code = 404, 21
     says = Words("Ollama at {url} has no {kind} model installed", "Ollama（{url}）没有安装{kind_zh}模型")
     advice = Words("run: orchestra pull {suggestion}", "请运行：orchestra pull {suggestion}")
@@ -213,7 +173,6 @@ class NoModel(ModelFault):
 
 class ModelMissing(ModelFault):
     """The daemon does not have the model."""
-
     status, exit_code = 404, 4
     says = Words("the model {model!r} is not installed{nearest}", "模型 {model!r} 尚未安装{nearest_zh}")
     advice = Words("run: ollama pull {model}   (or: orchestra pull {model})", "请运行：ollama pull {model}（或 orchestra pull {model}）")
@@ -221,15 +180,16 @@ class ModelMissing(ModelFault):
 
 class ModelUnsupported(ModelFault):
     """The model cannot do that (tools, images, thinking, suffix, embeddings, chat)."""
-
     exit_code = 22
     says = Words("the model {model!r} cannot do this: {detail}", "模型 {model!r} 不支持此操作：{detail}")
-    advice = Words("choose another model with --model; `orchestra models` lists what each can do", "请用 --model 换一个模型；`orchestra models` 会列出各模型的能力")
+    advice = Words(
+        "choose another model with --model; `orchestra models` lists what each can do",
+        "请用 --model 换一个模型；`orchestra models` 会列出各模型的能力",
+    )
 
 
 class PromptTooLong(ModelFault):
     """The prompt does not fit into the window of the loaded model. Nothing was cut."""
-
     status, exit_code = 413, 23
     says = Words(
         "the prompt needs {needed} tokens and the window of {model} holds {window}: {over} too many",
@@ -239,10 +199,7 @@ class PromptTooLong(ModelFault):
         "shorten it, pass --window {needed_window}, or start the daemon with OLLAMA_CONTEXT_LENGTH={needed_window}",
         "请缩短内容，或使用 --window {needed_window}，或以 OLLAMA_CONTEXT_LENGTH={needed_window} 启动 Ollama",
     )
-    shorten: ClassVar[Words] = Words(
-        "shorten it: this model was made for {most} tokens at most",
-        "请缩短内容：该模型最多支持 {most} 个 token",
-    )
+    shorten: ClassVar[Words] = Words("shorten it: this model was made for {most} tokens at most", "请缩短内容：该模型最多支持 {most} 个 token")
 
     def hint(self, language: str = "en") -> str:
         """What to do: a larger window where the model has one, else a shorter text."""
@@ -252,13 +209,9 @@ class PromptTooLong(ModelFault):
 
 class PullFailed(ModelFault):
     """The registry or the way to it."""
-
     status, exit_code = 502, 24
     says = Words("could not pull {model}: {detail}", "无法下载 {model}：{detail}")
-    advice = Words(
-        "check the name and the network, then run it again: a pull goes on where it stopped",
-        "请检查名称和网络后重试：下载会从中断处继续",
-    )
+    advice = Words("check the name and the network, then run it again: a pull goes on where it stopped", "请检查名称和网络后重试：下载会从中断处继续")
 
 
 # --- the reply
@@ -266,13 +219,11 @@ class PullFailed(ModelFault):
 
 class ReplyFault(OrchestraError):
     """An answer that began and did not end well; `.reply` is the answer so far."""
-
     status, exit_code = 502, 36
 
 
 class StreamTruncated(ReplyFault):
     """The stream ended without its closing line: the answer is incomplete."""
-
     exit_code = 5
     says = Words("the answer broke off: Ollama ended the stream without saying so", "回答中断：Ollama 在没有说明的情况下结束了输出")
     advice = Words(
@@ -283,7 +234,6 @@ class StreamTruncated(ReplyFault):
 
 class StreamCorrupt(ReplyFault):
     """A line of the stream is no JSON object."""
-
     exit_code = 30
     says = Words("line {line} of Ollama's answer cannot be read: {detail}", "Ollama 回答的第 {line} 行无法解析：{detail}")
     advice = Words("check what stands between you and the daemon (a proxy?), then ask again", "请检查与 Ollama 之间是否有代理，然后重试")
@@ -291,7 +241,6 @@ class StreamCorrupt(ReplyFault):
 
 class LineTooLong(ReplyFault):
     """A line of the stream is longer than any that a daemon sends."""
-
     exit_code = 31
     says = Words("a line of the answer is longer than {limit} bytes", "回答中有一行超过 {limit} 字节")
     advice = Words("this is not a healthy Ollama: check OLLAMA_HOST", "这不是正常的 Ollama：请检查 OLLAMA_HOST")
@@ -299,7 +248,6 @@ class LineTooLong(ReplyFault):
 
 class ReplyTooLarge(ReplyFault):
     """The answer as a whole is larger than the limit."""
-
     exit_code = 32
     says = Words("the answer is larger than {limit} bytes", "回答超过 {limit} 字节")
     advice = Words("this is not a healthy Ollama: check OLLAMA_HOST", "这不是正常的 Ollama：请检查 OLLAMA_HOST")
@@ -307,7 +255,6 @@ class ReplyTooLarge(ReplyFault):
 
 class EmptyReply(ReplyFault):
     """Status 200 and not one byte."""
-
     exit_code = 33
     says = Words("Ollama answered with nothing at all", "Ollama 返回了空的回答")
     advice = Words("see the daemon's log: its engine may have stopped; then ask again", "请查看 Ollama 的日志：推理引擎可能已停止；然后重试")
@@ -315,7 +262,6 @@ class EmptyReply(ReplyFault):
 
 class FirstTokenTimeout(ReplyFault):
     """The first token did not come in time."""
-
     status, exit_code = 504, 34
     says = Words("no first token from {model} within {seconds} s", "{model} 在 {seconds} 秒内没有输出第一个 token")
     advice = Words(
@@ -326,7 +272,6 @@ class FirstTokenTimeout(ReplyFault):
 
 class StreamStalled(ReplyFault):
     """The answer stopped coming."""
-
     status, exit_code = 504, 35
     says = Words("the answer stood still for {seconds} s", "回答停滞了 {seconds} 秒")
     advice = Words(
@@ -340,13 +285,11 @@ class StreamStalled(ReplyFault):
 
 class StoreFault(OrchestraError):
     """The folder and the file of the sessions."""
-
     status, exit_code = 500, 40
 
 
 class StoreBusy(StoreFault):
     """Another process holds the store's lock for too long."""
-
     status, exit_code = 503, 41
     says = Words("the store {path} was locked for {seconds} s", "存储 {path} 已被锁定 {seconds} 秒")
     advice = Words("see which program holds it (`lsof {path}`), then try again", "请查看是哪个程序占用（`lsof {path}`），然后重试")
@@ -354,15 +297,16 @@ class StoreBusy(StoreFault):
 
 class StoreCorrupt(StoreFault):
     """The file is no database, or a damaged one. It is left untouched."""
-
     exit_code = 42
     says = Words("{path} is not a readable store: {detail}", "{path} 不是可读取的存储文件：{detail}")
-    advice = Words("move it away (it was left untouched) or set ORCHESTRA_HOME to another folder", "请将它移走（文件未被改动），或将 ORCHESTRA_HOME 设为其他目录")
+    advice = Words(
+        "move it away (it was left untouched) or set ORCHESTRA_HOME to another folder",
+        "请将它移走（文件未被改动），或将 ORCHESTRA_HOME 设为其他目录",
+    )
 
 
 class StoreTooNew(StoreFault):
     """The file was written by a newer Orchestra. It is left untouched."""
-
     exit_code = 43
     says = Words("{path} was written by a newer Orchestra ({detail})", "{path} 由更新版本的 Orchestra 写入（{detail}）")
     advice = Words("update Orchestra, or set ORCHESTRA_HOME to another folder", "请升级 Orchestra，或将 ORCHESTRA_HOME 设为其他目录")
@@ -370,7 +314,6 @@ class StoreTooNew(StoreFault):
 
 class StorageFull(StoreFault):
     """No room to write."""
-
     status, exit_code = 507, 44
     says = Words("no room left to write {path} ({free} bytes free)", "没有空间写入 {path}（剩余 {free} 字节）")
     advice = Words("free some space; nothing that was stored is lost", "请清理磁盘空间；已保存的内容不会丢失")
@@ -378,7 +321,6 @@ class StorageFull(StoreFault):
 
 class StoreUnwritable(StoreFault):
     """The folder cannot be written."""
-
     exit_code = 45
     says = Words("cannot write to {path}: {detail}", "无法写入 {path}：{detail}")
     advice = Words("set ORCHESTRA_HOME to a folder that you may write to", "请将 ORCHESTRA_HOME 设为可写入的目录")
@@ -386,7 +328,6 @@ class StoreUnwritable(StoreFault):
 
 class SessionMissing(StoreFault):
     """There is no session of that name."""
-
     status, exit_code = 404, 46
     says = Words("there is no session {name!r}{nearest}", "没有名为 {name!r} 的会话{nearest_zh}")
     advice = Words("`orchestra sessions list` shows what there is", "`orchestra sessions list` 可查看已有的会话")
@@ -394,7 +335,6 @@ class SessionMissing(StoreFault):
 
 class SessionExists(StoreFault):
     """The name is taken."""
-
     status, exit_code = 409, 47
     says = Words("there is already a session {name!r}", "名为 {name!r} 的会话已存在")
     advice = Words("choose another name, or delete that one first", "请换一个名称，或先删除已有的会话")
@@ -402,15 +342,16 @@ class SessionExists(StoreFault):
 
 class SessionBusy(StoreFault):
     """Another turn of the session is being answered."""
-
     status, exit_code = 409, 48
     says = Words("the session {name!r} is answering another turn", "会话 {name!r} 正在回答另一轮")
-    advice = Words("wait for it, or fork the session (`orchestra sessions fork {name}`)", "请等待完成，或分叉该会话（`orchestra sessions fork {name}`）")
+    advice = Words(
+        "wait for it, or fork the session (`orchestra sessions fork {name}`)",
+        "请等待完成，或分叉该会话（`orchestra sessions fork {name}`）",
+    )
 
 
 class ImportInvalid(StoreFault):
     """A file that is no exported session. Nothing of it was stored."""
-
     status, exit_code = 422, 49
     says = Words("{path}, line {line}: {detail}", "{path} 第 {line} 行：{detail}")
     advice = Words("import takes what `orchestra sessions export` writes", "请使用 `orchestra sessions export` 导出的文件")
@@ -421,13 +362,11 @@ class ImportInvalid(StoreFault):
 
 class PersonaFault(OrchestraError):
     """A persona that cannot be used."""
-
     status, exit_code = 422, 50
 
 
 class PersonaMissing(PersonaFault):
     """There is no persona of that name."""
-
     status, exit_code = 404, 51
     says = Words("there is no persona {name!r}{nearest}", "没有名为 {name!r} 的角色{nearest_zh}")
     advice = Words("`orchestra personas list` shows what there is", "`orchestra personas list` 可查看已有的角色")
@@ -435,7 +374,6 @@ class PersonaMissing(PersonaFault):
 
 class PersonaInvalid(PersonaFault):
     """A persona file that cannot be read."""
-
     exit_code = 52
     says = Words("{path}:{line}: {detail}", "{path}:{line}：{detail_zh}")
     advice = Words("correct the file; personas/lawyer.md is an example", "请修改该文件；可参考 personas/lawyer.md")
@@ -443,7 +381,6 @@ class PersonaInvalid(PersonaFault):
 
 class ExtraMissing(OrchestraError):
     """A part of Orchestra that is not installed."""
-
     status, exit_code = 501, 60
     says = Words("{feature} needs a part that is not installed", "{feature} 需要尚未安装的组件")
     advice = Words("run: pip install 'orchestra-ollama[{extra}]'", "请运行：pip install 'orchestra-ollama[{extra}]'")
@@ -451,7 +388,6 @@ class ExtraMissing(OrchestraError):
 
 class StandInFault(OrchestraError):
     """The stand-in daemon's script does not fit what was asked of it."""
-
     exit_code = 61
     says = Words("the stand-in's script does not fit: {detail}", "替身服务的脚本不匹配：{detail}")
     advice = Words("give the stand-in as many replies as are asked for", "脚本回复数量应与请求数量一致")

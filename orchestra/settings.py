@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from orchestra.errors import ConfigError, Words
+from orchestra.errors import ConfigError
+from orchestra.texts import Words
 
 
 class Setting(NamedTuple):
@@ -40,18 +41,36 @@ class Settings:
     model: str = _row("text", "", "ORCHESTRA_MODEL", "the model that answers", "用于回答的模型")
     base_model: str = _row("text", "", "ORCHESTRA_BASE_MODEL", "the model that completes text", "用于续写的基础模型")
     language: str = _row("text", "", "ORCHESTRA_LANG", "language of errors and hints: zh or en", "错误与提示的语言：zh 或 en")
-    window: int = _row("count", 0, "ORCHESTRA_WINDOW", "context window to load the model with; 0 = the daemon's", "加载模型时的上下文窗口；0 表示用 Ollama 的")
-    max_tokens: int = _row("count", 0, "ORCHESTRA_MAX_TOKENS", "longest answer in tokens; 0 = a quarter of the window", "回答的最大 token 数；0 表示窗口的四分之一")
+    window: int = _row(
+        "count", 0, "ORCHESTRA_WINDOW", "context window to load the model with; 0 = the daemon's", "加载模型时的上下文窗口；0 表示用 Ollama 的"
+    )
+    max_tokens: int = _row(
+        "count", 0, "ORCHESTRA_MAX_TOKENS", "longest answer in tokens; 0 = a quarter of the window", "回答的最大 token 数；0 表示窗口的四分之一"
+    )
     repeat_penalty: float = _row("number", 1.1, "ORCHESTRA_REPEAT_PENALTY", "penalty on repeated tokens", "重复惩罚")
-    parallel: int = _row("count", 1, "ORCHESTRA_PARALLEL", "requests to the daemon at once (its OLLAMA_NUM_PARALLEL)", "同时发往 Ollama 的请求数（对应 OLLAMA_NUM_PARALLEL）")
-    keep_alive: str = _row("text", "", "ORCHESTRA_KEEP_ALIVE", "how long the daemon keeps the model, e.g. 10m", "模型在内存中保留多久，例如 10m")
+    parallel: int = _row(
+        "count", 1, "ORCHESTRA_PARALLEL", "requests to the daemon at once (its OLLAMA_NUM_PARALLEL)", "同时发往 Ollama 的请求数（对应 OLLAMA_NUM_PARALLEL）"
+    )
+    keep_alive: str = _row(
+        "text", "", "ORCHESTRA_KEEP_ALIVE", "how long the daemon keeps the model, e.g. 10m", "模型在内存中保留多久，例如 10m"
+    )
     connect_timeout: float = _row("number", 5.0, "ORCHESTRA_CONNECT_TIMEOUT", "patience for a connection", "连接的等待时间")
-    load_timeout: float = _row("number", 900.0, "ORCHESTRA_LOAD_TIMEOUT", "patience for a model that is being loaded", "加载模型的等待时间")
-    first_token_timeout: float = _row("number", 60.0, "ORCHESTRA_FIRST_TOKEN_TIMEOUT", "patience for the first token", "第一个 token 的等待时间")
-    prompt_token_time: float = _row("number", 0.2, "ORCHESTRA_PROMPT_TOKEN_TIME", "added to that for each new token of the prompt", "提示词每个新 token 追加的等待时间")
-    piece_timeout: float = _row("number", 60.0, "ORCHESTRA_PIECE_TIMEOUT", "patience between two pieces of an answer", "两段输出之间的等待时间")
+    load_timeout: float = _row(
+        "number", 900.0, "ORCHESTRA_LOAD_TIMEOUT", "patience for a model that is being loaded", "加载模型的等待时间"
+    )
+    first_token_timeout: float = _row(
+        "number", 60.0, "ORCHESTRA_FIRST_TOKEN_TIMEOUT", "patience for the first token", "第一个 token 的等待时间"
+    )
+    prompt_token_time: float = _row(
+        "number", 0.2, "ORCHESTRA_PROMPT_TOKEN_TIME", "added to that for each new token of the prompt", "提示词每个新 token 追加的等待时间"
+    )
+    piece_timeout: float = _row(
+        "number", 60.0, "ORCHESTRA_PIECE_TIMEOUT", "patience between two pieces of an answer", "两段输出之间的等待时间"
+    )
     deadline: float = _row("number", 1800.0, "ORCHESTRA_DEADLINE", "longest time for one answer", "单个回答的最长时间")
-    store_timeout: float = _row("number", 60.0, "ORCHESTRA_STORE_TIMEOUT", "patience for a store that is locked", "存储被锁定时的等待时间")
+    store_timeout: float = _row(
+        "number", 60.0, "ORCHESTRA_STORE_TIMEOUT", "patience for a store that is locked", "存储被锁定时的等待时间"
+    )
     line_limit: int = _row("count", 8 * 2**20, "ORCHESTRA_LINE_LIMIT", "longest line of a stream", "流中单行的最大长度")
     reply_limit: int = _row("count", 256 * 2**20, "ORCHESTRA_REPLY_LIMIT", "largest answer as a whole", "整个回答的最大长度")
 

@@ -11,18 +11,48 @@ from orchestra.cli.words import say
 
 Model = Annotated[str, typer.Option("--model", "-m", help=say("the model that answers", "用于回答的模型"))]
 Json = Annotated[bool, typer.Option("--json", help=say("print one JSON object", "输出一个 JSON 对象"))]
-Stream = Annotated[bool, typer.Option("--stream", help=say("with --json: one object a line, as it comes", "配合 --json：逐行输出对象"))]
-MaxTokens = Annotated[int | None, typer.Option("--max-tokens", "-n", min=1, max=1_000_000, help=say("longest answer in tokens", "回答的最大 token 数"))]
-Temperature = Annotated[float | None, typer.Option("--temperature", "-t", min=0, max=5, help=say("0 = always the likeliest token", "0 表示总选概率最大的 token"))]
-TopP = Annotated[float | None, typer.Option("--top-p", min=0, max=1, help=say("share of the probability to draw from", "采样的累积概率"))]
-TopK = Annotated[int | None, typer.Option("--top-k", min=0, max=100_000, help=say("number of tokens to draw from", "采样的候选数"))]
+Stream = Annotated[
+    bool,
+    typer.Option("--stream", help=say("with --json: one object a line, as it comes", "配合 --json：逐行输出对象")),
+]
+MaxTokens = Annotated[
+    int | None,
+    typer.Option("--max-tokens", "-n", min=1, max=1_000_000, help=say("longest answer in tokens", "回答的最大 token 数")),
+]
+Temperature = Annotated[
+    float | None,
+    typer.Option("--temperature", "-t", min=0, max=5, help=say("0 = always the likeliest token", "0 表示总选概率最大的 token")),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option("--top-p", min=0, max=1, help=say("share of the probability to draw from", "采样的累积概率")),
+]
+TopK = Annotated[
+    int | None,
+    typer.Option("--top-k", min=0, max=100_000, help=say("number of tokens to draw from", "采样的候选数")),
+]
 Seed = Annotated[int | None, typer.Option("--seed", help=say("the same seed gives the same text", "相同的种子得到相同的文本"))]
-Stop = Annotated[list[str] | None, typer.Option("--stop", help=say("end before this text (may be given again)", "遇到该文本时停止（可多次使用）"))]
-RepeatPenalty = Annotated[float | None, typer.Option("--repeat-penalty", min=0.01, max=5, help=say("penalty on repeated tokens", "重复惩罚"))]
-Window = Annotated[int | None, typer.Option("--window", min=16, max=10_000_000, help=say("load the model with this context window", "以该上下文窗口加载模型"))]
+Stop = Annotated[
+    list[str] | None,
+    typer.Option("--stop", help=say("end before this text (may be given again)", "遇到该文本时停止（可多次使用）")),
+]
+RepeatPenalty = Annotated[
+    float | None,
+    typer.Option("--repeat-penalty", min=0.01, max=5, help=say("penalty on repeated tokens", "重复惩罚")),
+]
+Window = Annotated[
+    int | None,
+    typer.Option("--window", min=16, max=10_000_000, help=say("load the model with this context window", "以该上下文窗口加载模型")),
+]
 Deadline = Annotated[float | None, typer.Option("--deadline", min=0.1, help=say("longest time in seconds", "最长时间（秒）"))]
-Base = Annotated[bool | None, typer.Option("--base/--instruct", help=say("treat the model as base or instruct", "按基础模型或指令模型处理"))]
-Persona = Annotated[str, typer.Option("--persona", "-p", help=say("who answers (`orchestra personas list`)", "由谁回答（`orchestra personas list`）"))]
+Base = Annotated[
+    bool | None,
+    typer.Option("--base/--instruct", help=say("treat the model as base or instruct", "按基础模型或指令模型处理")),
+]
+Persona = Annotated[
+    str,
+    typer.Option("--persona", "-p", help=say("who answers (`orchestra personas list`)", "由谁回答（`orchestra personas list`）")),
+]
 
 
 def given(**fields: Any) -> Any:

@@ -22,7 +22,17 @@ from orchestra.model.connection import Connection, Patience
 from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt
 from orchestra.model.stopping import Criteria
 from orchestra.model.tokens import most_tokens_of
-from orchestra.model.window import Fit, Loaded, answer_share, context_length, full_name, loaded_of, own_stops, weights_of, window_of
+from orchestra.model.window import (
+    Fit,
+    Loaded,
+    answer_share,
+    context_length,
+    full_name,
+    loaded_of,
+    own_stops,
+    weights_of,
+    window_of,
+)
 from orchestra.runtime import Breakage, Broken, Runtime
 from orchestra.settings import Settings
 
