@@ -49,7 +49,7 @@ class Settings:
     )
     repeat_penalty: float = _row("number", 1.1, "ORCHESTRA_REPEAT_PENALTY", "penalty on repeated tokens", "重复惩罚")
     parallel: int = _row(
-        "count", 1, "ORCHESTRA_PARALLEL", "requests to the daemon at once (its OLLAMA_NUM_PARALLEL)", "同时发往 Ollama 的请求数（对应 OLLAMA_NUM_PARALLEL）"
+        "count", 1, "ORCHESTRA_PARALLEL", "requests to the daemon at once (OLLAMA_NUM_PARALLEL)", "同时发往 Ollama 的请求数（OLLAMA_NUM_PARALLEL）"
     )
     keep_alive: str = _row(
         "text", "", "ORCHESTRA_KEEP_ALIVE", "how long the daemon keeps the model, e.g. 10m", "模型在内存中保留多久，例如 10m"

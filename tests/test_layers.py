@@ -284,7 +284,7 @@ GREEN = [
     (layer_order, "cli/demo.py", "from orchestra.standin import StandIn\nfrom orchestra.gateway import app"),
     (standin_apart, "standin/server.py", "from orchestra.model.wire import Line\nfrom orchestra.standin.engine import Engine"),
     (broad_except, "api.py", "try:\n    f()\nexcept BaseException:\n    g()\n    raise\n"),
-    (parameters, "cli/main.py", f"@app.command()\ndef f({MANY}): ..."),
+    (parameters, "cli/commands/main.py", f"def f({MANY}): ..."),
 ]
 
 
