@@ -70,9 +70,6 @@ class UsageError(OrchestraError):
     advice = Words("{fix}", "{fix_zh}")
 
 
-# --- the daemon
-
-
 class DaemonFault(OrchestraError):
     """The daemon, or the way to it."""
     status, exit_code = 502, 11
@@ -156,9 +153,6 @@ class DaemonTooOld(DaemonFault):
     advice = Words("update Ollama to {needed} or newer", "请将 Ollama 升级到 {needed} 或更新版本")
 
 
-# --- the model
-
-
 class ModelFault(OrchestraError):
     """The model that was named cannot do what was asked."""
     status, exit_code = 400, 20
@@ -212,9 +206,6 @@ class PullFailed(ModelFault):
     status, exit_code = 502, 24
     says = Words("could not pull {model}: {detail}", "无法下载 {model}：{detail}")
     advice = Words("check the name and the network, then run it again: a pull goes on where it stopped", "请检查名称和网络后重试：下载会从中断处继续")
-
-
-# --- the reply
 
 
 class ReplyFault(OrchestraError):
@@ -278,9 +269,6 @@ class StreamStalled(ReplyFault):
         "the text so far is kept; see `ollama ps`, or set ORCHESTRA_PIECE_TIMEOUT",
         "已收到的文字已保留；请查看 `ollama ps`，或设置 ORCHESTRA_PIECE_TIMEOUT",
     )
-
-
-# --- the store
 
 
 class StoreFault(OrchestraError):
@@ -355,9 +343,6 @@ class ImportInvalid(StoreFault):
     status, exit_code = 422, 49
     says = Words("{path}, line {line}: {detail}", "{path} 第 {line} 行：{detail}")
     advice = Words("import takes what `orchestra sessions export` writes", "请使用 `orchestra sessions export` 导出的文件")
-
-
-# --- personas, parts, the stand-in
 
 
 class PersonaFault(OrchestraError):
