@@ -119,10 +119,10 @@ class Inference:
             raise engine_refusal("Multimodal data provided, but model does not support multimodal requests.")
 
     def _generate(self, settings: Settings, prompt: Prompt, runner: Runner, model: Model) -> None:
+        reply = self.house.script.next()
         began = time.perf_counter_ns()
         unread = len(prompt.tokens) - runner.cached(prompt.tokens)
         self.link.pause(unread * READING)
-        reply = self.house.script.next()
         tokens = reply.tokens() if reply else self._tokens(model, settings, prompt)
         wanted = {"logprobs": self.body.get("logprobs", False), "top": self.body.get("top_logprobs", 0)}
         native = self.chat and model.template is None

@@ -19,6 +19,7 @@ from orchestra.standin.link import PLAIN, ClientGone, Exchange, Link
 from orchestra.standin.refusal import Refusal
 
 LONGEST_LINE = 65536
+PATIENCE = 5.0
 Answer = Callable[[House, Mapping[str, Any], Link], None]
 Intercept = Callable[[Link], bool]
 """Sees each request first; true where it took it over."""
@@ -147,7 +148,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def __init__(self, port: int, serve: Callable[[Link], None]) -> None:
         self.serve = serve
         self.stopping = threading.Event()
-        self._open: set[socket.socket] = set()
+        self._open: dict[socket.socket, threading.Thread] = {}
         self._lock = threading.Lock()
         super().__init__(("127.0.0.1", port), Handler)
         self._accepting = threading.Thread(target=self._accept, name="standin", daemon=True)
@@ -164,13 +165,15 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         with contextlib.suppress(OSError):
             # The accepting thread waits without a timeout: a connection of our own wakes it.
             socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-        self._accepting.join(5)
+        self._accepting.join(PATIENCE)
         self.server_close()
         with self._lock:
-            connections = list(self._open)
+            connections = dict(self._open)
         for connection in connections:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
+        for thread in connections.values():
+            thread.join(PATIENCE)
 
     def _accept(self) -> None:
         while not self.stopping.is_set():
@@ -179,12 +182,12 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """One connection from its first request to its end."""
         with self._lock:
-            self._open.add(request)
+            self._open[request] = threading.current_thread()
         try:
             super().process_request_thread(request, client_address)
         finally:
             with self._lock:
-                self._open.discard(request)
+                self._open.pop(request, None)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Let a fault of the stand-in itself be seen; a connection that breaks is none."""
