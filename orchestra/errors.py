@@ -17,6 +17,7 @@
       PersonaFault
         PersonaMissing  PersonaInvalid
       ExtraMissing                a part that is not installed
+      PortTaken                   somebody listens where we want to
       StandInFault                the stand-in daemon's script does not fit what was asked
 
 Each has a `status` (for HTTP), an `exit_code` of its own (for the shell), a message that says what
@@ -369,6 +370,13 @@ class ExtraMissing(OrchestraError):
     status, exit_code = 501, 60
     says = Words("{feature} needs a part that is not installed", "{feature} 需要尚未安装的组件")
     advice = Words("run: pip install 'orchestra-ollama[{extra}]'", "请运行：pip install 'orchestra-ollama[{extra}]'")
+
+
+class PortTaken(OrchestraError):
+    """Somebody else listens on the port."""
+    status, exit_code = 503, 62
+    says = Words("cannot listen on port {port}: {detail}", "无法监听端口 {port}：{detail}")
+    advice = Words("choose another one with --port, or see who has it: lsof -i :{port}", "请用 --port 换一个端口，或查看占用者：lsof -i :{port}")
 
 
 class StandInFault(OrchestraError):

@@ -52,6 +52,12 @@ class Connection:
         self.runtime = runtime
         self.settings = settings
         self.url = daemon_url(settings.host)
+        self.server = ""  # what the last answer called itself; a stand-in says so here
+
+    @property
+    def stand_in(self) -> bool:
+        """Whether the last answer came from Orchestra's stand-in, whose words are no model's."""
+        return self.server == wire.STAND_IN
 
     async def ask(
         self, method: str, path: str, body: dict[str, Any] | None = None, *, model: str = "", patience: Patience | None = None
@@ -93,6 +99,7 @@ class Connection:
             wait = random.uniform(0.05, 0.25) * 2**attempt
             try:
                 answer = await stack.enter_async_context(self.runtime.send(request))
+                self.server = answer.headers.get("server", "")
                 if answer.status == 200:
                     return answer
                 error, wait = await self._refusal(answer, asked, wait)

@@ -30,6 +30,8 @@ from orchestra.errors import (
 )
 from orchestra.model.messages import Message, Options, Usage
 
+STAND_IN = "orchestra-standin"  # the `Server` header of Orchestra's own stand-in daemon
+
 _SAMPLING = (
     "temperature", "top_p", "top_k", "min_p", "seed", "repeat_penalty", "repeat_last_n",
     "presence_penalty", "frequency_penalty",
