@@ -152,6 +152,7 @@ def test_every_distribution_is_proper_and_its_top_list_true() -> None:
         for length in range(max(0, len(context) - 8), len(context) + 1):
             proper(model.distribution(context[:length]))
             proper(model.distribution(context[:length]).leaning(END_OF_TURN, 0.4))
+            proper(model.distribution(context[:length]).without(source.vocabulary.ends))
 
 
 def test_the_check_notices_what_is_not_proper() -> None:
@@ -181,11 +182,31 @@ def test_what_is_said_is_sound_utf8_however_hot(prompt: str) -> None:
         sound.decode("utf-8")
 
 
+def test_every_beginning_of_a_character_can_be_finished() -> None:
+    floors = Floors(engine().vocabulary, Counts())
+    ours = engine().vocabulary
+    left = [ours.encode("a")]
+    for _ in range(3):
+        left = [[*before, number] for before in left for number in floors.after(before).order if pending(ours.data(number))][:5000]
+        left = [numbers for numbers in left if pending(b"".join(map(ours.data, numbers)))]
+        assert all(floors.after(numbers).order for numbers in left)
+    byte = {ours.data(number): number for number in range(512)}
+    for beginning in (b"\xed\x9f", b"\xf4\x8f\xbf", b"\xf0\x90"):
+        assert floors.after([byte[bytes([each])] for each in beginning]).order
+    assert byte[b"\xa0"] not in floors.after([byte[b"\xed"]]).order
+
+
+def test_a_text_that_is_no_turn_goes_on_for_a_while() -> None:
+    for seed in range(8):
+        assert len(tokens("hi", seed=seed)) > 50
+    assert min(len(tokens(asked("hi"), seed=seed)) for seed in range(8)) < 50
+
+
 def test_bytes_that_wait_for_more() -> None:
     assert [pending(data) for data in (b"", b"a", "天".encode(), b"\x80\x80\x80", b"\xff")] == [b""] * 5
     assert pending("a天".encode()[:-1]) == "天".encode()[:-1]
     assert pending("😀".encode()[:3]) == "😀".encode()[:3]
-    assert pending(b"\xe0\x80") == b""  # cannot become a character
+    assert [pending(data) for data in (b"\xe0\x80", b"\xed\xa0")] == [b""] * 2  # cannot become a character
 
 
 # --- sampling
@@ -417,8 +438,25 @@ ZH = """法国的首都是哪里？
 [2] 巴黎是法国的首都，也是最大的城市。塞纳河穿过巴黎。
 [12] 里昂是法国的一座城市。"""
 
+FENCED = """{question}
+
+----- sources 0a1b2c3d -----
+
+[1] Berlin
+Berlin is the capital of Germany. Many sources say so in English.
+
+[2] Paris
+Paris is the capital of France.
+
+----- end of sources 0a1b2c3d -----
+
+Answer in English."""
+
 
 @pytest.mark.parametrize(("turn", "answer"), [
+    (FENCED.format(question="What is the capital of France?"), "Paris is the capital of France. [2]"),
+    (FENCED.format(question="The capital of France"), "Paris is the capital of France. [2]"),
+    (FENCED.format(question="Tell me about Oslo"), "The sources do not say."),
     (EN, "Paris is the capital and largest city of France. [2]"),
     (EN + "\n\nAnswer in English.", "Paris is the capital and largest city of France. [2]"),
     (ZH, "巴黎是法国的首都，也是最大的城市。 [2]"),

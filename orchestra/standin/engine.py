@@ -27,7 +27,9 @@ WEIGHT_OF_OPENING, WEIGHT_OF_RELATED = 200.0, 3.0
 """How often the first tokens and the rest of a paragraph that belongs to the prompt are counted; others count once."""
 
 PATIENCE, LONGEST = 60, 180
-"""From so many tokens on, an answer may end at the end of any sentence; ever more likely, up to the second number."""
+"""From so many tokens on, an answer may end at the end of any sentence; ever more likely, up to the second number.
+
+Before, it ends only with a paragraph, and a text that is no turn in a dialogue not even there."""
 
 SURE_TO_END = 0.9
 LOOK_BACK = 2000
@@ -122,12 +124,15 @@ class Engine:
 
     def _drawn(self, model: Model, said: list[int], sampling: Sampling) -> Iterator[Token]:
         sampler = Sampler(sampling, said, size=len(self.vocabulary.tokens))
-        start = len(said)
+        start, turns = len(said), END_HEADER in said
         while True:
             distribution = model.distribution(said)
-            length = len(said) - start
-            if length > PATIENCE and self._sentence_is_over(said):
-                distribution = distribution.leaning(END_OF_TURN, _haste(length))
+            if self._sentence_is_over(said):
+                length = len(said) - start
+                if length > PATIENCE:
+                    distribution = distribution.leaning(END_OF_TURN, _haste(length))
+                elif not turns:
+                    distribution = distribution.without(self.vocabulary.ends)
             number = sampler.draw(distribution)
             yield self._token(number, distribution, sampling)
             if number in self.vocabulary.ends:

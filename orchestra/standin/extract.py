@@ -21,6 +21,9 @@ CONTENT, LOOSE, COMMON = 1.0, 0.2, 0.05
 SECOND = 0.7
 """A second sentence is quoted as well when it scores at least this much of the best."""
 
+SHORT = 120
+"""Characters of a last paragraph that may be the asker's: which language to answer in, for instance."""
+
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _HAN_RUN = re.compile(f"[{_HAN}]+")
 _WORD = re.compile(rf"(?:(?![{_HAN}])[^\W_])+")
@@ -34,6 +37,7 @@ _SENTENCE = re.compile(
     r"|(?=\n|\Z))"
 )
 _FINISHED = re.compile(r"[.!?。！？][\"')\]”’」』）]*\Z")
+_FENCE = re.compile(r"^-{3,} .* -{3,}[ \t]*$", re.MULTILINE)
 _LABEL = re.compile(r"^[ \t]*(?:question|问题|q)[ \t]*[:：][ \t]*(.+)$", re.IGNORECASE | re.MULTILINE)
 _ASKING = re.compile(r"[^\n.。!！?？]*[?？]")
 
@@ -105,21 +109,26 @@ def passages(turn: str) -> tuple[str, list[Passage]]:
         return turn, []
     ends = [mark.start() for mark in marks[1:]] + [len(turn)]
     texts = [turn[mark.end() : end].strip() for mark, end in zip(marks, ends, strict=True)]
-    around = turn[: marks[0].start()]
-    # What stands apart after the last passage belongs to the asker, unless it is too long for that: a question, or a
-    # line that says which language to answer in.
-    body, apart, after = texts[-1].rpartition("\n\n")
-    if apart and (len(after) <= 120 or _LABEL.search(after) or _ASKING.search(after)):
-        texts[-1] = body
-        around += "\n" + after
+    texts[-1], after = _apart(texts[-1])
     found = [Passage(int(mark[1]), text) for mark, text in zip(marks, texts, strict=True)]
-    return _question(around), found
+    return _question(_FENCE.sub("", turn[: marks[0].start()]), after), found
 
 
-def _question(around: str) -> str:
-    labelled = _LABEL.findall(around)
-    asking = _ASKING.findall(around)
-    return "\n".join(labelled or asking or [around]).strip()
+def _apart(last: str) -> tuple[str, str]:
+    """The last passage's text, and what stands apart after it: behind a fence, or a question or a short line by itself."""
+    fence = _FENCE.search(last)
+    if fence:
+        return last[: fence.start()].strip(), last[fence.end() :].strip()
+    body, apart, after = last.rpartition("\n\n")
+    if apart and (len(after) <= SHORT or _LABEL.search(after) or _ASKING.search(after)):
+        return body, after
+    return last, ""
+
+
+def _question(before: str, after: str) -> str:
+    both = f"{before}\n{after}"
+    found = _LABEL.findall(both) or _ASKING.findall(both) or [before.strip() or after]
+    return "\n".join(found).strip()
 
 
 def answer(text: str) -> str | None:

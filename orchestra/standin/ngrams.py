@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import heapq
 import math
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 
 from orchestra.standin.vocabulary import CONTROL, Vocabulary
 
@@ -57,7 +57,7 @@ class Distribution:
 
     def __init__(self, raised: Row, scale: float, floor: Floor) -> None:
         self._raised, self._scale, self._floor = raised, scale, floor
-        self._top: list[tuple[float, int]] = []
+        self._top: tuple[list[tuple[float, int]], bool] = [], False
 
     def probability(self, number: int) -> float:
         """Of one token; 0 only for a muted one."""
@@ -65,12 +65,23 @@ class Distribution:
 
     def top(self, count: int) -> list[tuple[float, int]]:
         """The `count` likeliest tokens as (natural log-probability, token), best first; those with none are left out."""
-        if len(self._top) < min(count, len(self._floor.order)):
-            few = {*self._raised, *self._floor.order[: count + len(self._raised)]}
-            found = [(-self.probability(number), number) for number in few]
-            best = sorted(found) if count >= len(found) else heapq.nsmallest(count, found)
-            self._top = [(math.log(-negative), number) for negative, number in best]
-        return self._top[:count]
+        found, whole = self._top
+        if len(found) < count and not whole:
+            numbers = {*self._raised, *self._floor.order[: count + len(self._raised)]}
+            ranked = [(-probability, number) for number in numbers if (probability := self.probability(number)) > 0]
+            best = sorted(ranked) if count >= len(ranked) else heapq.nsmallest(count, ranked)
+            found = [(math.log(-negative), number) for negative, number in best]
+            self._top = found, len(found) < count  # at once: threads share this
+        return found[:count]
+
+    def without(self, numbers: Collection[int]) -> Distribution:
+        """The same where some tokens cannot come."""
+        left = 1 - math.fsum(self.probability(number) for number in numbers)
+        scale = self._scale / left
+        raised = {other: value / left for other, value in self._raised.items()}
+        # Exactly what takes the floor's share away again.
+        raised.update({number: -(scale * self._floor.shares[number]) for number in numbers})
+        return Distribution(raised, scale, self._floor)
 
     def leaning(self, number: int, share: float) -> Distribution:
         """The same with `share` of everything given to one token."""
@@ -115,27 +126,29 @@ def _may_follow(vocabulary: Vocabulary, waiting: bytes, number: int) -> bool:
     data = vocabulary.data(number)
     if data[0] & 0xC0 != 0x80 if waiting else data.isascii():
         return not waiting
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(waiting + data)
-    except UnicodeDecodeError:
-        return False
-    return True
+    return _unfinished(waiting + data) is not None
 
 
 def pending(data: bytes) -> bytes:
     """The bytes at the end of `data` that begin a character and do not finish it."""
     for length in range(1, min(3, len(data)) + 1):
-        lead = data[-length]
-        if lead < 0x80:
-            return b""
-        if lead >= 0xC0:
-            tail = data[-length:]
-            decoder = codecs.getincrementaldecoder("utf-8")()
-            try:
-                return b"" if decoder.decode(tail) else tail
-            except UnicodeDecodeError:
-                return b""
+        if data[-length] >= 0xC0:
+            return _unfinished(data[-length:]) or b""
+        if data[-length] < 0x80:
+            break
     return b""
+
+
+def _unfinished(data: bytes) -> bytes | None:
+    """What waits for more bytes after all whole characters; None if `data` cannot become UTF-8."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        decoder.decode(data)
+    except UnicodeDecodeError:
+        return None
+    waiting = decoder.getstate()[0]
+    # The decoder notices a surrogate only at its third byte, when there is no way out any more.
+    return None if waiting[:1] == b"\xed" and waiting[1:2] >= b"\xa0" else waiting
 
 
 class Model:
