@@ -116,11 +116,3 @@ def _parsed(row: Setting, raw: str) -> Any:
     if not (math.isfinite(number) and number >= 0):
         raise ConfigError(name=row.variable, value=raw, detail="not a number of 0 or more", example=f"{row.variable}={row.default}")
     return number
-
-
-def interface_language(environment: Mapping[str, str] | None = None) -> str:
-    """The language of errors and hints: `ORCHESTRA_LANG`, else the locale's, else English."""
-    source = os.environ if environment is None else environment
-    names = ("ORCHESTRA_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
-    chosen = next((value for name in names if (value := source.get(name, ""))), "en")
-    return "zh" if chosen.lower().startswith("zh") else "en"

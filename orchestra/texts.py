@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 LONGEST_FACT = 500
@@ -30,3 +32,11 @@ class _Facts(dict[str, Any]):
         if isinstance(value, str) and len(value) > LONGEST_FACT:
             return value[:LONGEST_FACT] + "…"
         return value
+
+
+def interface_language(environment: Mapping[str, str] | None = None) -> str:
+    """The language of errors and hints: `ORCHESTRA_LANG`, else the locale's, else English."""
+    source = os.environ if environment is None else environment
+    names = ("ORCHESTRA_LANG", "LC_ALL", "LC_MESSAGES", "LANG")
+    chosen = next((value for name in names if (value := source.get(name, ""))), "en")
+    return "zh" if chosen.lower().startswith("zh") else "en"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from orchestra.api import AsyncOrchestra
 from orchestra.cli import words
 from orchestra.cli.answers import show
-from orchestra.cli.running import Patience, Wish, complete
+from orchestra.cli.outcome import Wish
+from orchestra.cli.running import Patience, complete
 from orchestra.cli.terminal import tell
 from orchestra.errors import UsageError
 from orchestra.model.catalog import Purpose

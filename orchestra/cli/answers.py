@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Any
 
-from orchestra.cli.running import Patience, Wish, cancelled, footer, shown
+from orchestra.cli.outcome import Wish, shown
+from orchestra.cli.running import Patience, cancelled, footer
 from orchestra.cli.terminal import Cleaner, as_line, colourful, write
 from orchestra.model.messages import Piece, Reply, gathered
 

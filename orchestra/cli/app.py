@@ -37,7 +37,7 @@ def _top(
     """Options of all commands."""
 
 
-def _register() -> None:
+def register() -> None:
     """Each command's module holds definitions only; what it does is imported when it runs."""
     from orchestra.cli import commands
 
@@ -49,12 +49,12 @@ def run() -> None:
     from orchestra.cli.terminal import ready_streams
 
     ready_streams()
-    _register()
+    register()
     sys.exit(_outcome(sys.argv[1:]))
 
 
 def _outcome(arguments: list[str]) -> int:
-    from orchestra.cli.running import guarded, wished
+    from orchestra.cli.outcome import guarded, wished
 
     wish, arguments = wished(arguments)
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orchestra.cli import words
 from orchestra.cli.answering import Dialogue, last_session, one_turn
-from orchestra.cli.running import Wish, report
+from orchestra.cli.outcome import Wish, report
 from orchestra.cli.terminal import harmless, tell
 from orchestra.errors import OrchestraError
 from orchestra.sessions.store import Store

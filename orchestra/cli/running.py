@@ -1,45 +1,23 @@
-"""From the process to a command and back: the event loop, signals, exit codes, errors in two lines or one object."""
+"""A command on the event loop: signals, the line that says what is being waited for, what an answer took."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from orchestra.cli import words
-from orchestra.cli.terminal import as_line, colourful, harmless, tell, write
-from orchestra.errors import OrchestraError
+from orchestra.cli.outcome import Wish
+from orchestra.cli.terminal import as_line, colourful, tell, write
 from orchestra.model.messages import FinishReason, Reply
 
 T = TypeVar("T")
 
-CANCELLED_CODE = 130
-BROKEN_PIPE_CODE = 141
 PATIENT_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What was asked of the output, wherever on the line it stood."""
-
-    json: bool = False
-    stream: bool = False
-    debug: bool = False
-    verbose: bool = False
-
-
-def wished(arguments: list[str]) -> tuple[Wish, list[str]]:
-    """The wish, and the arguments without `--debug` and `-v`, which may stand anywhere before `--`."""
-    cut = arguments.index("--") if "--" in arguments else len(arguments)
-    own, rest = arguments[:cut], arguments[cut:]
-    wish = Wish(json="--json" in own, stream="--stream" in own, debug="--debug" in own, verbose="-v" in own)
-    return wish, [word for word in own if word not in ("--debug", "-v")] + rest
 
 
 def complete(coro: Coroutine[Any, Any, T]) -> T:
@@ -55,32 +33,6 @@ def complete(coro: Coroutine[Any, Any, T]) -> T:
         return asyncio.run(main())
     except asyncio.CancelledError:
         raise SystemExit(128 + signal.SIGTERM) from None
-
-
-def report(error: OrchestraError, wish: Wish) -> int:
-    """Say what happened and what to do; the exit code."""
-    message, hint = harmless(error.message(words.LANGUAGE)), harmless(error.hint(words.LANGUAGE))
-    if wish.json:
-        so_far = shown(error.reply) if isinstance(error.reply, Reply) else {}
-        write(as_line({"error": {"code": error.code(), "message": message, "hint": hint}, **so_far}) + "\n")
-        return error.exit_code
-    label, advice = words.say("error:", "错误："), words.say("hint: ", "提示：")
-    if colourful(sys.stderr):
-        label = f"\x1b[1;31m{label}\x1b[0m"
-        advice = f"\x1b[1m{advice}\x1b[0m"
-    print(f"{label} {message}\n{advice} {hint}", file=sys.stderr)
-    return error.exit_code
-
-
-def shown(reply: Reply) -> dict[str, Any]:
-    """A reply as JSON has it; what is empty and rarely asked for is left out."""
-    from orchestra.cli.terminal import plain
-
-    whole: dict[str, Any] = plain(reply)
-    for name in ("thinking", "logprobs"):
-        if not whole.get(name):
-            whole.pop(name, None)
-    return whole
 
 
 class Patience:
@@ -151,24 +103,6 @@ def _figures(reply: Reply) -> list[str]:
     if receipt.loads or receipt.reloads:
         parts.append(words.say("the model was loaded for this", "为此加载了模型"))
     return [part for part in parts if part]
-
-
-def guarded(command: Callable[[], Any], wish: Wish) -> int:
-    """Run the command line to its exit code; a traceback only with --debug."""
-    try:
-        code = command()
-        sys.stdout.flush()
-        return code if isinstance(code, int) else 0
-    except OrchestraError as error:
-        if wish.debug:
-            raise
-        return report(error, wish)
-    except KeyboardInterrupt:
-        return CANCELLED_CODE
-    except BrokenPipeError:
-        # whoever read our output has gone; Python would complain once more when it flushes at the end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE_CODE
 
 
 def cancelled(parts: list[str], wish: Wish, **beside: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestra.settings import interface_language
+from orchestra.texts import interface_language
 
 LANGUAGE = interface_language()
 
