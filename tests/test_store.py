@@ -83,7 +83,7 @@ def test_a_finished_turn_is_all_there(store: Store) -> None:
 
 def test_any_text_can_be_stored(store: Store) -> None:
     store.create(ODD, title=ODD, persona=ODD)
-    big = "长 text " * 150_000
+    big = "长 text " * 50_000
     said(store, ODD, ODD, ODD, turn_id=ODD)
     said(store, ODD, big, big)
     assert words(store.history(ODD)) == [(KEPT, KEPT), (big, big)]

@@ -139,8 +139,8 @@ class _Reader:
         role = _text(value, "role")
         if role == "user":
             self._close_question()
+            _turn(value, {"content": ""})  # an error belongs to this line, not to that of the answer
             self._asked = value
-            _text(value, "content")
         elif role == "assistant":
             self._turns.append(_turn(self._asked or {"content": ""}, value))
             self._asked = None

@@ -173,9 +173,11 @@ def timestamp(seconds: float) -> str:
 
 
 def seconds_of(stamp: str) -> float:
-    """The reverse of `timestamp`; raises `ValueError`."""
+    """The reverse of `timestamp`; raises `ValueError` or `OverflowError` for what that could not write."""
     moment = datetime.fromisoformat(stamp)
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    timestamp(seconds)
+    return seconds
 
 
 STATUSES: tuple[str, ...] = get_args(Status)

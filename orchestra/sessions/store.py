@@ -210,9 +210,18 @@ class Store:
     def _read(self, work: Work[T]) -> T:
         """What is there, after the turns of those who died have been closed."""
         owner = self.database.owner()
-        if not all(owner.alive(other) for other in self.database.read(turns.open_owners)):
-            with contextlib.suppress(StorageFull, StoreBusy):  # what was said can be read all the same
-                self.database.write(lambda connection: turns.settle(connection, owner.alive))
+
+        found: list[T] = []
+
+        def look(connection: sqlite3.Connection) -> None:
+            if all(owner.alive(other) for other in turns.open_owners(connection)):
+                found.append(work(connection))
+
+        self.database.read(look)
+        if found:
+            return found[0]
+        with contextlib.suppress(StorageFull, StoreBusy):  # what was said can be read all the same
+            self.database.write(lambda connection: turns.settle(connection, owner.alive))
         return self.database.read(work)
 
 
