@@ -56,7 +56,7 @@ class AsyncOrchestra:
         options = Options(**fields).over(options)
         model = await self.model_for("base" if base else "chat", model)
         raw = base if base is not None else catalog.is_base(model, await self.client.facts(model))
-        plain = raw or options.format is not None
+        plain = raw or options.format is not None or not prompt.strip()
         text = prompt if plain else with_language(prompt, language_of(prompt))
         async with aclosing(self.client.complete(text, model=model, options=options, raw=raw)) as pieces:
             async for piece in pieces:

@@ -60,7 +60,7 @@ class OrchestraError(Exception):
 class ConfigError(OrchestraError):
     """A setting that cannot be used, found before anything was sent."""
     status, exit_code = 500, 10
-    says = Words("{name} is set to {value!r}: {detail}", "{name} 的值为 {value!r}：{detail}")
+    says = Words("{name} is set to {value!r}: {detail}", "{name} 的值为 {value!r}：{detail_zh}")
     advice = Words("correct {name}, for example {example}", "请修改 {name}，例如 {example}")
 
 
@@ -79,7 +79,7 @@ class DaemonFault(OrchestraError):
 class DaemonUnreachable(DaemonFault):
     """Nothing answers at the address."""
     status, exit_code = 503, 3
-    says = Words("cannot reach Ollama at {url}: {detail}", "无法连接 Ollama（{url}）：{detail}")
+    says = Words("cannot reach Ollama at {url}: {detail}", "无法连接 Ollama（{url}）：{detail_zh}")
     advice = Words(
         "start it with `ollama serve`, or set OLLAMA_HOST; `orchestra demo` works without it",
         "请用 `ollama serve` 启动，或设置 OLLAMA_HOST；`orchestra demo` 无需 Ollama 也能运行",
@@ -96,7 +96,7 @@ class DaemonDisconnected(DaemonFault):
 class NotOllama(DaemonFault):
     """Something answered that is not an Ollama daemon."""
     exit_code = 13
-    says = Words("{url} answered, but not like Ollama: {detail}", "{url} 有应答，但不是 Ollama：{detail}")
+    says = Words("{url} answered, but not like Ollama: {detail}", "{url} 有应答，但不是 Ollama：{detail_zh}")
     advice = Words(
         "check OLLAMA_HOST: it needs Ollama's own address, without /v1 and without a proxy in between",
         "请检查 OLLAMA_HOST：应为 Ollama 本身的地址，不带 /v1，中间也不要有代理",

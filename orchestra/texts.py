@@ -24,8 +24,9 @@ class Words(NamedTuple):
 class _Facts(dict[str, Any]):
     """Facts of an error: cut to a readable length, and a missing one never hides the error itself."""
 
-    def __missing__(self, key: str) -> str:
-        return "?"
+    def __missing__(self, key: str) -> Any:
+        english = key.removesuffix("_zh")  # a detail in somebody else's words is the same in both languages
+        return self[english] if english != key else "?"
 
     def __getitem__(self, key: str) -> Any:
         value = super().__getitem__(key)

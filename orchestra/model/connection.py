@@ -125,7 +125,7 @@ class Connection:
         detail = str(broken)
         match broken.how:
             case Breakage.CONNECT:
-                return DaemonUnreachable(url=self.url, detail=_plain(detail))
+                return DaemonUnreachable(url=self.url, **_plain(detail))
             case Breakage.TIMEOUT:
                 return FirstTokenTimeout(model=asked.model or self.url, seconds=round(request.first))
             case Breakage.PROTOCOL if "too long" in detail.lower():
@@ -209,10 +209,13 @@ async def _inflated(chunks: AsyncGenerator[bytes], url: str, encoding: str) -> A
             raise NotOllama(url=url, detail=f"its compressed answer is broken ({error})") from None
 
 
-def _plain(detail: str) -> str:
+def _plain(detail: str) -> dict[str, str]:
+    """Why there is no connection, in both languages; what the system says where it is none of the usual reasons."""
     lowered = detail.lower()
     if any(words in lowered for words in ("name or service", "nodename", "name resolution", "getaddrinfo", "no address")):
-        return "its name is not found"
+        return {"detail": "its name is not found", "detail_zh": "找不到该主机名"}
     if "refused" in lowered or "all connection attempts failed" in lowered:
-        return "nothing listens there"
-    return "it does not answer in time" if "timed out" in lowered or not detail else detail
+        return {"detail": "nothing listens there", "detail_zh": "该地址没有服务在监听"}
+    if "timed out" in lowered or not detail:
+        return {"detail": "it does not answer in time", "detail_zh": "连接超时"}
+    return {"detail": detail}

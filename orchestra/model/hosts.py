@@ -25,11 +25,11 @@ def daemon_url(host: str) -> str:
         scheme, rest = ("https" if text.partition("/")[0] == "ollama.com" else "http"), text
     scheme = scheme.lower()
     if scheme not in _PORTS:
-        raise _refused(host, f"{scheme!r} is not http or https")
+        raise _refused(host, f"{scheme!r} is not http or https", f"{scheme!r} 不是 http 或 https")
     fallback = _PORTS[scheme] if mark or scheme == "https" else DEFAULT_PORT
     place, _, path = rest.partition("/")
     if "@" in place:
-        raise _refused(host, "credentials in an address are not sent")
+        raise _refused(host, "credentials in an address are not sent", "地址中的用户名和密码不会被发送")
     name, port = _split(host, place, fallback)
     name = _ANYWHERE.get(name, name)
     shown = f"[{name}]" if ":" in name else name
@@ -46,7 +46,7 @@ def _split(host: str, place: str, fallback: int) -> tuple[str, int]:
         return _address(host, inner), _port(host, after[1:], fallback) if after.startswith(":") else fallback
     name, colon, port = place.partition(":")
     if any(c.isspace() or c in "\\?#%<>\"'" for c in name):
-        raise _refused(host, f"{name!r} is no host name")
+        raise _refused(host, f"{name!r} is no host name", f"{name!r} 不是主机名")
     return name, _port(host, port, fallback) if colon else fallback
 
 
@@ -54,16 +54,18 @@ def _address(host: str, text: str) -> str:
     try:
         return str(ip_address(text.partition("%")[0]))
     except ValueError:
-        raise _refused(host, f"{text!r} is no address") from None
+        raise _refused(host, f"{text!r} is no address", f"{text!r} 不是地址") from None
 
 
 def _port(host: str, text: str, fallback: int) -> int:
     if not text:
         return fallback
     if not (text.isascii() and text.isdigit() and int(text[:6]) in range(1, 65536)):
-        raise _refused(host, f"{text!r} is no port")
+        raise _refused(host, f"{text!r} is no port", f"{text!r} 不是端口号")
     return int(text)
 
 
-def _refused(host: str, detail: str) -> ConfigError:
-    return ConfigError(name="OLLAMA_HOST", value=host, detail=detail, example="http://127.0.0.1:11434")
+def _refused(host: str, detail: str, detail_zh: str) -> ConfigError:
+    return ConfigError(
+        name="OLLAMA_HOST", value=host, detail=detail, detail_zh=detail_zh, example="http://127.0.0.1:11434"
+    )
