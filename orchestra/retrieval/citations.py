@@ -59,7 +59,7 @@ def found_in(sentence: str, passage: Passage) -> Found:
     if not wanted:
         return "no"
     share = len(wanted & set(terms(source))) / len(wanted)
-    if share >= MOST and _same_facts(said, source) and _same_sense(said, passage.text, wanted):
+    if share >= MOST and _same_facts(said, source) and _same_sense(said, passage, wanted):
         return "yes"
     return "weak" if share >= SOME else "no"
 
@@ -81,7 +81,9 @@ def _names(text: str) -> set[str]:
     return {word for name in _NAME.findall(text) if (word := plain_word(name)) not in COMMON}
 
 
-def _same_sense(said: str, text: str, wanted: set[str]) -> bool:
+def _same_sense(said: str, passage: Passage, wanted: set[str]) -> bool:
     """The source's sentence that is nearest to `said` is negated as it is."""
-    nearest = max(sentences(text), key=lambda sentence: len(wanted & set(terms(sentence))), default=text)
+    # the title's words belong to every sentence of the source and point to none
+    telling = wanted - set(terms(passage.title)) or wanted
+    nearest = max(sentences(passage.text), key=lambda sentence: len(telling & set(terms(sentence))), default="")
     return bool(_NEGATION.search(said)) == bool(_NEGATION.search(nearest))
