@@ -160,7 +160,7 @@ class Client:
         )
         body = wire.inference_body(model, subject, options, bounds, raw=raw)
         if self.settings.keep_alive:
-            body["keep_alive"] = self.settings.keep_alive
+            body["keep_alive"] = wire.keep_alive(self.settings.keep_alive)
         return run, body, self.connection.patience(prompt_tokens=prompt, deadline=deadline)
 
     async def _measured(self, body: dict[str, Any], asked: wire.Asked, most: int) -> int:
@@ -227,7 +227,7 @@ class Client:
         if wanted:
             body["options"] = {"num_ctx": wanted}
         if self.settings.keep_alive:
-            body["keep_alive"] = self.settings.keep_alive
+            body["keep_alive"] = wire.keep_alive(self.settings.keep_alive)
         await self.connection.ask("POST", "/api/generate", body, model=model, patience=self.connection.loading())
         fresh = loaded_of(await self._row(model) or {}, facts)
         return replace(fresh, loads=1) if row is None else replace(fresh, reloads=1)

@@ -104,6 +104,11 @@ def inference_body(
     return body
 
 
+def keep_alive(text: str) -> str | int:
+    """The daemon takes seconds as a number and refuses them as a text: "300" -> 300, "5m" as it is."""
+    return int(text) if text.removeprefix("-").isdigit() else text
+
+
 def _sampling(options: Options, bounds: Bounds) -> dict[str, Any]:
     wired = {name: value for name in _SAMPLING if (value := getattr(options, name)) is not None}
     wired["num_predict"] = bounds.num_predict
