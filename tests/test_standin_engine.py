@@ -196,6 +196,15 @@ def test_every_beginning_of_a_character_can_be_finished() -> None:
     assert byte[b"\xa0"] not in floors.after([byte[b"\xed"]]).order
 
 
+CUES = [paragraph.cue[:60] for paragraph in corpus.read()[::3]]
+
+
+def test_a_greedy_answer_ends_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert max(len(tokens(asked(cue), temperature=0)) for cue in CUES) < 300
+    monkeypatch.setattr("orchestra.standin.engine.TIMES_THE_SAME", 10**9)
+    assert any(len(tokens(asked(cue), temperature=0)) == 600 for cue in CUES)
+
+
 def test_a_text_that_is_no_turn_goes_on_for_a_while() -> None:
     for seed in range(8):
         assert len(tokens("hi", seed=seed)) > 50

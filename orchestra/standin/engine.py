@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 
 from orchestra.standin import corpus, extract, grammar, vocabulary
-from orchestra.standin.ngrams import Counts, Distribution, Floors, Model
+from orchestra.standin.ngrams import ORDER, Counts, Distribution, Floors, Model
 from orchestra.standin.sampling import Sampler, Sampling
 from orchestra.standin.vocabulary import END_HEADER, END_OF_TURN, Vocabulary
 
@@ -32,6 +32,10 @@ PATIENCE, LONGEST = 60, 180
 Before, it ends only with a paragraph, and a text that is no turn in a dialogue not even there."""
 
 SURE_TO_END = 0.9
+
+TIMES_THE_SAME = 2
+"""The same `ORDER` tokens are followed by the same one this often in an answer: without a limit, a greedy one has no end."""
+
 LOOK_BACK = 2000
 MODELS_KEPT = 32
 _SENTENCE_ENDS = tuple(mark.encode() for mark in (".", "!", "?", "。", "！", "？"))
@@ -125,20 +129,26 @@ class Engine:
     def _drawn(self, model: Model, said: list[int], sampling: Sampling) -> Iterator[Token]:
         sampler = Sampler(sampling, said, size=len(self.vocabulary.tokens))
         start, turns = len(said), END_HEADER in said
+        followed: dict[tuple[int, ...], list[int]] = {}
         while True:
             distribution = model.distribution(said)
+            after = followed.setdefault(tuple(said[-ORDER:]), [])
+            never = {number for number in after if after.count(number) >= TIMES_THE_SAME}
             if self._sentence_is_over(said):
                 length = len(said) - start
                 if length > PATIENCE:
                     distribution = distribution.leaning(END_OF_TURN, _haste(length))
                 elif not turns:
-                    distribution = distribution.without(self.vocabulary.ends)
+                    never |= self.vocabulary.ends
+            if never:
+                distribution = distribution.without(never)
             number = sampler.draw(distribution)
             yield self._token(number, distribution, sampling)
             if number in self.vocabulary.ends:
                 return
             sampler.accept(number)
             said.append(number)
+            after.append(number)
 
     def _given(self, model: Model, said: list[int], numbers: list[int], sampling: Sampling) -> Iterator[Token]:
         for number in [*numbers, END_OF_TURN]:
