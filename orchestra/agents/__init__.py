@@ -1,0 +1,1 @@
+"""4. Working together: persona files, an expert, a coordinator."""
