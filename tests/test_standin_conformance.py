@@ -186,3 +186,33 @@ def value_differences(ours: Answer, theirs: Answer) -> Iterator[str]:
 def test_a_recorded_request_is_answered_as_it_was(case: str) -> None:
     found = list(differences(answered(case), expected(case)))
     assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b'"done_reason":"length"', b'"done_reason":"stop"'),
+        (b'"prompt_eval_count":24', b'"prompt_eval_count":25'),
+        (b'"done":true,"done_reason":"length"', b'"done_reason":"length","done":true'),
+        (b'"eval_count":40', b'"eval_count":"40"'),
+        (b',"eval_duration"', b',"eval_time"'),
+    ],
+)
+def test_an_answer_that_differs_is_noticed(old: bytes, new: bytes) -> None:
+    sound = expected("chat-stream")
+    assert old in sound.body
+    assert not list(differences(sound, sound))
+    assert list(differences(sound._replace(body=sound.body.replace(old, new)), sound))
+
+
+def test_framing_status_and_the_text_of_an_error_are_noticed() -> None:
+    sound = expected("chat-missing-model")
+    unframed = {name: values for name, values in sound.headers.items() if name != "content-length"}
+    for other in (
+        sound._replace(status=400),
+        sound._replace(headers={**unframed, "transfer-encoding": ["chunked"]}),
+        sound._replace(headers={**sound.headers, "content-type": ["application/json"]}),
+        sound._replace(body=sound.body.replace(b"not found", b"missing")),
+    ):
+        assert list(differences(other, sound))
+    assert len(CASES) >= 200

@@ -6,9 +6,10 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from orchestra.standin import prompt as prompts
@@ -72,10 +73,12 @@ class Inference:
         settings = self.house.settings(model, self.body)
         with self.house.scheduler.runner(model, settings.load, self.link, keep_alive) as runner:
             self.loaded_at = time.perf_counter()
-            if empty:
-                self.link.json(self._event("", done=True, done_reason="load"))
-            else:
-                self._with(model, settings, runner)
+            finish = self._loaded if empty else self._with(model, settings, runner)
+        # The end is told when slot and model are free again: whoever reads it may rely on that.
+        finish()
+
+    def _loaded(self) -> None:
+        self.link.json(self._event("", done=True, done_reason="load"))
 
     def _admitted(self) -> Model:
         """The model, if it can do what is asked."""
@@ -95,7 +98,7 @@ class Inference:
             raise Refusal(400, f"{quoted(self.name)} does not support thinking")
         return model
 
-    def _with(self, model: Model, settings: Settings, runner: Runner) -> None:
+    def _with(self, model: Model, settings: Settings, runner: Runner) -> Callable[[], None]:
         words = self.house.engine.vocabulary
         jinja = self.chat and model.template is None
         window = Window(settings=settings, truncate=self.body.get("truncate", True), native=jinja)
@@ -106,19 +109,18 @@ class Inference:
             text = prompts.complete(model, self.body, words)
             prompt = Prompt(text=text, tokens=[]) if debug else prompts.fitted(text, words, window)
         if debug:
-            shown = {"rendered_template": prompt.text}
-            self.link.json(self._event("", role="", done=False, _debug_info=shown))
-            return
+            shown = self._event("", role="", done=False, _debug_info={"rendered_template": prompt.text})
+            return partial(self.link.json, shown)
         self._refuse_images()
         with self.house.scheduler.slot(runner, self.link):
-            self._generate(settings, prompt, runner, model)
+            return self._generate(settings, prompt, runner, model)
 
     def _refuse_images(self) -> None:
         messages = self.body.get("messages") or ()
         if self.body.get("images") or any(message.get("images") for message in messages):
             raise engine_refusal("Multimodal data provided, but model does not support multimodal requests.")
 
-    def _generate(self, settings: Settings, prompt: Prompt, runner: Runner, model: Model) -> None:
+    def _generate(self, settings: Settings, prompt: Prompt, runner: Runner, model: Model) -> Callable[[], None]:
         reply = self.house.script.next()
         began = time.perf_counter_ns()
         unread = len(prompt.tokens) - runner.cached(prompt.tokens)
@@ -145,7 +147,7 @@ class Inference:
                 else:
                     entries += chunk.logprobs
         runner.prompts.append((*prompt.tokens, *self.house.engine.vocabulary.encode(generation.text)))
-        self._finish(generation, prompt, read, entries)
+        return partial(self._finish, generation, prompt, read, entries)
 
     def _tokens(self, model: Model, settings: Settings, prompt: Prompt) -> Iterator[Token]:
         """The engine's tokens; the first is drawn at once, so that what it cannot do is refused before a line is sent."""
