@@ -107,6 +107,11 @@ class _Everything(set[Any]):
         return True
 
 
+def test_a_word_that_is_a_token_is_taken_whole_though_no_merge_makes_it() -> None:
+    small = Vocabulary(["<|end|>", "a", "b", "c", "abc"], [], [CONTROL, 1, 1, 1, 1])
+    assert small.encode("abc<|end|>abca") == [4, 0, 1, 2, 3, 1]
+
+
 def test_control_tokens_are_parsed_only_where_asked() -> None:
     ours = engine().vocabulary
     assert ours.encode("a<|eot_id|>b")[1] == END_OF_TURN
