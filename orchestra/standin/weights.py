@@ -183,4 +183,4 @@ def known(name: str) -> Model:
     for entry, parts in CATALOGUE.items():
         if parse(entry).key == parse(name).key:
             return Model(name=parse(entry), **parts)
-    raise StandInFault(detail=f"it knows no model {name!r}, only {', '.join(CATALOGUE)}", detail_zh=name)
+    raise StandInFault(detail=f"it knows no model {name!r}, only {', '.join(CATALOGUE)}")
