@@ -118,12 +118,12 @@ class Rendered(Page):
         from rich.markdown import Markdown
 
         if block.strip():
-            self._live.update("")
+            self._live.update("", refresh=True)
             self._console.print(Markdown(block, hyperlinks=False))
 
     def close(self) -> None:
         if self._started:
-            self._live.update("")
+            self._live.update("", refresh=True)
             self._live.stop()
             self._started = False
         self._final(self._block)
