@@ -22,8 +22,7 @@ from urllib.parse import urlsplit
 import hypothesis
 import pytest
 
-if (Path(__file__).parent.parent / "orchestra/standin/plugin.py").exists():
-    pytest_plugins = ["orchestra.standin.plugin"]
+pytest_plugins = ["orchestra.standin.plugin"]
 
 # A gate has to say the same thing twice, on a slow machine too.
 hypothesis.settings.register_profile("gate", deadline=None, derandomize=True, database=None)

@@ -1,4 +1,7 @@
-"""A pytest plugin: a stand-in daemon for each test that asks for one."""
+"""A pytest plugin: a stand-in daemon for each test that asks for one.
+
+It is found by pytest wherever Orchestra is installed, so its daemon is loaded only when a test asks for it.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestra.standin.daemon import StandIn
+import orchestra.standin
 
 
 @pytest.fixture
-def standin() -> Iterator[StandIn]:
+def standin() -> Iterator[orchestra.standin.StandIn]:
     """A started stand-in daemon; scripted replies that the test leaves over make it fail."""
-    with StandIn() as daemon:
+    with orchestra.standin.StandIn() as daemon:
         yield daemon
