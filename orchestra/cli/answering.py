@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import cache
 
 from orchestra.api import AsyncOrchestra
 from orchestra.cli import words
@@ -28,12 +31,26 @@ class Dialogue:
     options: Options
 
 
+@asynccontextmanager
+async def at_work() -> AsyncIterator[tuple[AsyncOrchestra, Patience]]:
+    """Orchestra for one command, and the patience of whoever waits for it; a stand-in is named before its first word."""
+    patience = Patience()
+    async with AsyncOrchestra(observe=patience.observe) as orchestra:
+        connection = orchestra.client.connection
+        patience.begun = lambda: connection.stand_in and _named_stand_in(connection.url)
+        yield orchestra, patience
+
+
+@cache  # once in a process, which in an interactive dialogue answers many times
+def _named_stand_in(url: str) -> None:
+    tell(words.say(f"the stand-in at {url} answers: these words are mechanical, no model's", f"由替身服务（{url}）回答：以下文字由机械程序生成，不出自模型"))
+
+
 def generate_once(prompt: str, *, model: str, base: bool | None, options: Options, wish: Wish) -> None:
     """One completion."""
 
     async def main() -> None:
-        patience = Patience()
-        async with AsyncOrchestra(observe=patience.observe) as orchestra:
+        async with at_work() as (orchestra, patience):
             chosen = await named_model(orchestra, "base" if base else "chat", model, wish)
             await show(orchestra.stream(prompt, model=chosen, base=base, options=options), wish, patience)
 
@@ -63,8 +80,7 @@ def converse(message: str, dialogue: Dialogue, wish: Wish) -> None:
 
 async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
     """One turn of a dialogue; the session's name."""
-    patience = Patience()
-    async with AsyncOrchestra(observe=patience.observe) as orchestra:
+    async with at_work() as (orchestra, patience):
         name = dialogue.session or (last_session(orchestra) if dialogue.last else None)
         found = orchestra.store.find(name) if name else None
         persona = dialogue.persona or (found and found.persona) or None

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -43,6 +43,7 @@ class Patience:
         self._since = time.monotonic()
         self._task: asyncio.Task[None] | None = None
         self._shown = False
+        self.begun: Callable[[], object] = str  # called before the first word of an answer is shown
 
     def observe(self, phase: str) -> None:
         """Told by the client: "waiting", "loading", "reading", "writing"."""
@@ -52,6 +53,7 @@ class Patience:
             if self._task:
                 self._task.cancel()
                 self._task = None
+            self.begun()
         elif self._task is None and colourful(sys.stderr):
             self._since = time.monotonic()
             self._task = asyncio.get_running_loop().create_task(self._tick())

@@ -12,6 +12,8 @@ from typing import IO, Any
 # A terminal acts on these: C0 but tab and newline, DEL, C1, and the bidirectional overrides that reorder
 # what stands beside them.
 _ACTING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+# What JSON leaves as it is and a terminal, or a reader of lines, acts on.
+_UNSEEN = re.compile(r"[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 # Sequences that carry a text of their own (OSC, DCS, SOS, PM, APC) end with BEL, ST, or - here - with the line.
 _STRINGS = frozenset("]PX^_")
 _C1 = {"\x9b": "csi", "\x9d": "string", "\x90": "string", "\x98": "string", "\x9e": "string", "\x9f": "string"}
@@ -92,8 +94,13 @@ def plain(value: Any) -> Any:
 
 
 def as_line(value: Any) -> str:
-    """One JSON object on one line, UTF-8 and not escaped."""
-    return json.dumps(plain(value), ensure_ascii=False)
+    """One JSON object on one line, UTF-8; escaped is only what a terminal or a reader of lines would act on."""
+    return unseen(json.dumps(plain(value), ensure_ascii=False))
+
+
+def unseen(text: str) -> str:
+    """JSON with the same meaning and nothing in it that acts on a terminal."""
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def ready_streams() -> None:

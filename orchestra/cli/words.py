@@ -30,7 +30,10 @@ def note(name: str) -> str:
     """A receipt's note in words."""
     known = {
         "garbled": say("the answer contains characters that could not be decoded", "回答中含有无法解码的字符"),
-        "no_sources": say("this answer has no sources", "该回答没有来源"),
+        "no sources": say("this answer has no sources", "该回答没有来源"),
         "not_stored": say("this answer could not be stored", "该回答未能保存"),
     }
+    label, colon, names = name.partition(": ")
+    if colon and label == "missing":
+        return say(f"without the part of: {names}", f"缺少以下专家的部分：{names}")
     return known.get(name, name)

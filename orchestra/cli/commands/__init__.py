@@ -2,12 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import typer
+
+from orchestra.cli.words import say
+
+Commands = dict[str, tuple[Callable[..., Any], str]]
 
 
 def register(app: typer.Typer) -> None:
     """Put every command on the line, in the order of the help."""
-    from orchestra.cli.commands import answering
+    from orchestra.cli.commands import answering, doctor, models, personas, sessions, together
 
-    app.command("generate")(answering.generate)
-    app.command("chat")(answering.chat)
+    _add(app, {
+        "doctor": (doctor.doctor, say("What works here, and for what does not, what fixes it.", "检查环境，并给出修复方法。")),
+        "generate": (answering.generate, say("One completion. A base model (llama3:text) gets the text as it is.", "续写文本；基础模型直接续写原文。")),
+        "chat": (answering.chat, say("A dialogue that is kept: with MESSAGE one turn, else interactive.", "会保存的对话：给出消息为一轮，否则为交互式。")),
+        "ask": (together.ask, say("An answer from what was looked up, with its sources.", "根据检索到的资料回答，并列出来源。")),
+        "integrate": (together.integrate, say("A task for several experts, one answer.", "由多位专家完成一项任务，汇成一个回答。")),
+        "models": (models.models, say("The installed models.", "列出已安装的模型。")),
+        "show": (models.show, say("What matters of a model.", "显示一个模型的主要信息。")),
+        "pull": (models.pull, say("Bring a model in. What was interrupted goes on where it stopped.", "下载模型；中断后会从中断处继续。")),
+        "standin": (models.standin, say("Run a stand-in daemon in the foreground: the protocol, no model.", "在前台运行替身服务：只有协议，没有模型。")),
+    })  # fmt: skip
+    stored = typer.Typer(no_args_is_help=True)
+    _add(stored, {
+        "list": (sessions.list_, say("All dialogues, newest first.", "列出所有会话，最近的在前。")),
+        "show": (sessions.show, say("What was said in one.", "显示一个会话的内容。")),
+        "search": (sessions.search, say("Find what was said.", "查找说过的内容。")),
+        "fork": (sessions.fork, say("Go on in a copy that shares the past.", "分叉：在共享历史的副本中继续。")),
+        "rename": (sessions.rename, say("Give one another name.", "重命名会话。")),
+        "export": (sessions.export, say("Write one out, as JSON lines or Markdown.", "导出会话（JSON 行或 Markdown）。")),
+        "import": (sessions.import_, say("Bring an exported one back.", "导入已导出的会话。")),
+        "backup": (sessions.backup, say("Copy the whole store into one file.", "将整个存储备份到一个文件。")),
+        "delete": (sessions.delete, say("Remove dialogues.", "删除会话。")),
+    })  # fmt: skip
+    app.add_typer(stored, name="sessions", help=say("The dialogues that are kept.", "管理保存的会话。"))
+    who = typer.Typer(no_args_is_help=True)
+    _add(who, {
+        "list": (personas.list_, say("Everybody who can answer.", "列出所有角色。")),
+        "show": (personas.show, say("One persona with its seed memory.", "显示一个角色及其种子记忆。")),
+        "check": (personas.check, say("Whether persona files are sound.", "检查角色文件是否正确。")),
+    })  # fmt: skip
+    app.add_typer(who, name="personas", help=say("Who answers.", "管理回答者（角色）。"))
+
+
+def _add(app: typer.Typer, commands: Commands) -> None:
+    for name, (command, about) in commands.items():
+        app.command(name, help=about)(command)

@@ -1,0 +1,236 @@
+"""What `sessions` does: the stored dialogues, listed, read, found, copied, carried away and brought back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from orchestra.cli.outcome import Wish
+from orchestra.cli.tables import moment, table
+from orchestra.cli.terminal import as_line, colourful, harmless, tell, unseen, write
+from orchestra.cli.words import say
+from orchestra.errors import ImportInvalid, UsageError
+from orchestra.sessions.export import LONGEST_LINE, export_jsonl, export_markdown, import_jsonl
+from orchestra.sessions.records import SessionRecord, Turn, timestamp
+from orchestra.sessions.store import Store
+from orchestra.settings import Settings
+
+STATUSES = {
+    "open": ("being answered", "正在回答"),
+    "interrupted": ("interrupted", "已中断"),
+    "failed": ("failed", "失败"),
+}
+
+
+def opened() -> Store:
+    """The store of this user."""
+    settings = Settings.read()
+    return Store(settings.folder(), timeout=settings.store_timeout)
+
+
+def list_sessions(wish: Wish) -> None:
+    """All dialogues, the one with the newest turn first."""
+    with opened() as store:
+        records = store.sessions()
+    if wish.json:
+        write(as_line({"sessions": [_described(record) for record in records]}) + "\n")
+    elif not records:
+        tell(say('there is no dialogue yet; begin one: orchestra chat "..."', '还没有会话；可运行：orchestra chat "..."'))
+    else:
+        headers = say("NAME", "名称"), say("TURNS", "轮数"), say("CHANGED", "更新时间"), say("PERSONA", "角色"), say("BEGINS", "开头")
+        table(headers, [(r.name, str(r.turns), moment(r.changed), r.persona or "-", r.title or r.first) for r in records])
+
+
+def _described(record: SessionRecord) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "title": record.title,
+        "persona": record.persona,
+        "model": record.model,
+        "turns": record.turns,
+        "first": record.first,
+        "created": timestamp(record.created),
+        "changed": timestamp(record.changed),
+    }
+
+
+def show(name: str, wish: Wish) -> None:
+    """One dialogue, without a name the last one."""
+    with opened() as store:
+        record = store.session(name or last_name(store))
+        said = store.history(record.id)
+    if wish.json:
+        about = {"session": record.name, **_described(record), "language": record.language}
+        write(as_line({**about, "messages": [message for turn in said for message in _messages(turn)]}) + "\n")
+        return
+    who = " · ".join(part for part in (record.name, record.persona, record.model) if part)
+    tell(who)
+    for turn in said:
+        write(_bold(harmless(f"> {turn.question}\n")) if turn.question else "")
+        ended = STATUSES.get(turn.status)
+        write(harmless(turn.answer) + (f" [{say(*ended)}]" if ended else "") + "\n\n")
+
+
+def last_name(store: Store) -> str:
+    """The dialogue in which something was said last."""
+    records = store.sessions()
+    if not records:
+        raise UsageError(
+            detail="there is no dialogue yet",
+            detail_zh="还没有会话",
+            fix='begin one: orchestra chat "..."',
+            fix_zh='请先开始一个：orchestra chat "..."',
+        )
+    return records[0].name
+
+
+def _bold(text: str) -> str:
+    return f"\x1b[1m{text.rstrip()}\x1b[0m\n" if colourful(sys.stdout) else text
+
+
+def _messages(turn: Turn) -> Iterator[dict[str, Any]]:
+    """The two sides of a turn; an answer that never began is there all the same, its status says why."""
+    created = timestamp(turn.created)
+    if turn.question:
+        yield {"role": "user", "content": turn.question, "status": "done", "turn": turn.id, "created": created}
+    yield {
+        "role": "assistant",
+        "content": turn.answer,
+        "status": turn.status,
+        "finish_reason": turn.finish_reason,
+        "model": turn.model,
+        "usage": turn.usage,
+        "receipt": turn.receipt,
+        "turn": turn.id,
+        "created": created,
+    }
+
+
+def search(words: str, limit: int, wish: Wish) -> None:
+    """Messages with these words, best first."""
+    with opened() as store:
+        hits = store.search(words, limit=limit)
+    if wish.json:
+        found = [{"session": h.session, "role": h.role, "text": h.text, "turn": h.turn, "created": timestamp(h.created)} for h in hits]
+        write(as_line({"hits": found}) + "\n")
+    elif not hits:
+        tell(say(f"nothing was found for {words!r}", f"没有找到 {words!r}"))
+    else:
+        headers = say("SESSION", "会话"), say("TIME", "时间"), say("WHO", "谁"), say("TEXT", "内容")
+        table(headers, [(h.session, moment(h.created), h.role, h.text) for h in hits])
+
+
+def fork(name: str, new: str, at: int | None, wish: Wish) -> None:
+    """A new dialogue that shares this one's past."""
+    with opened() as store:
+        record = store.fork(name, new or None, at=at)
+    _done({"session": record.name, "from": name, "turns": record.turns}, record.name, wish)
+
+
+def rename(old: str, new: str, wish: Wish) -> None:
+    """Another name."""
+    with opened() as store:
+        record = store.rename(old, new)
+    _done({"session": record.name, "before": old}, record.name, wish)
+
+
+def delete(names: Sequence[str], *, yes: bool, wish: Wish) -> int:
+    """Remove dialogues, all that were named or none; asks first, and without a terminal wants to be told."""
+    with opened() as store:
+        records = list({record.id: record for record in map(store.session, names)}.values())
+        if not yes and not _agreed(records):
+            tell(say("nothing was deleted", "未删除任何会话"))
+            return 1
+        for record in records:
+            store.delete(record.id)
+    deleted = [record.name for record in records]
+    _done({"deleted": deleted}, "\n".join(deleted), wish)
+    return 0
+
+
+def _agreed(records: Sequence[SessionRecord]) -> bool:
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError(
+            detail="nobody is there to ask whether to delete", detail_zh="无法在此处询问是否删除", fix="add --yes", fix_zh="请加上 --yes"
+        )
+    turns = sum(record.turns for record in records)
+    listed = harmless(", ".join(record.name for record in records))
+    question = say(f"Delete {listed} ({turns} turns)? [y/N] ", f"删除 {listed}（{turns} 轮）？[y/N] ")
+    sys.stderr.write(question)
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in ("y", "yes", "是")
+
+
+# --- files
+
+
+def export(name: str, form: str, file: str, wish: Wish) -> None:
+    """A dialogue as JSON lines or Markdown, to standard output or into a new file."""
+    with opened() as store:
+        text = "".join(export_jsonl(store, name)) if form == "jsonl" else export_markdown(store, name)
+    if file:
+        _written(Path(file), text)
+        _done({"session": name, "format": form, "file": file}, file, wish)
+    elif wish.json:
+        write(as_line({"session": name, "format": form, "text": text}) + "\n")
+    else:
+        write(unseen(text) if form == "jsonl" else harmless(text))
+
+
+def _written(path: Path, text: str) -> None:
+    """A new file that only its owner can read. One that is there is never written over."""
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            file.write(text.encode())
+    except OSError as error:
+        raise _refused(path, error) from None
+
+
+def backup(file: str, wish: Wish) -> None:
+    """The whole store in one file, while others go on writing."""
+    path = Path(file)
+    try:
+        path.open("xb").close()
+        path.unlink()  # only whether it could be made: the store makes it itself
+    except OSError as error:
+        raise _refused(path, error) from None
+    with opened() as store:
+        store.database.backup(path)
+    _done({"file": file, "bytes": path.stat().st_size}, file, wish)
+
+
+def restore(file: str, name: str, wish: Wish) -> None:
+    """A dialogue from an exported file, all of it or nothing; - reads standard input."""
+    with opened() as store:
+        record = import_jsonl(store, _lines(file), name=name or None, source=file)
+    _done({"session": record.name, "turns": record.turns}, record.name, wish)
+
+
+def _lines(file: str) -> Iterator[str]:
+    """The lines of a file, ended by byte 0x0A alone; one that is too long comes cut, so that it is refused."""
+    try:
+        source = sys.stdin.buffer if file == "-" else Path(file).open("rb")  # noqa: SIM115 - standard input stays open
+        with source:
+            for number, raw in enumerate(iter(lambda: source.readline(LONGEST_LINE + 2), b""), start=1):
+                try:
+                    yield raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    detail = f"not UTF-8 (byte {error.start} of the line)"
+                    raise ImportInvalid(path=file, line=number, detail=detail) from None
+    except OSError as error:
+        raise _refused(Path(file), error) from None
+
+
+def _refused(path: Path, error: OSError) -> UsageError:
+    reason = error.strerror or str(error)
+    return UsageError(
+        detail=f"{path}: {reason}", detail_zh=f"{path}：{reason}", fix="name another file", fix_zh="请换一个文件"
+    )
+
+
+def _done(whole: dict[str, Any], line: str, wish: Wish) -> None:
+    write(as_line(whole) + "\n" if wish.json else harmless(line) + "\n")

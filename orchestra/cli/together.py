@@ -1,0 +1,123 @@
+"""What `ask` and `integrate` do: an answer with its sources below it, a task with its experts above it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from orchestra.agents.coordinator import Plan, Step
+from orchestra.api import DEFAULT_EXPERTS
+from orchestra.cli.answering import at_work, named_model
+from orchestra.cli.answers import show
+from orchestra.cli.outcome import Wish
+from orchestra.cli.running import Patience, complete
+from orchestra.cli.terminal import as_line, harmless, plain, tell, write
+from orchestra.cli.words import say
+from orchestra.errors import UsageError
+from orchestra.model.messages import Options, Piece
+from orchestra.retrieval.passages import Citation, Source
+from orchestra.retrieval.pipeline import Answer
+
+Whole = TypeVar("Whole", Answer, Plan)
+
+
+def ask_once(question: str, *, search: str, results: int, model: str, options: Options, wish: Wish) -> None:
+    """An answer from what was looked up, its sources after it."""
+    if search != "offline":
+        raise UsageError(
+            detail=f"there is no search provider {search!r}",
+            detail_zh=f"没有名为 {search!r} 的搜索服务",
+            fix="--search offline looks into the texts that come with Orchestra",
+            fix_zh="--search offline 会查找随 Orchestra 提供的文本",
+        )
+
+    async def main() -> None:
+        async with at_work() as (orchestra, patience):
+            chosen = await named_model(orchestra, "chat", model, wish)
+            kept: list[Answer] = []
+            parts = orchestra.ask_stream(question, model=chosen, results=results, options=options)
+            await show(
+                _pieces(parts, kept, wish, patience),
+                wish,
+                patience,
+                sources=lambda: [source for answer in kept for source in answer.sources],
+                citations=lambda: [citation for answer in kept for citation in answer.citations],
+                ledger=lambda: kept[0].ledger if kept else {},
+            )
+            if kept and not wish.json:
+                sources_below(kept[0].sources, kept[0].citations)
+
+    complete(main())
+
+
+def sources_below(sources: Sequence[Source], citations: Sequence[Citation]) -> None:
+    """What an answer stands on, and what of it was not found there."""
+    if sources:
+        write("\n" + say("Sources:", "来源：") + "\n")
+    for source in sources:
+        uncited = "" if source.cited else say("  (not cited)", "（未引用）")
+        write(f"[{source.n}] {_line(source.title)}  {_line(source.url)}{uncited}\n")
+    doubts = {"no": say("not found in", "未见于"), "weak": say("only partly found in", "仅部分见于")}
+    for citation in citations:
+        if citation.found in doubts:
+            write(f"! {doubts[citation.found]} [{citation.n}]: {_line(citation.sentence)}\n")
+
+
+def _line(text: str) -> str:
+    return " ".join(harmless(text).split())
+
+
+def integrate_once(task: str, *, experts: Sequence[str] | None, model: str, options: Options, wish: Wish) -> None:
+    """A task for several experts: each one's step as it ends, then one answer."""
+
+    async def main() -> None:
+        async with at_work() as (orchestra, patience):
+            chosen = await named_model(orchestra, "chat", model, wish)
+            kept: list[Plan] = []
+            parts = orchestra.integrate_stream(task, experts=experts or DEFAULT_EXPERTS, model=chosen, options=options)
+            await show(
+                _pieces(parts, kept, wish, patience),
+                wish,
+                patience,
+                steps=lambda: [step for plan in kept for step in plan.steps],
+                missing=lambda: [name for plan in kept for name in plan.missing],
+                **_totals(kept),
+            )
+
+    complete(main())
+
+
+def _totals(kept: list[Plan]) -> dict[str, Any]:
+    """Usage and receipt of all steps together stand in place of the last answer's own."""
+    return {
+        "usage": lambda: kept[0].usage if kept else None,
+        "receipt": lambda: kept[0].receipt if kept else None,
+    }
+
+
+async def _pieces(
+    parts: AsyncGenerator[Step | Piece | Plan] | AsyncGenerator[Piece | Answer], kept: list[Whole], wish: Wish, patience: Patience
+) -> AsyncGenerator[Piece]:
+    """The pieces among the parts; steps are told as they come, and the whole is kept."""
+    async with aclosing(parts):
+        async for part in parts:
+            if isinstance(part, Piece):
+                yield part
+            elif isinstance(part, Step):
+                patience.clear()
+                _told(part, wish)
+            else:
+                kept.append(part)  # type: ignore[arg-type]
+
+
+def _told(step: Step, wish: Wish) -> None:
+    if wish.json:
+        if wish.stream:
+            write(as_line({"step": plain(step)}) + "\n")
+    elif step.ok is None:
+        tell(say(f"{step.expert} is asked ...", f"正在询问 {step.expert} ..."))
+    elif step.ok:
+        tell(say(f"{step.expert} answered ({step.duration:.1f} s)", f"{step.expert} 已回答（{step.duration:.1f} 秒）"))
+    else:
+        tell(say(f"{step.expert} did not answer: {step.error}", f"{step.expert} 没有回答：{step.error}"))
