@@ -54,6 +54,7 @@ _CODE = re.compile(
         \ {4,}\S | \t
       | \s*(?://|/\*|<[/!a-zA-Z]|\$\ |>>>\ |\#\w|@\w|(?:import|from|def|class|return|print|echo|let|const|var)\b[ (])
       | .*(?:[;{}\[]|[)\]}],)\s*$
+      | \s+(?:File\ ".*",\ line\ \d|at\ [\w.$<>]+\()
       | \s*[\w.\[\]]+\s*[-+*/]?=\s*\S+\s*$
     )""",
     re.VERBOSE,

@@ -49,6 +49,7 @@ _WORD = re.compile(
     "|[\u0370-\u03ff\u2190-\u2bff\U0001f000-\U0001faff]"
 )
 _SOLID = re.compile(r"[A-Za-z0-9+/=_-]+")
+_UNSOLID = re.compile(r"[^A-Za-z0-9+/=_-]")
 _SYMBOL = re.compile(r"[^\w\s]|_")
 
 
@@ -73,15 +74,11 @@ class Quality:
             return _onset(_ODD, text, before, 4 * BLOCK)
         self._bare = 0 if _WORD.search(block) else self._bare + 1
         if self._bare >= _BARE_BLOCKS and _absurd(text[-BLOCK * _BARE_BLOCKS :]):
-            return _ending(text, before, BLOCK * self._bare)
+            return _since(_WORD, text, before, BLOCK * self._bare)
         self._solid = self._solid + 1 if _SOLID.fullmatch(block) else 0
         if self._solid >= _SOLID_BLOCKS:
-            return _ending(text, before, BLOCK * self._solid)
+            return _since(_UNSOLID, text, before, BLOCK * self._solid)
         return None if block.isascii() else self._mixed(text, before, block)
-
-    def reset(self) -> None:
-        """Starts afresh, as after a fence."""
-        self.__init__()  # type: ignore[misc]
 
     def _mixed(self, text: str, before: int, block: str) -> int | None:
         self._joints = self._joints / 2 + (len(_JOINT.findall(block)) if _RARE.search(block) else 0)
@@ -101,12 +98,15 @@ def _absurd(text: str) -> bool:
 
 
 def _onset(pattern: re.Pattern[str], text: str, before: int, within: int) -> int:
+    """Where the first of the bad characters stands, of the last `within`."""
     found = pattern.search(text, max(len(text) - within, 0))
-    return _ending(text, before, len(text) - found.start() if found else BLOCK)
+    return before + (found.start() if found else len(text) - BLOCK)
 
 
-def _ending(text: str, before: int, garbage: int) -> int:
-    """The end of the sound text before the last `garbage` characters."""
-    if garbage >= len(text):
-        return max(before + len(text) - garbage, 0)
-    return before + len(text[:-garbage].rstrip())
+def _since(pattern: re.Pattern[str], text: str, before: int, garbage: int) -> int:
+    """Where the last sound match ends, in the block before the `garbage`."""
+    begin = max(len(text) - garbage, 0)
+    last = begin
+    for found in pattern.finditer(text, max(begin - BLOCK, 0), begin):
+        last = found.end()
+    return before + last

@@ -17,9 +17,9 @@ from orchestra.model import outline
 from orchestra.model.outline import CJK, Line
 
 STRIDE = 16
-"""The text is looked at every so many characters, "far" from a verdict ..."""
+"""Far from a verdict the text is looked at every so many characters ..."""
 STEP = 4
-"""... and near one every so many, so that it comes in time."""
+"""... and near one every so many, so that it comes within the bound."""
 REACH = 4096
 """The longest period that is noticed, in characters."""
 
@@ -27,10 +27,10 @@ _GRAM = 12
 _CANDIDATES = 4
 _LONG_UNIT = 20
 _SHORT_ROW = 8
-_FIGURES = re.compile(r"[-=_*.~#+|·•:—–─━═…\\/ \t\u2500-\u259f]+")
+_FIGURES = re.compile(r"[-=_*.~#%+|·•:—–─━═…\\/ \t\u2500-\u259f]+")
 _LETTER = re.compile(r"[^\W\d_]")
 _CLEAN_END = re.compile(r"[.!?…]+[\"'”’)*]*(?=\s|$)|[。！？…]+[”’』」）*]*|\n")
-_WORD_CHARACTER = re.compile(rf"[^\W{CJK}]")
+_JOINED = re.compile(rf"[^\W{CJK}]+[>)\]}}]*|[^\W{CJK}]?[>)\]}}]+")
 
 
 class Periods:
@@ -119,6 +119,8 @@ def _needed(unit: str, fenced: bool) -> int:
         return max(usual, 240)
     if unit.isspace() and "\n" not in unit:
         return max(usual, 240)
+    if "</" in unit:
+        return max(600, 10 * period)
     cut = unit.find("\n") + 1
     if not cut or unit.isspace() or period < _SHORT_ROW:
         return usual
@@ -139,32 +141,29 @@ def _clean(unit: str) -> int:
     rest = _CLEAN_END.search(unit)
     if rest:
         return len((unit + unit[: rest.end()]).rstrip())
-    joined = 0
-    if _WORD_CHARACTER.match(unit[-1]):
-        while joined < len(unit) and _WORD_CHARACTER.match(unit[joined]):
-            joined += 1
-        joined %= len(unit)
-    return len((unit + unit[:joined]).rstrip())
+    joined = _JOINED.match(unit[-1:] + unit)
+    return len((unit + unit[: joined.end() - 1]).rstrip()) if joined and joined.end() <= len(unit) else len(whole)
 
 
 # --- nearly the same
 
 _TIMES = 8
-_SHORT_TIMES = 16
+_LONGEST_CYCLE = 8
 _REMEMBERED = 160
 _COVERAGE = 0.8
 _ENOUGH = 24
-_LEAST = 6
+_LISTED = "\n"
+"""Before the key of an item, as no sentence has it."""
 
-_CLAUSE_END = re.compile(r"[.!?…]+[\"'”’)*]*\s|[。！？；…]+[”’』」）*]*|\n")
+_CLAUSE_END = re.compile(r"[.!?…]+[\"'”’)*]*(?:\n+|\s)|[。！？；…]+[”’』」）*]*\n*|\n+")
 _NUMBERED = re.compile(r"\s*[(（]?(?:\d{1,4}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s")
 _NUMBER_WORDS = (
-    "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty hundred thousand "
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth"
-).split()
-_ANY_NUMBER_WORD = frozenset(_NUMBER_WORDS)
-_NUMBER_WORD = re.compile(r"\b(?:{0})\b(?:[- ](?:{0})\b)*".format("|".join(_NUMBER_WORDS)))
+    "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|"
+    "eighteen|nineteen|twenty|thirty|forty|fifty|hundred|thousand|"
+    "first|second|third|fourth|fifth|sixth|seventh|eighth|ninth|tenth|eleventh|twelfth"
+)
+_ANY_NUMBER_WORD = frozenset(re.findall(r"\w+", _NUMBER_WORDS))
+_NUMBER_WORD = re.compile(rf"\b(?:{_NUMBER_WORDS})\b(?:[- ](?:{_NUMBER_WORDS})\b)*")
 _NUMBER = re.compile(r"[\d零〇一二三四五六七八九十百千万亿两]+(?:[.,:/]\d+)*(?:st|nd|rd|th)?")
 _LEAD_IN = re.compile(rf"(?:[^,，:：{CJK}]{{1,24}}|[^,，:：]{{1,8}})[,，:：]\s*")
 _FIRST_WORD = re.compile(
@@ -232,27 +231,39 @@ class Recurrence:
         self._clauses.append(_Clause(key, len(said), previous))
         count = self._counts[key] = self._counts.get(key, 0) + 1
         if len(self._clauses) > _REMEMBERED:
-            self._counts[self._clauses.popleft().key] -= 1
+            gone = self._clauses.popleft().key
+            self._counts[gone] -= 1
+            if not self._counts[gone]:
+                del self._counts[gone]
         return self._looping(key, said, found.group()) if count >= _TIMES else None
 
     def _looping(self, key: str, said: str, mark: str) -> int | None:
-        listed = key.startswith("- ")
+        listed = key.startswith(_LISTED)
         weight = _weight(key)
+        if listed and weight < _ENOUGH:
+            return self._cycling(weight)
         # a sentence with many figures is a report of data; one without a mark at its end a verse or a record
-        if not listed and (weight < 0.75 * _ENOUGH or mark.isspace() or len(_DIGITS.findall(said)) > 2):
+        if weight < 0.75 * _ENOUGH or (not listed and (mark.isspace() or len(_DIGITS.findall(said)) > 2)):
             return None
-        times = _TIMES if not listed or weight >= _ENOUGH else _SHORT_TIMES
         clauses = list(self._clauses)
-        same = [at for at, clause in enumerate(clauses) if clause.key == key]
-        if len(same) < times or weight < _LEAST:
+        same = [at for at, clause in enumerate(clauses) if clause.key == key][-_TIMES:]
+        if len(same) < _TIMES:
             return None
-        span = clauses[same[-times] :]
-        if times == _SHORT_TIMES:
-            covered = len(span) == times
-        else:
-            again = sum(clause.size for clause in span if self._counts[clause.key] >= _TIMES // 2)
-            covered = again >= _COVERAGE * sum(clause.size for clause in span)
-        return clauses[same[1 - times]].before if covered else None
+        span = clauses[same[0] :]
+        again = sum(clause.size for clause in span if self._counts[clause.key] >= _TIMES // 2)
+        return clauses[same[1]].before if again >= _COVERAGE * sum(clause.size for clause in span) else None
+
+    def _cycling(self, weight: int) -> int | None:
+        """Short items: one may come often (a rota, the answers to a test), but not for ever in the same order."""
+        alone = _TIMES if weight >= _ENOUGH / 2 else 2 * _TIMES
+        if weight < _ENOUGH / 4:
+            return None
+        keys = [clause.key for clause in self._clauses]
+        for period in range(1, _LONGEST_CYCLE + 1):
+            length = alone if period == 1 else 4 * _LONGEST_CYCLE
+            if len(keys) >= length and keys[-length:-period] == keys[period - length :]:
+                return self._clauses[period - length].before
+        return None
 
 
 def _weight(text: str) -> int:
@@ -262,7 +273,7 @@ def _weight(text: str) -> int:
 
 def _item(said: str) -> str:
     """An item of a list: many differ only in a number and are meant to, so the number counts here."""
-    return "- " + outline.body(said).strip().lower()
+    return _LISTED + outline.body(said).strip().lower()
 
 
 def _sentence(said: str) -> str:

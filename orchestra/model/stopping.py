@@ -51,7 +51,8 @@ class Criteria:
         while not self._verdict and len(held) - at >= due:
             window += held[at : at + due]
             at += due
-            self._verdict = self._look(window, due)
+            verdict = self._look(window, due)
+            self._verdict = verdict and verdict._replace(keep=self._stripped(window, verdict.keep))
             near = self._periods and self._periods.near
             due = STEP if near else STRIDE - (self._before + len(window)) % STRIDE
             if len(window) >= 2 * _WINDOW:
@@ -75,6 +76,11 @@ class Criteria:
             keep = self._recurrence.advance(text, before)
         return None if keep is None else Verdict(FinishReason.REPETITION, keep)
 
+    def _stripped(self, text: str, keep: int) -> int:
+        """`keep` without the blanks before it, as far back as the text is at hand."""
+        shown = text[: max(keep - self._before, 0)]
+        return keep - len(shown) + len(shown.rstrip())
+
     def _lines(self, text: str, fresh: int) -> None:
         """Follows the lines that ended among the `fresh` characters, for the fences."""
         end = text.find("\n", len(text) - fresh)
@@ -86,7 +92,7 @@ class Criteria:
                 if self._recurrence:
                     self._recurrence.reset(self._line)
                 if self._quality:
-                    self._quality.reset()
+                    self._quality = Quality()
             end = text.find("\n", end + 1)
 
 
