@@ -6,11 +6,13 @@ import gc
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from orchestra.errors import SessionBusy, SessionExists, SessionMissing, UsageError
 from orchestra.model.messages import FinishReason, Message, Receipt, Usage
+from orchestra.sessions import database, turns
 from orchestra.sessions.journal import Journal
 from orchestra.sessions.records import Turn
 from orchestra.sessions.store import Store, recognised
@@ -36,8 +38,8 @@ def said(store: Store, session: str, question: str, answer: str = "", *, turn_id
         return journal.finish(finish_reason=FinishReason.STOP)
 
 
-def words(turns: list[Turn]) -> list[tuple[str, str]]:
-    return [(turn.question, turn.answer) for turn in turns]
+def words(history: list[Turn]) -> list[tuple[str, str]]:
+    return [(turn.question, turn.answer) for turn in history]
 
 
 def test_nothing_is_opened_before_the_first_use(store: Store) -> None:
@@ -101,9 +103,9 @@ def test_a_history_becomes_finished_turns(store: Store) -> None:
         Message("user", "Really?"),
     ]
     made = store.create("lesson", history=history, mode="transcript")
-    turns = store.history("lesson")
-    assert [message for turn in turns for message in turn.messages()] == history
-    assert {turn.status for turn in turns} == {"done"}
+    past = store.history("lesson")
+    assert [message for turn in past for message in turn.messages()] == history
+    assert {turn.status for turn in past} == {"done"}
     assert (made.turns, made.mode) == (3, "transcript")
     with pytest.raises(UsageError):
         store.create("system", history=[Message("system", "You are a pirate")])
@@ -208,19 +210,56 @@ def test_a_turn_that_is_left_is_interrupted_and_keeps_what_came(store: Store, le
     assert (turn.answer, turn.status, turn.finish_reason) == ("half an ans", "interrupted", FinishReason.CANCELLED)
 
 
-def test_what_is_appended_can_be_read_within_half_a_second_or_32_pieces(store: Store) -> None:
+def seen(other: Store, answer: str, within: float) -> bool:
+    """Whether another store reads that answer of the open turn in so many seconds."""
+    until = time.monotonic() + within
+    while time.monotonic() < until:
+        (turn,) = other.history("s")
+        if turn.answer == answer:
+            return turn.status == "open"
+        time.sleep(0.01)
+    return False
+
+
+def test_32_pieces_are_written_at_once_and_fewer_within_half_a_second(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store.create("s")
     with Store(store.path.parent) as other:
         journal = store.begin("s", "?")
-        for _ in range(32):
-            journal.append("x")
-        time.sleep(0.1)
-        assert other.history("s")[0].answer == "x" * 32
+        assert seen(other, "", 1)
+        journal.append("x")
+        assert seen(other, "x", 0.6)
+        monkeypatch.setattr(database, "FLUSH_EVERY", 30.0)
+        time.sleep(0.4)  # the last short interval ends
+        for _ in range(31):
+            journal.append("y")
+        assert not seen(other, "x" + "y" * 31, 0.2)
         journal.append("y")
-        time.sleep(0.5)
-        (turn,) = other.history("s")
-        assert (turn.answer, turn.status) == ("x" * 32 + "y", "open")
+        assert seen(other, "x" + "y" * 32, 5)
         journal.finish()
+
+
+def test_what_is_appended_while_others_are_being_written_is_not_lost(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.create("s")
+    with Store(store.path.parent) as other, store.begin("s", "?") as journal:
+        grow = turns.grow
+
+        def grow_meanwhile(*arguments: Any) -> None:
+            monkeypatch.setattr(turns, "grow", grow)
+            journal.append("second")
+            grow(*arguments)
+
+        monkeypatch.setattr(turns, "grow", grow_meanwhile)
+        journal.append("first ")
+        assert seen(other, "first second", 2)
+        assert journal.finish().answer == "first second"
+
+
+def test_what_comes_after_the_end_is_not_added(store: Store) -> None:
+    store.create("s")
+    turn = said(store, "s", "?", "the end")
+    store.database.write(lambda c: turns.grow(c, 1, "text", "more"))
+    assert store.history("s") == [turn]
+    assert store.database.read(lambda c: c.execute("SELECT count(*) FROM growth").fetchone()) == (0,)
 
 
 def test_appending_costs_the_caller_next_to_nothing(store: Store) -> None:
@@ -238,12 +277,12 @@ def test_appending_costs_the_caller_next_to_nothing(store: Store) -> None:
 
 def test_forks_share_their_past_and_deletion_leaves_what_others_hold(store: Store) -> None:
     store.create("s", persona="lawyer")
-    turns = [said(store, "s", f"question {name}", f"answer {name}") for name in ("one", "two", "three")]
+    past = [said(store, "s", f"question {name}", f"answer {name}") for name in ("one", "two", "three")]
     fork = store.fork("s", at=2)
     assert (fork.name, fork.persona, fork.turns) == ("s-2", "lawyer", 2)
-    assert store.fork("s", "early", at=turns[0].id).turns == 1
+    assert store.fork("s", "early", at=past[0].id).turns == 1
     assert store.fork("s", "empty", at=0).turns == 0
-    assert store.history("s-2") == turns[:2]
+    assert store.history("s-2") == past[:2]
     said(store, "s-2", "question four", "answer four")
     assert words(store.history("s"))[2] == ("question three", "answer three")
 
@@ -285,11 +324,11 @@ def test_a_session_that_is_deleted_while_it_answers(store: Store) -> None:
 def test_a_dialogue_that_is_sent_again_is_recognised(store: Store) -> None:
     store.create("a")
     store.create("b")
-    turns = [said(store, "a", question, answer) for question, answer in (("hi", "hello"), ("and?", "and"), ("so?", "so"))]
+    past = [said(store, "a", question, answer) for question, answer in (("hi", "hello"), ("and?", "and"), ("so?", "so"))]
     said(store, "b", "hi", "hello you")
-    resent = [message for turn in turns[:2] for message in turn.messages()]
-    assert recognised(store, [*resent, Message("user", "new")]) == (turns[1], 4)
-    assert recognised(store, resent[:2]) == (turns[0], 2)
+    resent = [message for turn in past[:2] for message in turn.messages()]
+    assert recognised(store, [*resent, Message("user", "new")]) == (past[1], 4)
+    assert recognised(store, resent[:2]) == (past[0], 2)
     assert recognised(store, [Message("user", "hi"), Message("assistant", "changed")]) is None
     assert recognised(store, []) is None
 

@@ -297,11 +297,20 @@ def test_a_migration_that_fails_changes_nothing(
         assert "colour" in columns(store)
 
 
-def test_two_processes_that_migrate_at_once_make_each_step_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_another_process_makes_meanwhile_is_not_made_twice(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_steps(monkeypatch, session_colour)
-    with Store(file.parent) as one, Store(file.parent) as two:
-        assert one.sessions() == two.sessions()
-        steps = one.database.read(lambda c: [name for (name,) in c.execute("SELECT name FROM migration")])
+    copy = migrations.copy
+
+    def copied_while_another_migrates(connection: sqlite3.Connection, target: Path) -> None:
+        copy(connection, target)
+        monkeypatch.setattr(migrations, "copy", copy)
+        with Store(file.parent) as quicker:
+            assert "colour" in columns(quicker)
+
+    monkeypatch.setattr(migrations, "copy", copied_while_another_migrates)
+    with Store(file.parent) as store:
+        assert "colour" in columns(store)
+        steps = store.database.read(lambda c: [name for (name,) in c.execute("SELECT name FROM migration")])
     assert sorted(steps) == sorted(step.__name__ for step in (*MIGRATIONS, session_colour))
 
 
