@@ -1,6 +1,7 @@
 """A local Ollama daemon, and above it a typed client, a session store, search-RAG and persona agents.
 
-    texts errors settings runtime   the ground: one error tree, one table of settings, the one place that waits
+    texts errors settings        the ground: one error tree, one table of settings
+    request runtime              one request and who ends it; the one place that waits
     model/                       1. talking to the model
     sessions/                    2. remembering
     retrieval/                   3. looking things up

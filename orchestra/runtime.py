@@ -4,63 +4,28 @@ Everything above is written once, as coroutines, and waits only through a `Runti
 the event loop of a server or of the command line. `Blocking` has the same async signatures over blocking
 calls, so that its coroutines finish at their first step; `finish` completes them without any loop, in the
 caller's own thread: scripts and notebooks need no loop, and tracebacks, `pdb` and Ctrl-C behave.
-
-What cannot be interrupted by the code that waits for it - a read of a socket - is ended from outside: each
-request knows its socket, and a deadline, Ctrl-C or `close` shuts that socket down.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import heapq
-import socket
 import threading
 import time
+import weakref
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from enum import Enum
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import httpx
 
+from orchestra.request import Breakage, Broken, Call, Request, Watchdog
+
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
-
-
-class Breakage(Enum):
-    """How a request ended that did not end well."""
-
-    CONNECT = "connect"
-    DISCONNECTED = "disconnected"
-    PROTOCOL = "protocol"
-    TIMEOUT = "timeout"
-    DEADLINE = "deadline"
-    CLOSED = "closed"
-
-
-class Broken(Exception):
-    """A request that did not come to its end; the caller says what that means."""
-
-    def __init__(self, how: Breakage, detail: str) -> None:
-        super().__init__(detail)
-        self.how = how
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One HTTP request with its patience in seconds; `deadline` is a moment of `time.monotonic()`."""
-
-    method: str
-    url: str
-    body: bytes | None = None
-    connect: float = 5.0
-    first: float = 60.0
-    between: float = 60.0
-    deadline: float | None = None
 
 
 class Answer(Protocol):
@@ -77,52 +42,11 @@ class Runtime(Protocol):
     """The powers that need a world outside."""
 
     def send(self, request: Request) -> AbstractAsyncContextManager[Answer]: ...
-    def slot(self) -> AbstractAsyncContextManager[None]: ...
+    def slot(self, deadline: float | None = None) -> AbstractAsyncContextManager[None]: ...
     async def call(self, fn: Callable[[], T]) -> T: ...
     async def together(self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]: ...
     async def pause(self, seconds: float) -> None: ...
     async def close(self) -> None: ...
-
-
-class _Call:
-    """A request on its way: it knows its socket, so that somebody else can end it."""
-
-    __slots__ = ("ended", "socket", "thread")
-
-    def __init__(self) -> None:
-        self.ended: Breakage | None = None
-        self.socket: socket.socket | None = None
-        self.thread = threading.get_ident()
-
-    def seen(self, event: str, info: dict[str, Any]) -> None:
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            self.socket = info["return_value"].get_extra_info("socket")
-            if self.ended:
-                self.end(self.ended)
-
-    async def seen_async(self, event: str, info: dict[str, Any]) -> None:
-        self.seen(event, info)
-
-    def end(self, why: Breakage) -> None:
-        self.ended = self.ended or why
-        if self.socket is not None:
-            with suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
-
-    def broken(self, error: Exception) -> Broken:
-        """What the HTTP library raised, in our few words."""
-        detail = str(error) or type(error).__name__
-        if self.ended:
-            return Broken(self.ended, detail)
-        match error:
-            case httpx.ConnectTimeout() | httpx.ConnectError():
-                return Broken(Breakage.CONNECT, detail)
-            case httpx.TimeoutException():
-                return Broken(Breakage.TIMEOUT, detail)
-            case httpx.RemoteProtocolError() if "disconnect" not in detail and "closed" not in detail:
-                return Broken(Breakage.PROTOCOL, detail)
-            case _:
-                return Broken(Breakage.DISCONNECTED, detail)
 
 
 def _extensions(request: Request, trace: Any) -> dict[str, Any]:
@@ -143,7 +67,7 @@ _CLIENT: dict[str, Any] = {
 
 
 class _LoopedAnswer:
-    def __init__(self, response: httpx.Response, call: _Call) -> None:
+    def __init__(self, response: httpx.Response, call: Call) -> None:
         self.status, self.headers = response.status_code, response.headers
         self._response, self._call = response, call
 
@@ -163,19 +87,20 @@ class Looped:
     def __init__(self, *, parallel: int = 1) -> None:
         self._parallel = max(1, parallel)
         # by loop: neither a client nor a limiter can cross to another one
-        self._clients: dict[tuple[int, bool], httpx.AsyncClient] = {}
-        self._limits: dict[int, asyncio.Semaphore] = {}
+        self._clients: weakref.WeakKeyDictionary[Any, dict[bool, httpx.AsyncClient]] = weakref.WeakKeyDictionary()
+        self._limits: weakref.WeakKeyDictionary[Any, asyncio.Semaphore] = weakref.WeakKeyDictionary()
+        self._holders: Counter[int] = Counter()
 
     def _client(self, secure: bool) -> httpx.AsyncClient:
-        key = (id(asyncio.get_running_loop()), secure)
-        if key not in self._clients:
-            self._clients[key] = httpx.AsyncClient(verify=secure, **_CLIENT)
-        return self._clients[key]
+        clients = self._clients.setdefault(asyncio.get_running_loop(), {})
+        if secure not in clients:
+            clients[secure] = httpx.AsyncClient(verify=secure, **_CLIENT)
+        return clients[secure]
 
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncIterator[Answer]:
         client = self._client(request.url.startswith("https:"))
-        call = _Call()
+        call = Call()
         extensions = _extensions(request, call.seen_async)
         sending = client.build_request(request.method, request.url, content=request.body, extensions=extensions)
         timer = None
@@ -197,10 +122,24 @@ class Looped:
                 timer.cancel()
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        key = id(asyncio.get_running_loop())
-        async with self._limits.setdefault(key, asyncio.Semaphore(self._parallel)):
+    async def slot(self, deadline: float | None = None) -> AsyncIterator[None]:
+        limit = self._limits.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._parallel))
+        me = id(asyncio.current_task())
+        # a task that reads two answers by turns would wait for itself: the daemon has its own line
+        taken = not (self._holders[me] and limit.locked())
+        if taken:
+            try:
+                async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                    await limit.acquire()
+            except TimeoutError:
+                raise Broken(Breakage.DEADLINE, "still waiting for a slot") from None
+        self._holders[me] += 1
+        try:
             yield
+        finally:
+            _less(self._holders, me)
+            if taken:
+                limit.release()
 
     async def call(self, fn: Callable[[], T]) -> T:
         return await asyncio.to_thread(fn)
@@ -217,7 +156,7 @@ class Looped:
         await asyncio.sleep(seconds)
 
     async def close(self) -> None:
-        clients = list(self._clients.values())
+        clients = [client for by_kind in self._clients.values() for client in by_kind.values()]
         self._clients.clear()
         self._limits.clear()
         for client in clients:
@@ -225,54 +164,14 @@ class Looped:
                 await client.aclose()
 
 
-class _Watchdog:
-    """One thread that ends requests at their deadline, and the registry of all that are on their way."""
-
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._calls: set[_Call] = set()
-        self._due: list[tuple[float, int, _Call]] = []
-        self._thread: threading.Thread | None = None
-
-    @contextmanager
-    def over(self, call: _Call, deadline: float | None) -> Iterator[None]:
-        with self._changed:
-            self._calls.add(call)
-            if deadline is not None:
-                heapq.heappush(self._due, (deadline, id(call), call))
-                if self._thread is None:
-                    self._thread = threading.Thread(target=self._run, name="orchestra-watchdog", daemon=True)
-                    self._thread.start()
-                self._changed.notify()
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._calls.discard(call)
-
-    def end(self, why: Breakage, threads: set[int] | None = None) -> None:
-        with self._changed:
-            for call in self._calls:
-                if threads is None or call.thread in threads:
-                    call.end(why)
-
-    def _run(self) -> None:
-        with self._changed:
-            while True:
-                while self._due and self._due[0][2] not in self._calls:
-                    heapq.heappop(self._due)
-                if not self._due:
-                    self._changed.wait()
-                    continue
-                left = self._due[0][0] - time.monotonic()
-                if left > 0:
-                    self._changed.wait(left)
-                else:
-                    heapq.heappop(self._due)[2].end(Breakage.DEADLINE)
+def _less(counts: Counter[int], key: int) -> None:
+    counts[key] -= 1
+    if not counts[key]:
+        del counts[key]
 
 
 class _BlockingAnswer:
-    def __init__(self, response: httpx.Response, call: _Call) -> None:
+    def __init__(self, response: httpx.Response, call: Call) -> None:
         self.status, self.headers = response.status_code, response.headers
         self._response, self._call = response, call
 
@@ -292,7 +191,8 @@ class Blocking:
     def __init__(self, *, parallel: int = 1) -> None:
         self._limit = threading.BoundedSemaphore(max(1, parallel))
         self._clients: dict[bool, httpx.Client] = {}
-        self._watchdog = _Watchdog()
+        self._holders: Counter[int] = Counter()  # each thread counts under its own number
+        self._watchdog = Watchdog()
         self._lock = threading.Lock()
 
     def _client(self, secure: bool) -> httpx.Client:
@@ -304,7 +204,7 @@ class Blocking:
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncIterator[Answer]:
         client = self._client(request.url.startswith("https:"))
-        call = _Call()
+        call = Call()
         extensions = _extensions(request, call.seen)
         sending = client.build_request(request.method, request.url, content=request.body, extensions=extensions)
         with self._watchdog.over(call, request.deadline):
@@ -319,9 +219,22 @@ class Blocking:
                 response.close()
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        with self._limit:
+    async def slot(self, deadline: float | None = None) -> AsyncIterator[None]:
+        me = threading.get_ident()
+        taken = self._limit.acquire(blocking=False)
+        # a thread that reads two answers by turns would wait for itself: the daemon has its own line
+        if not taken and not self._holders[me]:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            taken = self._limit.acquire(timeout=left)
+            if not taken:
+                raise Broken(Breakage.DEADLINE, "still waiting for a slot")
+        self._holders[me] += 1
+        try:
             yield
+        finally:
+            _less(self._holders, me)
+            if taken:
+                self._limit.release()
 
     async def call(self, fn: Callable[[], T]) -> T:
         return fn()
@@ -333,22 +246,25 @@ class Blocking:
             threads.add(threading.get_ident())
             return finish(job())
 
-        with ThreadPoolExecutor(len(jobs) or 1) as pool:
-            futures = [pool.submit(run, job) for job in jobs]
-            try:
-                done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                for future in done:
-                    future.result()
-            except BaseException:
-                # Ctrl-C or the first that failed: the pool would wait for the others to their very end
-                for future in futures:
-                    future.cancel()
-                self._watchdog.end(Breakage.CLOSED, threads)
-                raise
+        try:
+            with ThreadPoolExecutor(len(jobs) or 1) as pool:
+                futures = [pool.submit(run, job) for job in jobs]
+                try:
+                    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
+                    for future in done:
+                        future.result()
+                except BaseException:
+                    # Ctrl-C or the first that failed: the pool would wait for the others to their very end
+                    for future in futures:
+                        future.cancel()
+                    self._watchdog.leave(threads)
+                    raise
+        finally:
+            self._watchdog.back(threads)
         return [future.result() for future in futures]
 
     async def pause(self, seconds: float) -> None:
-        time.sleep(seconds)  # noqa: ASYNC251 - there is no loop to block
+        self._watchdog.pause(seconds)
 
     async def close(self) -> None:
         self._watchdog.end(Breakage.CLOSED)

@@ -9,8 +9,9 @@ from typing import Any
 
 from orchestra.errors import FirstTokenTimeout, OrchestraError, StreamStalled, StreamTruncated
 from orchestra.model import wire
+from orchestra.model.connection import shown
 from orchestra.model.messages import FinishReason, Piece, Receipt, Reply, Usage
-from orchestra.runtime import Breakage, Broken
+from orchestra.request import Breakage, Broken
 
 # The daemon ends an answer without a word after more than 30 equal pieces in a row.
 EQUAL_PIECES = 30
@@ -75,11 +76,12 @@ class Answering:
         garbled = any("\ufffd" in part for part in self.parts)
         return (*self.receipt.notes, "garbled") if garbled else self.receipt.notes
 
-    def reply(self) -> Reply:
+    def reply(self, *, cancelled: bool = False) -> Reply:
         """The answer so far, for the error that ends it."""
         last = [part.strip() for part in self.parts[-EQUAL_PIECES:]]
         looped = len(last) == EQUAL_PIECES and len(set(last)) == 1
         reason = FinishReason.REPETITION if looped else FinishReason.INCOMPLETE
+        reason = FinishReason.CANCELLED if cancelled else reason
         piece = self.closing(reason)
         return Reply(
             text="".join(self.parts),
@@ -91,12 +93,13 @@ class Answering:
 
     def fault(self, error: Broken | OrchestraError, *, first: float, between: float) -> OrchestraError:
         """The error that leaves, with the answer so far; `first` and `between` are the patience in seconds."""
-        reply = self.reply() if self.parts else None
+        ours = isinstance(error, Broken) and error.how is Breakage.CLOSED
+        reply = self.reply(cancelled=ours) if self.parts else None
         if isinstance(error, OrchestraError):
             error.reply = error.reply or reply
             return error
         if error.how is Breakage.TIMEOUT and not self.parts:
-            return FirstTokenTimeout(model=self.model, seconds=round(first), reply=reply)
+            return FirstTokenTimeout(model=self.model, seconds=shown(first), reply=reply)
         if error.how is Breakage.TIMEOUT:
-            return StreamStalled(seconds=round(between), reply=reply)
+            return StreamStalled(seconds=shown(between), reply=reply)
         return StreamTruncated(reply=reply)

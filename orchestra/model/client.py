@@ -8,17 +8,18 @@ drains it.
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
-from orchestra.errors import EmptyReply, ModelMissing, OrchestraError, StreamTruncated, UsageError
+from orchestra.errors import EmptyReply, FirstTokenTimeout, ModelMissing, OrchestraError, StreamTruncated, UsageError
 from orchestra.model import wire
 from orchestra.model.answering import Answering
-from orchestra.model.connection import Connection, Patience
+from orchestra.model.connection import Connection, Patience, shown
 from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt
 from orchestra.model.stopping import Criteria
 from orchestra.model.tokens import most_tokens_of
@@ -33,7 +34,8 @@ from orchestra.model.window import (
     weights_of,
     window_of,
 )
-from orchestra.runtime import Breakage, Broken, Runtime
+from orchestra.request import Breakage, Broken
+from orchestra.runtime import Runtime
 from orchestra.settings import Settings
 
 Observe = Callable[[str], None]
@@ -99,6 +101,8 @@ class Client:
         self, messages: Sequence[Message], *, model: str, options: Options | None = None, fit: Fit | None = None
     ) -> AsyncGenerator[Piece]:
         """The answer of an instruct model to a dialogue, as it comes."""
+        if not messages:
+            raise UsageError(detail="there is no message", detail_zh="没有消息", fix="say something", fix_zh="请输入内容")
         return self._guarded(list(messages), model, options or Options(), raw=False, fit=fit)
 
     def complete(
@@ -132,6 +136,7 @@ class Client:
     ) -> tuple[Answering, dict[str, Any], Patience]:
         """The request, with its bounds taken from the loaded window."""
         _checked(model)
+        _sound(options)
         deadline = time.monotonic() + (options.deadline or self.settings.deadline)
         self._observe("waiting")
         facts = await self.facts(model)
@@ -151,7 +156,8 @@ class Client:
         bounds = wire.Bounds(num_predict=1, num_ctx=loaded.window if loaded.told else None)
         if prompt + wanted > loaded.window:
             calls = 2
-            prompt = await self._measured(wire.inference_body(model, subject, options, bounds, raw=raw), asked, prompt)
+            patience = self.connection.patience(prompt_tokens=prompt, deadline=deadline)
+            prompt = await self._measured(wire.inference_body(model, subject, options, bounds, raw=raw), asked, patience) or prompt
         room = max(1, loaded.window - prompt)
         bounds = replace(bounds, num_predict=min(wanted, room))
         receipt = Receipt(window=loaded.window, calls=calls, loads=loaded.loads, reloads=loaded.reloads)
@@ -163,24 +169,23 @@ class Client:
             body["keep_alive"] = wire.keep_alive(self.settings.keep_alive)
         return run, body, self.connection.patience(prompt_tokens=prompt, deadline=deadline)
 
-    async def _measured(self, body: dict[str, Any], asked: wire.Asked, most: int) -> int:
-        """The prompt's tokens, counted by the daemon itself where the bound in bytes (`most`) does not fit.
+    async def _measured(self, body: dict[str, Any], asked: wire.Asked, patience: Patience) -> int:
+        """The prompt's tokens, counted by the daemon itself where the bound in bytes does not fit; 0 = not said.
 
         One token is asked for; the daemon keeps the prompt in its cache, so that it is not read twice.
         Raises `PromptTooLong` with the daemon's own numbers.
         """
-        patience = self.connection.patience(prompt_tokens=most, deadline=None)
         body = {**body, "stream": False}
         body.pop("format", None)
-        async with (
-            self.runtime.slot(),
-            self.connection.opened("POST", _path(body), body, asked=asked, patience=patience) as answer,
-            aclosing(self.connection.events(answer)) as events,
-        ):
-            self._observe("reading")
-            async for event in events:
-                return wire.usage_of(event).prompt_tokens or most
-        return most
+        try:
+            async with self.runtime.slot(patience.deadline):
+                self._observe("reading")
+                event = await self.connection.whole("POST", _path(body), body, asked=asked, patience=patience)
+        except Broken as broken:
+            raise FirstTokenTimeout(model=asked.model, seconds=shown(patience.first)) from broken
+        except ModelMissing:
+            raise await self._missing(asked.model) from None
+        return wire.usage_of(event).prompt_tokens or 0
 
     async def _pieces(self, run: Answering, body: dict[str, Any], patience: Patience) -> AsyncGenerator[Piece]:
         """The daemon's lines as pieces; whatever goes wrong leaves with the answer so far."""
@@ -196,6 +201,8 @@ class Client:
                 raise run.fault(broken, first=patience.first, between=patience.between) from broken
             yield run.closing(FinishReason.DEADLINE)
             return
+        except ModelMissing:
+            raise await self._missing(run.model) from None
         except OrchestraError as error:
             raise run.fault(error, first=patience.first, between=patience.between) from error.__cause__
         if not run.parts:
@@ -203,7 +210,7 @@ class Client:
         raise StreamTruncated(reply=run.reply())
 
     async def _events(self, run: Answering, body: dict[str, Any], patience: Patience) -> AsyncGenerator[dict[str, Any]]:
-        async with self.runtime.slot():
+        async with self.runtime.slot(patience.deadline):
             self._observe("reading")
             async with (
                 self.connection.opened("POST", _path(body), body, asked=run.asked, patience=patience) as answer,
@@ -276,6 +283,20 @@ def _checked(model: str) -> None:
             fix="`orchestra models` lists the installed ones",
             fix_zh="`orchestra models` 会列出已安装的模型",
         )
+
+
+def _sound(options: Options) -> None:
+    """Refuses bounds that bound nothing, and numbers that JSON cannot carry."""
+    for name, value in ((f.name, getattr(options, f.name)) for f in fields(options)):
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            continue
+        if not math.isfinite(value) or (name in ("max_tokens", "num_ctx", "deadline") and value <= 0):
+            raise UsageError(
+                detail=f"{name} cannot be {value}",
+                detail_zh=f"{name} 不能为 {value}",
+                fix="leave it out, or give a number above 0",
+                fix_zh="请省略该参数，或使用大于 0 的数字",
+            )
 
 
 def _path(body: dict[str, Any]) -> str:

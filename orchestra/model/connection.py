@@ -26,7 +26,8 @@ from orchestra.errors import (
 )
 from orchestra.model import wire
 from orchestra.model.hosts import daemon_url
-from orchestra.runtime import Answer, Breakage, Broken, Request, Runtime
+from orchestra.request import Breakage, Broken, Request
+from orchestra.runtime import Answer, Runtime
 from orchestra.settings import Settings
 
 TRIES = 3
@@ -64,17 +65,31 @@ class Connection:
     ) -> dict[str, Any]:
         """One JSON object for one request; every fault as an `OrchestraError`."""
         asked = wire.Asked(url=self.url, model=model)
-        async with self.opened(method, path, body, asked=asked, patience=patience or Patience(first=30.0)) as answer:
-            whole = b"".join([chunk async for chunk in self._bounded(answer, self.settings.reply_limit)])
-            kind = answer.headers.get("content-type", "")
+        return await self.whole(method, path, body, asked=asked, patience=patience or Patience(first=30.0))
+
+    async def whole(
+        self, method: str, path: str, body: dict[str, Any] | None, *, asked: wire.Asked, patience: Patience
+    ) -> dict[str, Any]:
+        """The same, for a caller who knows more about whom it asks."""
+        try:
+            async with self.opened(method, path, body, asked=asked, patience=patience) as answer:
+                whole = b"".join([chunk async for chunk in self._bounded(answer, self.settings.reply_limit)])
+                kind = answer.headers.get("content-type", "")
+        except Broken as broken:
+            if broken.how in (Breakage.TIMEOUT, Breakage.DEADLINE):
+                raise FirstTokenTimeout(model=asked.model or self.url, seconds=shown(patience.first)) from broken
+            raise DaemonDisconnected(url=self.url) from broken
         if not whole.strip():
             raise EmptyReply()
         if odd := wire.unlike_ollama(self.url, kind, whole[:64]):
             raise odd
         try:
-            return wire.parsed(whole)
+            said = wire.parsed(whole)
         except wire.Corrupt as error:
             raise NotOllama(url=self.url, detail=f"{path} answers no JSON object ({error})") from None
+        if said.get("error"):
+            raise wire.said(200, wire.error_words(said["error"]), asked)
+        return said
 
     @asynccontextmanager
     async def opened(
@@ -114,7 +129,10 @@ class Connection:
         raise AssertionError("the last try returns or raises")
 
     async def _refusal(self, answer: Answer, asked: wire.Asked, wait: float) -> tuple[OrchestraError, float]:
-        body = b"".join([chunk async for chunk in self._bounded(answer, ERROR_BODY_LIMIT)])
+        try:
+            body = b"".join([chunk async for chunk in self._bounded(answer, ERROR_BODY_LIMIT)])
+        except (Broken, OrchestraError):  # the status says enough
+            body = b""
         after = answer.headers.get("retry-after", "")
         if after.isascii() and after.isdigit():
             wait = float(after[:6])
@@ -127,7 +145,7 @@ class Connection:
             case Breakage.CONNECT:
                 return DaemonUnreachable(url=self.url, **_plain(detail))
             case Breakage.TIMEOUT:
-                return FirstTokenTimeout(model=asked.model or self.url, seconds=round(request.first))
+                return FirstTokenTimeout(model=asked.model or self.url, seconds=shown(request.first))
             case Breakage.PROTOCOL if "too long" in detail.lower():
                 return DaemonError(status="?", detail="its answer's head is too long")
             case Breakage.PROTOCOL:
@@ -178,12 +196,13 @@ class Connection:
         async with aclosing(answer.chunks()) as chunks:
             source = chunks if encoding in ("", "identity") else _inflated(chunks, self.url, encoding)
             limit = limit if source is chunks else min(limit, COMPRESSED_LIMIT)
-            async for chunk in source:
-                total += len(chunk)
-                if total > limit:
-                    raise ReplyTooLarge(limit=limit)
-                if chunk:
-                    yield chunk
+            async with aclosing(source):
+                async for chunk in source:
+                    total += len(chunk)
+                    if total > limit:
+                        raise ReplyTooLarge(limit=limit)
+                    if chunk:
+                        yield chunk
 
     def patience(self, *, prompt_tokens: int, deadline: float | None) -> Patience:
         """How long to wait for an answer to a prompt of that many tokens."""
@@ -193,6 +212,11 @@ class Connection:
     def loading(self, deadline: float | None = None) -> Patience:
         """How long to wait for a model to be loaded: the daemon itself ends a load that stands still."""
         return replace(Patience(), first=self.settings.load_timeout, deadline=deadline)
+
+
+def shown(seconds: float) -> str:
+    """A patience as an error says it: "60", "0.2"."""
+    return f"{round(seconds, 1):g}"
 
 
 async def _inflated(chunks: AsyncGenerator[bytes], url: str, encoding: str) -> AsyncGenerator[bytes]:

@@ -1,0 +1,166 @@
+"""One request: what is asked, how it may break, and who ends it from outside.
+
+What cannot be interrupted by the code that waits for it - a read of a socket - is ended by shutting down that
+socket: at a deadline, at Ctrl-C, at `close`. So each request knows its socket, and a registry knows the requests.
+"""
+
+from __future__ import annotations
+
+import heapq
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+import httpx
+
+
+class Breakage(Enum):
+    """How a request ended that did not end well."""
+
+    CONNECT = "connect"
+    DISCONNECTED = "disconnected"
+    PROTOCOL = "protocol"
+    TIMEOUT = "timeout"
+    DEADLINE = "deadline"
+    CLOSED = "closed"
+
+
+class Broken(Exception):
+    """A request that did not come to its end; the caller says what that means."""
+
+    def __init__(self, how: Breakage, detail: str) -> None:
+        super().__init__(detail)
+        self.how = how
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One HTTP request with its patience in seconds; `deadline` is a moment of `time.monotonic()`."""
+
+    method: str
+    url: str
+    body: bytes | None = None
+    connect: float = 5.0
+    first: float = 60.0
+    between: float = 60.0
+    deadline: float | None = None
+
+
+class Call:
+    """A request on its way: it knows its socket, so that somebody else can end it."""
+
+    __slots__ = ("ended", "socket", "thread")
+
+    def __init__(self) -> None:
+        self.ended: Breakage | None = None
+        self.socket: socket.socket | None = None
+        self.thread = threading.get_ident()
+
+    def seen(self, event: str, info: dict[str, Any]) -> None:
+        """Told by the HTTP library what happens; the socket is all that we want to know."""
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self.socket = info["return_value"].get_extra_info("socket")
+            if self.ended:
+                self.end(self.ended)
+
+    async def seen_async(self, event: str, info: dict[str, Any]) -> None:
+        """The same, for the library's async half."""
+        self.seen(event, info)
+
+    def end(self, why: Breakage) -> None:
+        """End it now, or as soon as it has a socket."""
+        self.ended = self.ended or why
+        if self.socket is not None:
+            with suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
+
+    def broken(self, error: Exception) -> Broken:
+        """What the HTTP library raised, in our few words."""
+        detail = str(error) or type(error).__name__
+        if self.ended:
+            return Broken(self.ended, detail)
+        match error:
+            case httpx.ConnectTimeout() | httpx.ConnectError():
+                return Broken(Breakage.CONNECT, detail)
+            case httpx.TimeoutException():
+                return Broken(Breakage.TIMEOUT, detail)
+            case httpx.RemoteProtocolError() if "disconnect" not in detail and "closed" not in detail:
+                return Broken(Breakage.PROTOCOL, detail)
+            case _:
+                return Broken(Breakage.DISCONNECTED, detail)
+
+
+class Watchdog:
+    """One thread that ends requests at their deadline, and the registry of all that are on their way."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._calls: set[Call] = set()
+        self._due: list[tuple[float, int, Call]] = []
+        self._leaving: set[int] = set()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def over(self, call: Call, deadline: float | None) -> Iterator[None]:
+        """Keeps an eye on the call while the block runs."""
+        with self._changed:
+            self._calls.add(call)
+            if call.thread in self._leaving:
+                call.end(Breakage.CLOSED)
+            if deadline is not None:
+                heapq.heappush(self._due, (deadline, id(call), call))
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="orchestra-watchdog", daemon=True)
+                    self._thread.start()
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._calls.discard(call)
+
+    def end(self, why: Breakage) -> None:
+        """Ends all that are on their way."""
+        with self._changed:
+            for call in self._calls:
+                call.end(why)
+
+    def leave(self, threads: set[int]) -> None:
+        """Ends what these threads ask for, now and until they are `back`."""
+        with self._changed:
+            self._leaving |= threads
+            for call in self._calls:
+                if call.thread in threads:
+                    call.end(Breakage.CLOSED)
+            self._changed.notify_all()
+
+    def back(self, threads: set[int]) -> None:
+        """These threads are gone; new ones may bear their numbers."""
+        with self._changed:
+            self._leaving -= threads
+
+    def pause(self, seconds: float) -> None:
+        """Waits, in a thread that may be told to leave meanwhile: then `Broken`."""
+        me = threading.get_ident()
+        with self._changed:
+            if self._changed.wait_for(lambda: me in self._leaving, seconds):
+                raise Broken(Breakage.CLOSED, "ended from outside")
+
+    def _run(self) -> None:
+        with self._changed:
+            while True:
+                while self._due and self._due[0][2] not in self._calls:
+                    heapq.heappop(self._due)
+                if not self._due:
+                    self._changed.wait()
+                    continue
+                left = self._due[0][0] - time.monotonic()
+                if left > 0:
+                    self._changed.wait(left)
+                else:
+                    heapq.heappop(self._due)[2].end(Breakage.DEADLINE)
