@@ -9,11 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Literal
 
 from orchestra.errors import DaemonDisconnected, DaemonUnreachable, NoModel, OrchestraError, PullFailed
 from orchestra.model.client import Client
-from orchestra.model.window import full_name
+from orchestra.model.window import full_name, section
+from orchestra.request import Breakage, Call
 
 Purpose = Literal["chat", "base", "any"]
 _FAVOURITES: dict[Purpose, str] = {"chat": "llama3", "base": "llama3:text", "any": "llama3"}
@@ -56,7 +58,7 @@ async def models(client: Client) -> list[ModelCard]:
 
 
 def _card(row: dict[str, Any], loaded: dict[str, Any] | None) -> ModelCard:
-    details = row.get("details") or {}
+    details = section(row, "details")
     capabilities = tuple(str(c) for c in row.get("capabilities") or ())
     name = str(row.get("name", ""))
     window = (loaded or {}).get("context_length")
@@ -83,7 +85,7 @@ def is_base(model: str, facts: dict[str, Any]) -> bool:
     has an empty TEMPLATE too; the file's template makes it an instruct model.
     """
     template = re.sub(r"\s", "", str(facts.get("template") or ""))
-    own = (facts.get("model_info") or {}).get("tokenizer.chat_template")
+    own = section(facts, "model_info").get("tokenizer.chat_template")
     return _named_base(model) or template == "{{.Prompt}}" or (not template and not own)
 
 
@@ -117,25 +119,43 @@ async def chosen(client: Client, wanted: str = "", *, purpose: Purpose = "chat")
 
 async def pull(client: Client, model: str) -> AsyncGenerator[Progress]:
     """Bring a model in, step by step; a pull that was interrupted goes on where it stopped. Raises `PullFailed`."""
-    steps = _steps(client.connection.url, model)
+    call = Call()
+    steps = _steps(client.connection.url, model, call)
+    turn = Lock()
+
+    def step() -> Progress | None:
+        with turn:
+            return next(steps, None)
+
+    def leave() -> None:
+        call.end(Breakage.CLOSED)  # a thread may still be waiting for the next step: it could not be interrupted
+        with turn:
+            steps.close()
+
     try:
-        while (step := await client.runtime.call(lambda: next(steps, None))) is not None:
-            yield step
+        while (progress := await client.runtime.call(step)) is not None:
+            yield progress
     finally:
-        await client.runtime.call(steps.close)
+        await client.runtime.call(leave)
 
 
-def _steps(url: str, model: str) -> Generator[Progress]:
+def _steps(url: str, model: str, call: Call) -> Generator[Progress]:
     import httpx
     from ollama import Client as Manager
     from ollama import ResponseError
 
+    def traced(request: httpx.Request) -> None:
+        request.extensions["trace"] = call.seen
+
+    patience = httpx.Timeout(None, connect=5.0)
+    said = ""
     try:
-        manager = Manager(url, timeout=httpx.Timeout(None, connect=5.0), trust_env=False)
-        for row in manager.pull(model, stream=True):
-            yield Progress(
-                status=row.status or "", digest=row.digest or "", completed=row.completed or 0, total=row.total or 0
-            )
+        with Manager(
+            url, follow_redirects=False, timeout=patience, trust_env=False, event_hooks={"request": [traced]}
+        ) as manager:
+            for row in manager.pull(model, stream=True):
+                said = row.status or ""
+                yield Progress(status=said, digest=row.digest or "", completed=row.completed or 0, total=row.total or 0)
     except ResponseError as error:
         raise PullFailed(model=model, detail=error.error or "no reason given") from None
     except (ConnectionError, httpx.ConnectError):
@@ -144,6 +164,8 @@ def _steps(url: str, model: str) -> Generator[Progress]:
         raise PullFailed(model=model, detail=str(error) or type(error).__name__) from None
     except ValueError as error:
         raise PullFailed(model=model, detail=str(error)) from None
+    if said != "success":
+        raise PullFailed(model=model, detail="it broke off")
 
 
 async def delete(client: Client, model: str) -> None:
@@ -164,7 +186,8 @@ def _managed(url: str, verb: str, *names: str) -> None:
     from orchestra.model import wire
 
     try:
-        getattr(Manager(url, timeout=30.0, trust_env=False), verb)(*names)
+        with Manager(url, follow_redirects=False, timeout=30.0, trust_env=False) as manager:
+            getattr(manager, verb)(*names)
     except ResponseError as error:
         fault: OrchestraError = wire.said(error.status_code, error.error, wire.Asked(url=url, model=names[0]))
         raise fault from None

@@ -43,9 +43,12 @@ def _split(host: str, place: str, fallback: int) -> tuple[str, int]:
         return _address(host, bare), fallback
     if place.startswith("["):
         inner, _, after = place[1:].partition("]")
-        return _address(host, inner), _port(host, after[1:], fallback) if after.startswith(":") else fallback
+        if after and not after.startswith(":"):
+            raise _refused(host, f"{after!r} is no port", f"{after!r} 不是端口号")
+        return _address(host, inner), _port(host, after[1:], fallback)
     name, colon, port = place.partition(":")
-    if any(c.isspace() or c in "\\?#%<>\"'" for c in name):
+    labels = name.removesuffix(".").split(".") if name else []
+    if any(c.isspace() or c in "\\?#%<>\"'" for c in name) or not all(0 < len(label) < 64 for label in labels):
         raise _refused(host, f"{name!r} is no host name", f"{name!r} 不是主机名")
     return name, _port(host, port, fallback) if colon else fallback
 

@@ -59,11 +59,15 @@ _CODE = re.compile(
     )""",
     re.VERBOSE,
 )
+# Most lines of Chinese: they begin with a character that numbers nothing, and hold no sign of anything else.
+_PLAIN = re.compile(rf"(?![零〇一二三四五六七八九十百千第])[{CJK}][^|\t;{{}}\[\]=<>:：*,]*$")
 _FENCE = re.compile(r"\s*(?:>\s*|[-*+]\s+|\d{1,3}[.)]\s+)*(`{3,}|~{3,})(.*)")
 
 
 def kind(line: str) -> Line:
     """The kind of `line`, given without its line break; its first part will do where the rest is to come."""
+    if _PLAIN.match(line):
+        return Line.PROSE
     if not line or line.isspace():
         return Line.BLANK
     if _HEADING.match(line):

@@ -156,6 +156,10 @@ _LISTED = "\n"
 """Before the key of an item, as no sentence has it."""
 
 _CLAUSE_END = re.compile(r"[.!?…]+[\"'”’)*]*(?:\n+|\s)|[。！？；…]+[”’』」）*]*\n*|\n+")
+_COMMA_END = re.compile(rf"{_CLAUSE_END.pattern}|，|,\s")
+_BREATH = 200
+"""A sentence that is longer and still goes on is taken apart at its commas."""
+_FAR = 1000
 _NUMBERED = re.compile(r"\s*[(（]?(?:\d{1,4}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s")
 _NUMBER_WORDS = (
     "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|"
@@ -191,19 +195,26 @@ class Recurrence:
         self._next = 0
         self._seen = 0
         self._line = True
+        self._breathless = False
 
     def advance(self, text: str, before: int) -> int | None:
         """Looks at what came of `text`, which `before` others preceded, since it was last called."""
         at = max(self._next, self._seen - 3) - before
-        self._seen = before + len(text)
-        while found := _CLAUSE_END.search(text, max(at, 0)):
-            at = found.end()
+        self._seen = end = before + len(text)
+        while True:
+            found = (_COMMA_END if self._breathless else _CLAUSE_END).search(text, max(at, 0))
+            at = found.end() if found else len(text)
+            if not self._breathless and before + at - self._next > _BREATH and self._next > end - _FAR:
+                self._breathless = True
+                at = self._next - before
+                continue
+            if not found:
+                return None
             if self._line and _NUMBERED.fullmatch(text, max(self._next - before, 0), at):
                 continue
             keep = self._close(text, before, found)
             if keep is not None:
                 return keep
-        return None
 
     def reset(self, position: int) -> None:
         """Forgets what was said: a new part begins with the line at `position`."""
@@ -218,6 +229,7 @@ class Recurrence:
         first, previous = self._line, self._ended
         self._next = before + end
         self._line = text[end - 1] == "\n"
+        self._breathless = self._breathless and found.group()[0] in ",，"
         if not said:
             return None
         self._ended = before + start + len(said)

@@ -41,9 +41,15 @@ def full_name(model: str) -> str:
     return model if ":" in model.rpartition("/")[2] else model + ":latest"
 
 
+def section(facts: dict[str, Any], name: str) -> dict[str, Any]:
+    """One object of the daemon's answer; empty where there is none."""
+    value = facts.get(name)
+    return value if isinstance(value, dict) else {}
+
+
 def context_length(facts: dict[str, Any]) -> int:
     """The longest context the model was made for, from `show`; 0 = not said."""
-    info = facts.get("model_info") or {}
+    info = section(facts, "model_info")
     value = info.get(f"{info.get('general.architecture', '')}.context_length")
     return value if isinstance(value, int) else 0
 

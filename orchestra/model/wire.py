@@ -8,7 +8,6 @@ running one (tests/wire).
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,10 +61,10 @@ def _broken_up(match: re.Match[str]) -> str:
 
 
 def storable(text: str) -> str:
-    """`text` without lone surrogates, which neither UTF-8 nor the store can hold."""
-    if text.isascii():
+    """`text` without lone surrogates, which neither UTF-8 nor the store can hold: U+FFFD stands in their place."""
+    if text.isascii() or not _SURROGATE.search(text):
         return text
-    return text.encode("utf-8", "replace").decode() if _SURROGATE.search(text) else text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -160,18 +159,21 @@ def _without_surrogates(value: Any) -> Any:
     return value
 
 
+_ABSURD = 2**63  # the daemon counts in 64 bits
+
+
 def usage_of(event: dict[str, Any]) -> Usage:
-    """The counters of the closing line; what is absent, negative or no number is None."""
+    """The counters of the closing line; what is absent, negative, absurd or no number is None."""
 
     def count(name: str) -> int | None:
         value = event.get(name)
-        return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+        return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _ABSURD else None
 
     def seconds(name: str) -> float | None:
         value = event.get(name)
         if not isinstance(value, int | float) or isinstance(value, bool):
             return None
-        return value / 1e9 if math.isfinite(value) and value >= 0 else None
+        return value / 1e9 if 0 <= value < _ABSURD else None
 
     return Usage(
         prompt_tokens=count("prompt_eval_count"),
@@ -198,7 +200,7 @@ class Asked:
 
     url: str
     model: str = ""
-    window: int = 0
+    window: int = 0  # 0 = the model is not known to be loaded
     most: int = 0  # the longest context the model was made for
 
 
@@ -213,8 +215,8 @@ def said(status: int, detail: str, asked: Asked) -> OrchestraError:
     """The error that the daemon's own words mean; `status` 200 for a line in the middle of a stream."""
     nested = _nested(detail)
     if nested.get("type") == "exceed_context_size_error":
-        return too_long(int(nested.get("n_prompt_tokens") or 0), int(nested.get("n_ctx") or asked.window), asked)
-    detail = str(nested.get("message") or detail) or "no reason given"
+        return too_long(_number(nested.get("n_prompt_tokens")), _number(nested.get("n_ctx")) or asked.window, asked)
+    detail = readable(str(nested.get("message") or detail)) or "no reason given"
     lowered = detail.lower()
     if "exceeds the context length" in lowered or "longer than the context length" in lowered:
         return too_long(0, asked.window, asked)
@@ -226,9 +228,22 @@ def said(status: int, detail: str, asked: Asked) -> OrchestraError:
         return ModelMissing(model=asked.model, nearest="", nearest_zh="") if asked.model else DaemonError(status=status, detail=detail)
     if status in (429, 503):
         return DaemonBusy(url=asked.url, detail=detail)
-    if any(words in lowered for words in ("timed out waiting for", "process has terminated", "requires more system memory")):
+    if not asked.window and any(words in lowered for words in _LOADING_FAILS):
         return LoadFailed(model=asked.model, detail=detail)
     return DaemonError(status=status, detail=detail)
+
+
+_LOADING_FAILS = ("timed out waiting for", "process has terminated", "requires more system memory")
+_UNREADABLE = re.compile("\x1b\\[[0-9;:?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def readable(text: str) -> str:
+    """Somebody else's words for one line of ours: no escapes for terminals, at most 500 characters."""
+    return " ".join(_UNREADABLE.sub(" ", text[:4000]).split())[:500]
+
+
+def _number(value: Any) -> int:
+    return value if isinstance(value, int) and 0 <= value < _ABSURD else 0
 
 
 def too_long(needed: int, window: int, asked: Asked) -> PromptTooLong:
