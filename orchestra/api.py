@@ -88,7 +88,10 @@ class AsyncOrchestra:
     ) -> AsyncSession:  # fmt: skip
         """A named dialogue, made on its first turn; `history` is what was said before that, messages or "Speaker: text"."""
         messages, speakers = labelled(history)
-        opening = Opening(persona=self._persona(persona), model=model, base=base, history=messages, speakers=speakers)
+        found = self._persona(persona)
+        opening = Opening(
+            persona=found, known=self.personas.persona, model=model, base=base, history=messages, speakers=speakers
+        )
         return AsyncSession(store=self.store, client=self.client, name=name, opening=opening, options=options)
 
     def _persona(self, persona: str | Persona | None) -> Persona | None:

@@ -7,12 +7,12 @@ stopping criteria -> journal -> caller. An instruct model gets messages; a base 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
-from orchestra.errors import OrchestraError, StoreFault, UsageError
+from orchestra.errors import OrchestraError, StorageFull, StoreFault, UsageError
 from orchestra.model.budget import Shares, first_kept
 from orchestra.model.catalog import chosen, is_base
 from orchestra.model.client import Client
@@ -31,17 +31,22 @@ from orchestra.model.persona import Persona
 from orchestra.model.tokens import PER_MESSAGE, most_tokens
 from orchestra.model.window import Fit, answer_share
 from orchestra.sessions.journal import Journal
-from orchestra.sessions.records import SessionRecord, Turn
-from orchestra.sessions.store import Store
+from orchestra.sessions.records import About, SessionRecord, Turn, paired
+from orchestra.sessions.store import Store, described
 
+QUESTION_SHARE = 8  # of the window, one part in so many is set aside for the question
 SPEAKERS = {"en": ("User", "Assistant"), "zh": ("用户", "助手")}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
-    """How a session begins, where it does not exist yet; `model` also overrides the one of a session that does."""
+    """How a session begins, where it does not exist yet; `model` also overrides the one of a session that does.
+
+    `known` finds the persona that a session was begun with, by its name.
+    """
 
     persona: Persona | None = None
+    known: Callable[[str], Persona] | None = None
     model: str = ""
     base: bool | None = None
     language: str = ""
@@ -58,6 +63,16 @@ class _Prompt:
     stop: tuple[str, ...] = ()
     fit: Fit | None = None
     dropped: int = 0
+
+
+class _Talk(NamedTuple):
+    """What a prompt is made of."""
+
+    record: SessionRecord
+    seed: str
+    past: Sequence[Turn]
+    text: str
+    base: bool
 
 
 class AsyncSession:
@@ -88,8 +103,10 @@ class AsyncSession:
         if not text.strip():
             raise UsageError(detail="the message is empty", detail_zh="消息为空", fix="say something", fix_zh="请输入内容")
         options = Options(**fields).over(options).over(self._options)
-        record = await self._record(text)
-        journal, fault = await self._begun(record, text, turn_id=turn_id, branch=branch)
+        record, fault = await self._record(text)
+        journal = None
+        if fault is None:
+            journal, fault = await self._begun(record, text, turn_id=turn_id, branch=branch)
         if journal is not None and not journal.new:
             for piece in _again(journal.turn):
                 yield piece
@@ -109,35 +126,49 @@ class AsyncSession:
 
     # --- stages
 
-    async def _record(self, text: str) -> SessionRecord:
-        """The session, made now if there is none; its language is that of its first message."""
+    async def _record(self, text: str) -> tuple[SessionRecord, StoreFault | None]:
+        """The session, made now if there is none; its language is that of its first message.
+
+        A store without room gives one that is nowhere stored (its `id` is empty), and the fault.
+        """
         opening = self._opening
-        call = self._client.runtime.call
-        name = self.name
-        found = await call(lambda: self._store.find(name)) if name is not None else None
-        if found is None:
-            language = opening.language or language_of(text)
-            persona = opening.persona.name if opening.persona else None
-            found = await call(
-                lambda: self._store.create(
-                    name,
-                    history=opening.history,
-                    persona=persona,
-                    model=opening.model or None,
-                    language=language,
-                    mode="transcript" if opening.speakers else "chat",
-                    speakers=opening.speakers or SPEAKERS[language if language in SPEAKERS else "en"],
-                )
-            )
+        language = opening.language or language_of(text)
+        about: About = {
+            "persona": opening.persona.name if opening.persona else None,
+            "model": opening.model or None,
+            "language": language,
+            "mode": "transcript" if opening.speakers else "chat",
+            "speakers": opening.speakers or SPEAKERS[language if language in SPEAKERS else "en"],
+        }
+        try:
+            found = await self._client.runtime.call(lambda: self._found_or_made(about))
+        except StorageFull as fault:
+            return described(SessionRecord(id="", name=self.name or ""), about), fault
         self.name = found.name
-        return found
+        return found, None
+
+    def _found_or_made(self, about: About) -> SessionRecord:
+        found = self._store.find(self.name) if self.name is not None else None
+        return found or self._store.create(self.name, history=self._opening.history, **about)
+
+    async def _past(self, record: SessionRecord, turn: Turn | None) -> list[Turn]:
+        """What was said before this turn and has an answer."""
+        if record.id:
+            history = await self._client.runtime.call(lambda: self._store.history(record.name))
+        else:
+            history = [Turn(id="", session="", question=said, answer=answer) for said, answer in paired(self._opening.history)]
+        return [each for each in history if (turn is None or each.id != turn.id) and each.answer]
+
+    def _persona(self, record: SessionRecord) -> Persona | None:
+        opening = self._opening
+        if opening.persona is None and opening.known is not None and record.persona:
+            return opening.known(record.persona)
+        return opening.persona
 
     async def _begun(
         self, record: SessionRecord, text: str, *, turn_id: str | None, branch: bool
     ) -> tuple[Journal | None, StoreFault | None]:
         """The turn's journal; a store without room does not keep the question from being answered."""
-        from orchestra.errors import StorageFull
-
         try:
             return await self._client.runtime.call(
                 lambda: self._store.begin(record.name, text, turn_id=turn_id, branch=branch)
@@ -149,14 +180,15 @@ class AsyncSession:
         self, record: SessionRecord, turn: Turn | None, text: str, options: Options
     ) -> AsyncGenerator[Piece]:
         client = self._client
-        model = self._opening.model or record.model or await chosen(client, purpose="base" if self._opening.base else "chat")
+        persona = self._persona(record)
+        own = persona.model if persona else None
+        model = self._opening.model or record.model or own or await chosen(client, purpose="base" if self._opening.base else "chat")
         facts = await client.facts(model)
         base = self._opening.base if self._opening.base is not None else is_base(model, facts)
-        if self._opening.persona is not None:
-            options = options.over(self._opening.persona.options)
-        history = await client.runtime.call(lambda: self._store.history(record.name))
-        past = [t for t in history if (turn is None or t.id != turn.id) and t.answer]
-        prompt = await self._fitted(record, past, text, model=model, base=base, options=options)
+        if persona is not None:
+            options = options.over(persona.options)
+        seed = persona.speaks(record.language or "en") if persona else ""
+        prompt = await self._fitted(_Talk(record, seed, await self._past(record, turn), text, base), model=model, options=options)
         if base:
             options = replace(options, stop=(*(options.stop or ()), *prompt.stop))
             pieces = _unindented(client.complete(prompt.transcript, model=model, options=options, raw=True, fit=prompt.fit))
@@ -168,24 +200,27 @@ class AsyncSession:
                     piece = piece._replace(receipt=replace(piece.receipt, dropped=prompt.dropped))
                 yield piece
 
-    async def _fitted(
-        self, record: SessionRecord, past: Sequence[Turn], text: str, *, model: str, base: bool, options: Options
-    ) -> _Prompt:
-        """The prompt, older turns left out in one step where the history has outgrown its share."""
+    async def _fitted(self, talk: _Talk, *, model: str, options: Options) -> _Prompt:
+        """The prompt, older turns left out in one step where the history has outgrown its share.
+
+        The share does not depend on the question, or each would cut elsewhere and the prompt lose its prefix; a
+        question that needs more than is set aside for it leaves out more, for this once.
+        """
         loaded = await self._client.ready(model, options)
-        persona = self._opening.persona
-        seed = persona.speaks(record.language or "en") if persona else ""
-        template = str((await self._client.facts(model)).get("template", ""))
-        fixed = most_tokens(seed) + most_tokens(text) + most_tokens("" if base else template) + 6 * PER_MESSAGE
+        template = "" if talk.base else str((await self._client.facts(model)).get("template", ""))
+        fixed = most_tokens(talk.seed) + most_tokens(template) + 6 * PER_MESSAGE
         answer = answer_share(loaded.window, options, self._client.settings)
-        costs = _costs(past)
-        start = first_kept(costs, Shares(window=loaded.window, fixed=fixed, answer=answer).history)
-        kept = past[start:]
-        fit = Fit(loaded=loaded, most=fixed + sum(costs[start:]))
-        if base:
-            transcript, stop = _transcript(record, seed, kept, text)
+        question, aside = most_tokens(talk.text), loaded.window // QUESTION_SHARE
+        costs = _costs(talk.past, sum(map(most_tokens, _labels(talk.record))) if talk.base else 0)
+        start = first_kept(costs, Shares(window=loaded.window, fixed=fixed + aside, answer=answer).history)
+        if question > aside:
+            start = max(start, first_kept(costs, Shares(window=loaded.window, fixed=fixed + question, answer=answer).history))
+        kept = talk.past[start:]
+        fit = Fit(loaded=loaded, most=fixed + question + sum(costs[start:]))
+        if talk.base:
+            transcript, stop = _transcript(talk.record, talk.seed, kept, talk.text)
             return _Prompt(transcript=transcript, stop=stop, fit=fit, dropped=start)
-        return _Prompt(messages=_messages(record, seed, kept, text), fit=fit, dropped=start)
+        return _Prompt(messages=_messages(talk.record, talk.seed, kept, talk.text), fit=fit, dropped=start)
 
     async def _recorded(
         self, pieces: AsyncGenerator[Piece], journal: Journal | None, fault: StoreFault | None
@@ -195,9 +230,11 @@ class AsyncSession:
         A store that fails does not take the answer from the reader; its error comes after the answer.
         """
         closed = journal is None
+        said: list[Piece] = []
         try:
             async with aclosing(pieces):
                 async for piece in pieces:
+                    said.append(piece)
                     if journal is not None:
                         journal.append(piece.text, kind=piece.kind)
                         if piece.finish_reason is not None:
@@ -207,6 +244,7 @@ class AsyncSession:
                         piece = piece._replace(receipt=_noted(piece.receipt, "not_stored"))
                     yield piece
             if fault is not None:
+                fault.reply = gathered(said)
                 raise fault
         except OrchestraError as error:
             if journal is not None and not closed:
@@ -226,7 +264,7 @@ class AsyncSession:
 
     async def _closed(self, journal: Journal, last: Piece, *, failed: bool = False) -> StoreFault | None:
         try:
-            turn = await self._client.runtime.call(
+            await self._client.runtime.call(
                 lambda: journal.finish(
                     keep=last.keep,
                     status="interrupted" if failed else "done",
@@ -238,7 +276,6 @@ class AsyncSession:
             )
         except StoreFault as fault:
             return fault
-        del turn
         return None
 
 
@@ -254,24 +291,26 @@ def _again(turn: Turn) -> list[Piece]:
     return [Piece(turn.answer), Piece("", finish_reason=reason, usage=usage, receipt=receipt, model=turn.model)]
 
 
-def _costs(turns: Sequence[Turn]) -> list[int]:
+def _costs(turns: Sequence[Turn], labels: int = 0) -> list[int]:
     """The most tokens that each turn can take in a prompt: as the daemon counted them, else the bound in bytes.
 
     Two turns in a row, the prompt of the second holding the whole first: the difference of their totals is what
     the second added. A turn's cost never changes once it is finished, so that the same turns are dropped each time.
+    `labels` is what the speakers' labels take, in each turn of a transcript.
     """
     costs: list[int] = []
-    before: tuple[int, int] | None = None
+    before: tuple[int, int, str] | None = None
     for turn in turns:
         bound = most_tokens(with_language(turn.question, language_of(turn.question))) + most_tokens(turn.answer)
-        bound += 2 * PER_MESSAGE
+        bound += 2 * PER_MESSAGE + labels
         usage, receipt = turn.usage or {}, turn.receipt or {}
         prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
         now = None
         if turn.status == "done" and isinstance(prompt, int) and isinstance(completion, int):
-            now = (prompt + completion, int(receipt.get("dropped") or 0))
-        if now and before and now[1] == before[1] and now[0] > before[0]:
-            bound = min(bound, now[0] - before[0] + PER_MESSAGE)
+            now = (prompt + completion, int(receipt.get("dropped") or 0), turn.model)
+        if now and before and now[1:] == before[1:] and isinstance(completion, int):
+            # never below the answer alone: the persona may have been another one at the turn before
+            bound = min(bound, max(now[0] - before[0], completion) + PER_MESSAGE)
         costs.append(bound)
         before = now
     return costs
@@ -289,9 +328,14 @@ def _messages(record: SessionRecord, seed: str, kept: Sequence[Turn], text: str)
     return tuple(messages)
 
 
+def _labels(record: SessionRecord) -> tuple[str, str]:
+    asks, answers = record.speakers[:2] if len(record.speakers) >= 2 else SPEAKERS["en"]
+    return asks, answers
+
+
 def _transcript(record: SessionRecord, seed: str, kept: Sequence[Turn], text: str) -> tuple[str, tuple[str, ...]]:
     """The dialogue as a text to be continued, and the labels that end the answer."""
-    asks, answers = record.speakers[:2] if len(record.speakers) >= 2 else SPEAKERS["en"]
+    asks, answers = _labels(record)
     lines = [seed, ""] if seed else []
     for turn in kept:
         if turn.question:
