@@ -73,8 +73,9 @@ def spelled(kind: str, language: str, head: str, unit: str, times: int, words: l
     usual = 3 * len(unit) if len(unit) >= 20 else max(64, 12 * len(unit))
     bound = len(head) + usual
     if near:
-        # eight times, and the block of text that the eighth ends in; short items that take turns: 32 of them
-        bound = ends[11 if kind == "list cycle" else 7] + 32
+        # eight times, and the block of text that the eighth ends in; short items that take turns: 32 of
+        # them; a sentence is first taken apart when it is longer than 200 characters
+        bound = max(ends[11 if kind == "list cycle" else 7], len(head) + 200 if kind == "run-on" else 0) + 32
     elif kind in FIGURES:
         bound = len(head) + 240
     elif kind in STRUCTURED:

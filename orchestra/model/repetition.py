@@ -159,7 +159,6 @@ _CLAUSE_END = re.compile(r"[.!?…]+[\"'”’)*]*(?:\n+|\s)|[。！？；…]+[
 _COMMA_END = re.compile(rf"{_CLAUSE_END.pattern}|，|,\s")
 _BREATH = 200
 """A sentence that is longer and still goes on is taken apart at its commas."""
-_FAR = 1000
 _NUMBERED = re.compile(r"\s*[(（]?(?:\d{1,4}|[a-zA-Z]|[ivxIVX]{1,5})[.)]\s")
 _NUMBER_WORDS = (
     "one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|"
@@ -200,11 +199,11 @@ class Recurrence:
     def advance(self, text: str, before: int) -> int | None:
         """Looks at what came of `text`, which `before` others preceded, since it was last called."""
         at = max(self._next, self._seen - 3) - before
-        self._seen = end = before + len(text)
+        self._seen = before + len(text)
         while True:
             found = (_COMMA_END if self._breathless else _CLAUSE_END).search(text, max(at, 0))
             at = found.end() if found else len(text)
-            if not self._breathless and before + at - self._next > _BREATH and self._next > end - _FAR:
+            if not self._breathless and before + at - self._next > _BREATH:
                 self._breathless = True
                 at = self._next - before
                 continue
