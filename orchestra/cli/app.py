@@ -50,10 +50,11 @@ def run() -> None:
 
     ready_streams()
     register()
-    sys.exit(_outcome(sys.argv[1:]))
+    sys.exit(execute(sys.argv[1:]))
 
 
-def _outcome(arguments: list[str]) -> int:
+def execute(arguments: list[str]) -> int:
+    """Run one command line in this process; its exit code."""
     from orchestra.cli.outcome import guarded, wished
 
     wish, arguments = wished(arguments)

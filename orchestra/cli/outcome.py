@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from orchestra.cli import words
-from orchestra.cli.terminal import as_line, colourful, harmless, plain, write
+from orchestra.cli.terminal import ReaderGone, as_line, colourful, harmless, plain, write
 from orchestra.errors import OrchestraError
 
 CANCELLED_CODE = 130
@@ -34,7 +34,7 @@ def wished(arguments: list[str]) -> tuple[Wish, list[str]]:
 
 def report(error: OrchestraError, wish: Wish) -> int:
     """Say what happened and what to do; the exit code."""
-    message, hint = harmless(error.message(words.LANGUAGE)), harmless(error.hint(words.LANGUAGE))
+    message, hint = (" ".join(harmless(text).split()) for text in (error.message(words.LANGUAGE), error.hint(words.LANGUAGE)))
     if wish.json:
         so_far = shown(error.reply) if error.reply is not None else {}
         write(as_line({"error": {"code": error.code(), "message": message, "hint": hint}, **so_far}) + "\n")
@@ -68,7 +68,7 @@ def guarded(command: Callable[[], Any], wish: Wish) -> int:
         return report(error, wish)
     except KeyboardInterrupt:
         return CANCELLED_CODE
-    except BrokenPipeError:
+    except (BrokenPipeError, ReaderGone):
         # whoever read our output has gone; Python would complain once more when it flushes at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE_CODE

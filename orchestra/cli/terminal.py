@@ -115,10 +115,17 @@ def ready_streams() -> None:
             reconfigure(errors="replace")
 
 
+class ReaderGone(Exception):
+    """Whoever read the output has left. No `BrokenPipeError`, which typer would turn into an exit of its own."""
+
+
 def write(text: str) -> None:
-    """A part of an answer, at once."""
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    """A part of an answer, at once. Raises `ReaderGone`."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
 
 
 def tell(text: str, stream: IO[str] | None = None) -> None:
