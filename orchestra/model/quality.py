@@ -8,6 +8,7 @@ each, so every measure here is a share that has to hold for a while. Fenced code
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from orchestra.model.outline import CJK
 
@@ -34,15 +35,6 @@ _ODD = re.compile(
     "|[\u0300-\u036f]{3}"
 )
 _RARE = re.compile(f"[{''.join(_SCRIPTS)}{_HANGUL}]")
-# Two letters side by side of scripts that no writer puts into one word. Latin beside Han, kana, Hangul or Greek is usual.
-_JOINT = re.compile(
-    "|".join(
-        f"(?<=[{other}])[{script}]|(?<=[{script}])[{other}]"
-        for script in _SCRIPTS
-        for other in ["".join(s for s in _SCRIPTS if s != script) + _LATIN + CJK + _HANGUL]
-    )
-    + f"|(?<=[{CJK}])[{_HANGUL}]|(?<=[{_HANGUL}])[{CJK}]"
-)
 _SWITCH = re.compile(f"(?<=[{_LATIN}])[{CJK}]|(?<=[{CJK}])[{_LATIN}]")
 _WORD = re.compile(
     f"[{_LATIN}]{{3}}|\\d{{2}}|[{CJK}]{{2}}|[{''.join(_SCRIPTS)}{_HANGUL}]{{2}}"
@@ -51,6 +43,19 @@ _WORD = re.compile(
 _SOLID = re.compile(r"[A-Za-z0-9+/=_-]+")
 _UNSOLID = re.compile(r"[^A-Za-z0-9+/=_-]")
 _SYMBOL = re.compile(r"[^\w\s]|_")
+
+
+@cache
+def _joint() -> re.Pattern[str]:
+    """Two letters side by side of scripts that no writer puts into one word; Latin beside Han, kana or Greek is usual.
+
+    Made on first use: it takes 20 ms to compile, and most answers have no letter that it could match.
+    """
+    pairs = []
+    for script in _SCRIPTS:
+        other = "".join(s for s in _SCRIPTS if s != script) + _LATIN + CJK + _HANGUL
+        pairs.append(f"(?<=[{other}])[{script}]|(?<=[{script}])[{other}]")
+    return re.compile("|".join(pairs) + f"|(?<=[{CJK}])[{_HANGUL}]|(?<=[{_HANGUL}])[{CJK}]")
 
 
 class Quality:
@@ -81,9 +86,9 @@ class Quality:
         return None if block.isascii() else self._mixed(text, before, block)
 
     def _mixed(self, text: str, before: int, block: str) -> int | None:
-        self._joints = self._joints / 2 + (len(_JOINT.findall(block)) if _RARE.search(block) else 0)
+        self._joints = self._joints / 2 + (len(_joint().findall(block)) if _RARE.search(block) else 0)
         if self._joints >= _JOINT_LIMIT:
-            return _onset(_JOINT, text, before, 4 * BLOCK)
+            return _onset(_joint(), text, before, 4 * BLOCK)
         self._switches = self._switches / 2 + len(_SWITCH.findall(block))
         if self._switches >= _SWITCH_LIMIT:
             return _onset(_SWITCH, text, before, 4 * BLOCK)
