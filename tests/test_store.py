@@ -297,7 +297,18 @@ def test_forks_share_their_past_and_deletion_leaves_what_others_hold(store: Stor
     store.delete("empty")
     left = store.database.read(lambda c: [c.execute("SELECT count(*) FROM turn").fetchone(), store.search("question")])
     assert left == [(0,), []]
-    store.database.write(lambda c: c.execute("INSERT INTO words(words) VALUES ('integrity-check')"))
+    indexed = "SELECT count(*) FROM words WHERE words MATCH 'question OR answer OR one OR four'"
+    assert store.database.read(lambda c: c.execute(indexed).fetchone()) == (0,)
+
+
+def test_a_shared_turn_passes_to_a_session_that_knows_its_id_for_another(store: Store) -> None:
+    store.create("s")
+    said(store, "s", "shared", turn_id="key")
+    store.fork("s", "t")
+    mine = said(store, "t", "mine", turn_id="key")
+    store.delete("s")
+    assert [turn.question for turn in store.history("t")] == ["shared", "mine"]
+    assert store.begin("t", "mine", turn_id="key").turn == mine
 
 
 @pytest.mark.parametrize("at", [4, -1, "no such turn"])

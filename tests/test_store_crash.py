@@ -9,9 +9,11 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -201,6 +203,24 @@ def test_a_lock_held_by_another_program_is_waited_for_and_then_named(tmp_path: P
         assert {record.name for record in store.sessions()} == {"s", "patient", "again"}
 
 
+def test_what_a_transaction_has_read_is_still_so_when_it_writes(tmp_path: Path) -> None:
+    with Store(tmp_path) as store, Store(tmp_path) as other:
+        store.create("s")
+        reading = threading.Event()
+
+        def count_then_write(connection: sqlite3.Connection) -> None:
+            (sessions,) = connection.execute("SELECT count(*) FROM session").fetchone()
+            reading.set()
+            time.sleep(0.1)
+            connection.execute("UPDATE session SET title = ?", (str(sessions),))
+
+        first = store.database.submit(count_then_write)
+        assert reading.wait(5)
+        other.create("t")
+        first.result()
+        assert {record.name: record.title for record in store.sessions()} == {"s": "1", "t": None}
+
+
 def test_a_full_disk_is_named_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Store(tmp_path) as store:
         store.create("s")
@@ -293,12 +313,13 @@ def test_a_forked_child_has_a_writer_of_its_own(tmp_path: Path) -> None:
 def test_a_process_that_just_ends_keeps_what_it_appended(tmp_path: Path) -> None:
     python(
         """
-        import pathlib, sys
+        import pathlib, sys, time
         from orchestra.sessions.store import Store
 
         store = Store(pathlib.Path(sys.argv[1]))
         store.create("s")
         journal = store.begin("s", "?")
+        time.sleep(0.1)
         journal.append("the last word")
         """,
         tmp_path,

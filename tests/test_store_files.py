@@ -237,7 +237,7 @@ def session_taste(connection: sqlite3.Connection) -> None:
 
 
 def broken(connection: sqlite3.Connection) -> None:
-    connection.execute("DELETE FROM session")
+    connection.execute("UPDATE session SET name = 'gone'")
     connection.execute("ALTER TABLE session ADD COLUMN colour TEXT")
 
 
