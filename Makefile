@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export VENV
 
-.PHONY: help demo test lint fix bench soak clean core dev
+.PHONY: help demo test lint fix bench soak clean core dev reference map pictures
 
 help:
 	@echo "make demo    show the main job, on a real daemon or on the stand-in"
@@ -47,3 +47,9 @@ soak: dev
 clean:
 	rm -rf "$(VENV)" build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+reference: dev
+	@$(BIN)/python tools/reference.py
+
+map:
+	@$(BIN)/python tools/map.py
