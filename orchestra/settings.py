@@ -114,5 +114,11 @@ def _parsed(row: Setting, raw: str) -> Any:
     except ValueError:
         number = math.nan
     if not (math.isfinite(number) and number >= 0):
-        raise ConfigError(name=row.variable, value=raw, detail="not a number of 0 or more", detail_zh="应为不小于 0 的数字", example=f"{row.variable}={row.default}")
+        raise ConfigError(
+            name=row.variable,
+            value=raw,
+            detail="not a number of 0 or more",
+            detail_zh="应为不小于 0 的数字",
+            example=f"{row.variable}={row.default}",
+        )
     return number

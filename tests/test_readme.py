@@ -48,7 +48,7 @@ def test_shell_blocks_run_in_order(tmp_path: Path) -> None:
                 line, shell=True, cwd=tmp_path, env=environment(tmp_path, daemon.url), capture_output=True, text=True
             )
             assert done.returncode == 0, f"{line}\n{done.stderr}"
-            assert done.stdout.strip(), f"{line} prints nothing"
+            assert (done.stdout + done.stderr).strip(), f"{line} says nothing"  # a pull speaks on stderr alone
 
 
 def test_a_block_that_fails_is_noticed(tmp_path: Path) -> None:
