@@ -78,7 +78,7 @@ def readable(environment: Mapping[str, str]) -> tuple[Settings, list[Check]]:
             return Settings.read(left), faults
         except ConfigError as error:
             faults.append(_failed("settings", error, required=True))
-            left.pop(str(error.facts["name"]), None)
+            del left[str(error.facts["name"])]
 
 
 def _failed(name: str, error: OrchestraError, *, required: bool = False) -> Check:
