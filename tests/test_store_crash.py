@@ -56,7 +56,7 @@ def environment() -> dict[str, str]:
 
 def python(code: str, *arguments: object) -> str:
     """What a Python process prints."""
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(code), *map(str, arguments)]
+    command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", textwrap.dedent(code), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment(), cwd=HERE.parent)
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -308,6 +308,31 @@ def test_a_forked_child_has_a_writer_of_its_own(tmp_path: Path) -> None:
         tmp_path,
     )
     assert printed.split("\n")[0] == "['child', 'parent'] done"
+
+
+def test_a_child_does_not_keep_its_dead_parent_s_turns_open(tmp_path: Path) -> None:
+    printed = python(
+        """
+        import os, pathlib, sys, time
+        from orchestra.sessions.store import Store
+
+        store = Store(pathlib.Path(sys.argv[1]))
+        store.create("s")
+        journal = store.begin("s", "?")
+        child = os.fork()
+        if not child:
+            os.close(1), os.close(2)
+            time.sleep(30)
+        print(child, flush=True)
+        os._exit(0)
+        """,
+        tmp_path,
+    )
+    try:
+        with Store(tmp_path) as store:
+            assert store.history("s")[0].status == "interrupted"
+    finally:
+        os.kill(int(printed), signal.SIGKILL)
 
 
 def test_a_process_that_just_ends_keeps_what_it_appended(tmp_path: Path) -> None:

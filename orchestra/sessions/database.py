@@ -103,7 +103,6 @@ class Database:
             if self._writer is None or self._writer.process != os.getpid():
                 if self._writer is not None:
                     _ABANDONED.append(self._writer)  # a forked child must not touch its parent's connection
-                    self._writer.owner.forget()
                 self._writer = Writer(self.path, self.timeout)
                 atexit.register(self.close)
             return self._writer

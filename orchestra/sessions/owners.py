@@ -11,6 +11,7 @@ import contextlib
 import os
 import secrets
 import sys
+import weakref
 from pathlib import Path
 
 if sys.platform == "win32":
@@ -48,6 +49,7 @@ class Owner:
                 break
             os.close(self._descriptor)  # swept away between its creation and its lock
         os.write(self._descriptor, str(os.getpid()).encode())
+        _OWNERS.add(self)
 
     def alive(self, owner: str) -> bool:
         """Whether the store that calls itself `owner` is still open somewhere."""
@@ -57,13 +59,26 @@ class Owner:
         """Gives the lock up and removes its file."""
         with contextlib.suppress(OSError):
             self._file.unlink()
-        with contextlib.suppress(OSError):
-            os.close(self._descriptor)
+        self.forget()
 
     def forget(self) -> None:
-        """Closes the copy that a forked child has of its parent's lock, which stays the parent's."""
-        with contextlib.suppress(OSError):
-            os.close(self._descriptor)
+        """Closes the lock; in a forked child that is only its copy, and the lock stays the parent's."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+
+_OWNERS: weakref.WeakSet[Owner] = weakref.WeakSet()
+
+
+def _forget_all() -> None:
+    for owner in list(_OWNERS):
+        owner.forget()
+
+
+if hasattr(os, "register_at_fork"):
+    # a child would keep its dead parent's turns open as long as it lives
+    os.register_at_fork(after_in_child=_forget_all)
 
 
 def sweep(folder: Path) -> None:
