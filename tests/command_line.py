@@ -147,6 +147,10 @@ class Terminal:
                 assert wanted in bare(self.shown), f"{wanted!r} was not shown: {self.shown!r}"
         return bare(self.shown)
 
+    def read_a_moment(self) -> None:
+        """Reads what comes within a twentieth of a second; the process must still be running."""
+        assert self._read(0.05), self.shown
+
     def code(self, patience: float = PATIENCE) -> int:
         """Reads to the end; the exit code."""
         end = time.monotonic() + patience
