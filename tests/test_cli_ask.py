@@ -1,0 +1,171 @@
+"""`ask` and `integrate` on the command line: sources below an answer, experts above it, and whose words these are."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from command_line import Line, Terminal, bare, chinese, line, process, started  # noqa: F401 - fixtures
+
+from orchestra.cli.together import sources_below
+from orchestra.retrieval.passages import Citation, Source
+from orchestra.standin import Scripted, StandIn
+
+QUESTION = "What is the capital of France?"
+ANSWER = "The capital of France is Paris. [1]"
+TASK = "制定人工智能合规标准，避免人工智能伤害人类"
+
+pytestmark = pytest.mark.usefixtures("named")
+
+
+@pytest.fixture
+def named(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands of this process talk to the stand-in."""
+    monkeypatch.setenv("OLLAMA_HOST", standin.url)
+
+
+def test_ask_lists_its_sources(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script(ANSWER)
+    done = line("ask", QUESTION)
+    assert done.code == 0
+    answer, listed = done.out.split("\n\nSources:\n")
+    assert answer == ANSWER
+    first, *others = listed.splitlines()
+    assert first == "[1] France  orchestra:texts/france.md"
+    assert len(others) == 2
+    assert all(other.endswith("(not cited)") for other in others)
+    assert "model: llama3" in done.err
+    assert standin.url in done.err, "the stand-in is named"
+
+
+def test_ask_as_json(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script("The capital of France is Paris. [1] It has nine million towers. [2]")
+    done = line("ask", QUESTION, "--results", "2", "--search", "offline", "--json")
+    whole = done.json
+    assert set(whole) >= {"text", "sources", "citations", "ledger", "usage", "receipt", "finish_reason", "model"}
+    assert [(s["n"], s["cited"]) for s in whole["sources"]] == [(1, True), (2, True)]
+    assert set(whole["sources"][0]) == {"n", "title", "url", "snippet", "cited"}
+    assert [(c["n"], c["found"]) for c in whole["citations"]] == [(1, "yes"), (2, "no")]
+    assert whole["ledger"]["queries"] == [QUESTION]
+    assert whole["receipt"]["calls"] == 1
+    assert standin.url in done.err
+
+
+def test_what_is_not_in_its_source_is_said(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script("The capital of France is Paris. [1] It has nine million towers. [2]")
+    shown = line("ask", QUESTION).out
+    assert "! not found in [2]: It has nine million towers." in shown
+    assert "[1]: The capital" not in shown
+
+
+def test_ask_as_a_stream_of_objects(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script(ANSWER)
+    *pieces, whole = [json.loads(each) for each in line("ask", QUESTION, "--json", "--stream").out.splitlines()]
+    assert "".join(piece["text"] for piece in pieces) == whole["text"] == ANSWER
+    assert whole["sources"]
+
+
+def test_an_answer_without_sources_says_so(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script("I cannot tell.")
+    done = line("ask", "Zzyzx qwrtp?")
+    assert done.out.startswith("(No sources were found")
+    assert "Sources:" not in done.out
+    assert "this answer has no sources" in done.err
+
+
+def test_sources_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:
+    evil = "\x1b]8;;http://evil.example\x1b\\France\n[9] Fake\u202e"
+    sources_below(
+        [Source(n=1, title=evil, url="http://a.example/\x07", snippet="")], [Citation(n=1, sentence=evil, found="weak")]
+    )
+    shown = capsys.readouterr().out
+    assert shown == (
+        "\nSources:\n[1] France [9] Fake  http://a.example/  (not cited)\n! only partly found in [1]: France [9] Fake\n"
+    )
+
+
+@pytest.mark.usefixtures("chinese")
+def test_ask_in_chinese(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script("法国的首都是巴黎。[1]")
+    done = line("ask", "法国的首都是哪里？")
+    assert "\n来源：\n[1] " in done.out
+    assert "替身服务" in done.err
+
+
+def test_ctrl_c_while_asking(standin: StandIn) -> None:
+    standin.script(Scripted([f"word{n} " for n in range(500)], pace=0.02))
+    with Terminal("ask", QUESTION, "--json", "--stream", OLLAMA_HOST=standin.url) as screen:
+        screen.until("word3")
+        screen.interrupt()
+        assert screen.code() == 130
+    whole = json.loads(bare(screen.shown).splitlines()[-1])
+    assert (whole["finish_reason"], whole["sources"]) == ("cancelled", [])
+    assert whole["text"].startswith("word0 word1 word2 word3 ")
+
+
+# --- integrate
+
+
+def test_integrate_shows_each_expert_and_then_one_answer(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script("技术上要可控。", "法律上要问责。", "标准分两部分。")
+    done = line("integrate", TASK)
+    assert (done.code, done.out) == (0, "标准分两部分。\n")
+    said = done.err.splitlines()
+    told = [each for each in said if each.startswith(("computer_scientist", "lawyer"))]
+    assert [each.partition(" ")[0] for each in told] == ["computer_scientist"] * 2 + ["lawyer"] * 2
+    assert all(each.endswith("s)") for each in told[1::2]), "with its seconds"
+    assert done.err.count(standin.url) == 1
+
+
+def test_integrate_as_json(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script("技术上要可控。", "法律上要问责。", "标准分两部分。")
+    whole = line("integrate", TASK, "--json").json
+    assert (whole["text"], whole["finish_reason"], whole["missing"]) == ("标准分两部分。", "stop", [])
+    assert [(s["expert"], s["answer"], s["ok"]) for s in whole["steps"]] == [
+        ("computer_scientist", "技术上要可控。", True),
+        ("lawyer", "法律上要问责。", True),
+    ]
+    assert all(set(step) >= {"expert", "question", "answer", "ok", "duration"} for step in whole["steps"])
+    assert whole["receipt"]["calls"] == 3, "of all, not of the last alone"
+    assert len(standin.asked("/api/chat")) == 3
+
+
+def test_integrate_with_experts_of_ones_own(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script("One.", "Two.")
+    whole = line("integrate", "Write a plan", "--expert", "lawyer", "--json").json
+    assert [step["expert"] for step in whole["steps"]] == ["lawyer"]
+    assert line("integrate", "Write a plan", "--expert", "nobody", "--json").error["code"] == "persona_missing"
+
+
+def test_integrate_lands_without_an_expert_and_says_so(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.fail("error_500_json")
+    standin.script("法律上要问责。", "只有一部分。")
+    done = line("integrate", TASK)
+    assert done.code == 0
+    assert done.out.endswith("只有一部分。\n")
+    assert "computer_scientist did not answer" in done.err
+    assert "without the part of: computer_scientist" in done.err
+    assert "\x1b" not in done.err
+
+
+def test_integrate_as_a_stream_of_objects(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script("One.", "Two.", "Three.")
+    objects = [json.loads(each) for each in line("integrate", "Write a plan", "--json", "--stream").out.splitlines()]
+    assert [each["step"]["ok"] for each in objects if "step" in each] == [None, True, None, True]
+    assert "".join(each["text"] for each in objects if "kind" in each) == objects[-1]["text"] == "Three."
+
+
+def test_a_process_with_pipes(standin: StandIn) -> None:
+    standin.script(Scripted(ANSWER, pace=0.01))
+    done = process("ask", QUESTION, OLLAMA_HOST=standin.url, FORCE_COLOR="1")
+    assert done.code == 0
+    assert done.out.startswith(ANSWER + "\n\nSources:\n[1] ")
+    assert "\x1b" not in done.out + done.err
+
+
+def test_it_streams(standin: StandIn) -> None:
+    standin.script(Scripted(["The ", "capital ", *["is "] * 20, "Paris."], pace=0.05))
+    with started("ask", QUESTION, OLLAMA_HOST=standin.url) as running:
+        assert running.stdout is not None
+        assert running.stdout.read(4) == b"The "
+        assert standin.active == 1, "the first words are shown while the daemon still speaks"
