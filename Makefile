@@ -44,6 +44,9 @@ bench: dev
 soak: dev
 	@$(BIN)/python -m pytest -q -ra -m slow --timeout 900 $(ARGS)
 
+pictures: core
+	@$(BIN)/python tools/pictures.py
+
 clean:
 	rm -rf "$(VENV)" build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

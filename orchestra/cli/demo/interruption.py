@@ -20,14 +20,15 @@ from orchestra.cli.demo.stage import QUIET, Card, Stage
 from orchestra.cli.demo.world import COMMAND, Record, World
 from orchestra.cli.words import say
 from orchestra.sessions.records import Turn
+from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
 
 PACE = 0.04  # seconds a word of the stand-in
-KILL_AFTER_SECONDS = 2.2
+KILL_AFTER_SECONDS = (2.2, 0.2, 0.0, 0.0)  # an answer that was over by then is asked for again, and killed sooner
 KILL_AFTER_CHARACTERS = 400
+UNPACED_SECONDS = 1.5
 SAFE_SECONDS = 1.0
 PATIENCE_SECONDS = 180.0
-TRIES = 3
 
 
 @dataclass(slots=True)
@@ -71,24 +72,25 @@ def interruption(stage: Stage, world: World, record: Record) -> None:
 
         environment = world.environment(record.name, url)
         screen = Screen()
-        for _ in range(TRIES):
+        for seed, seconds in enumerate(KILL_AFTER_SECONDS, 7):
             if standin:
-                standin.script(Scripted(_story(), pace=PACE))
-            screen = _killed(["chat", question, "--session", "demo", "--seed", "7"], environment, update)
-            if screen.killed:
+                standin.script(Scripted(story(), pace=PACE))
+            after = seconds if world.paced else min(seconds, UNPACED_SECONDS)
+            screen = _killed(["chat", question, "--session", "demo", "--seed", str(seed)], environment, update, after=after)
+            if screen.killed and screen.code != 0:
                 break
         right.gap()
         right.fact("kill -9", say(f"after {_lasted(screen):.1f} s of words", f"输出 {_lasted(screen):.1f} 秒后"))
         redraw()
         stage.pause(0.8)
-        turn = _kept(right, record, world, url, screen)
+        turn = kept(right, record, world.settings(record.name, url), screen)
         redraw()
         stage.pause(0.8)
         _goes_on(right, record, environment, turn, standin)
         right.verdict(record.ok, say("kept up to the last second; the session goes on", "保留到最后一秒，会话继续"))
 
 
-def _story() -> str:
+def story() -> str:
     """What the stand-in says, so long that it is never over before the kill."""
     return say(
         "Behind the old house there was a garden that nobody had looked after for years. Ivy covered the wall, the "
@@ -145,8 +147,8 @@ def _process(arguments: list[str], environment: dict[str, str]) -> Iterator[subp
             child.stdout.close()
 
 
-def _killed(arguments: list[str], environment: dict[str, str], update: Callable[[str], None]) -> Screen:
-    """Lets the process speak for a while, then kills it as `kill -9` does. Not `killed`: it had ended by itself."""
+def _killed(arguments: list[str], environment: dict[str, str], update: Callable[[str], None], *, after: float) -> Screen:
+    """Lets the process speak for `after` seconds, then kills it as `kill -9` does. Not `killed`: it had ended by itself."""
     screen = Screen()
     decode = codecs.getincrementaldecoder("utf-8")("replace").decode
     with _process(arguments, environment) as child:
@@ -155,7 +157,7 @@ def _killed(arguments: list[str], environment: dict[str, str], update: Callable[
             now = time.monotonic()
             screen.seen.append((now, decode(data)))
             update(screen.text)
-            if now - screen.seen[0][0] >= KILL_AFTER_SECONDS or len(screen.text) >= KILL_AFTER_CHARACTERS:
+            if now - screen.seen[0][0] >= after or len(screen.text) >= KILL_AFTER_CHARACTERS:
                 screen.killed = time.monotonic()
                 child.kill()
                 break
@@ -167,28 +169,27 @@ def _lasted(screen: Screen) -> float:
     return screen.killed - screen.seen[0][0] if screen.seen and screen.killed else 0.0
 
 
-def _kept(right: Card, record: Record, world: World, url: str, screen: Screen) -> Turn | None:
-    """What the session holds after the kill."""
-    with Orchestra(settings=world.settings(record.name, url)) as orchestra:
+def kept(right: Card, record: Record, settings: Settings, screen: Screen) -> Turn | None:
+    """What the session "demo" holds after the kill, compared with what was on screen."""
+    with Orchestra(settings=settings) as orchestra:
         history = orchestra.store.history("demo") if orchestra.store.find("demo") else []
     turn = history[-1] if history else None
     safe = screen.before(screen.killed - SAFE_SECONDS)
-    kept = turn.answer if turn else ""
+    answer = turn.answer if turn else ""
     record.promise(screen.killed > 0 and screen.code not in (0, None), "the process is killed in mid-answer")
     record.promise(turn is not None and bool(turn.question), "the question is in the session")
-    record.promise(kept.startswith(safe.rstrip("\n")), "what was on screen a second before is in the session")
-    record.promise(kept.startswith(screen.text) or screen.text.startswith(kept), "the session holds what was streamed and nothing else")
+    record.promise(answer.startswith(safe.rstrip("\n")), "what was on screen a second before is in the session")
+    record.promise(answer.startswith(screen.text) or screen.text.startswith(answer), "the session holds what was streamed and nothing else")
     record.promise(turn is not None and turn.status == "interrupted", "the turn is marked interrupted")
     record.facts |= {
-        "exit_code": screen.code, "streamed": len(screen.text), "kept": len(kept), "status": turn.status if turn else None,
+        "exit_code": screen.code, "streamed": len(screen.text), "kept": len(answer), "status": turn.status if turn else None,
         "streaming_seconds": round(_lasted(screen), 3),
     }  # fmt: skip
-    late = screen.killed - screen.reached(len(kept)) if screen.killed else 0.0
+    late = screen.killed - screen.reached(len(answer)) if screen.killed else 0.0
     record.facts["unkept_seconds"] = round(late, 3)
     right.fact(say("on screen", "屏幕上"), say(f"{len(screen.text)} characters", f"{len(screen.text)} 字"))
-    right.fact(say("in the session", "会话中"), say(
-        f"{len(kept)}: all but the last {late:.1f} s, and the question", f"{len(kept)} 字：除最后 {late:.1f} 秒外的全部，以及问题"
-    ))  # fmt: skip
+    right.fact(say("in the session", "会话中"), say(f"{len(answer)} of them, and the question", f"其中 {len(answer)} 字，以及问题"))
+    right.fact(say("lost", "丢失"), say(f"the last {late:.1f} s", f"最后 {late:.1f} 秒") if late else say("nothing", "无"))
     right.fact(say("marked", "标记"), turn.status if turn else "?")
     return turn
 
@@ -203,15 +204,15 @@ def _goes_on(right: Card, record: Record, environment: dict[str, str], turn: Tur
     went = record.promise(code == 0 and bool(said.get("text")), "the next turn is answered")
     usage = said.get("usage") or {}
     record.facts |= {"next": said.get("finish_reason"), "prompt_tokens": usage.get("prompt_tokens")}
-    known = True
-    if standin is not None and turn is not None:
+    read = usage.get("prompt_tokens")
+    shown = say(f"answered, {read} tokens read", f"已回答，读取 {read} token") if went else "?"
+    if standin is not None and turn is not None:  # only the stand-in tells what it was asked
         messages = standin.asked("/api/chat")[-1]["messages"]
         roles = [one["role"] for one in messages]
-        known = any(one["role"] == "assistant" and one["content"] == turn.answer for one in messages)
-        record.promise(known and roles == ["user", "assistant", "user"], "the next prompt holds the broken answer")
-    right.fact(say("next turn", "下一轮"), say(
-        f"reads {usage.get('prompt_tokens')} tokens, the broken answer too", f"读取 {usage.get('prompt_tokens')} token，含中断的回答"
-    ) if went and known else "?")  # fmt: skip
+        known = roles == ["user", "assistant", "user"] and messages[1]["content"] == turn.answer
+        if record.promise(known, "the next prompt holds the broken answer"):
+            shown = say(f"reads {read} tokens, the broken answer too", f"读取 {read} token，含中断的回答")
+    right.fact(say("next turn", "下一轮"), shown)
 
 
 def _object(data: bytes) -> dict[str, Any]:

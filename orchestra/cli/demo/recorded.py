@@ -116,8 +116,7 @@ def plain_client(exchanges: Sequence[Exchange]) -> list[Heard]:
     from ollama import Client, ResponseError
 
     heard = []
-    with Replay(exchanges) as url:
-        client = Client(url, trust_env=False, timeout=10.0)
+    with Replay(exchanges) as url, Client(url, trust_env=False, timeout=10.0) as client:
         for exchange in exchanges:
             asked = exchange.request
             parts: list[Any] = []

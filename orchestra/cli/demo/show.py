@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from orchestra.cli import words
@@ -24,13 +25,12 @@ from orchestra.cli.demo.scenes import loop, overflow
 from orchestra.cli.demo.stage import BAR, QUIET, Stage
 from orchestra.cli.demo.thread import thread
 from orchestra.cli.demo.world import Found, Record, World, looked_for
-from orchestra.cli.terminal import as_line, write
+from orchestra.cli.terminal import as_line, harmless, write
 from orchestra.cli.words import say
 from orchestra.errors import OrchestraError
 from orchestra.settings import Settings
 
 READING_SECONDS = 2.5
-PICTURE_WIDTH = 110
 Scene = Callable[[Stage, World, Record], None]
 
 
@@ -68,27 +68,32 @@ def scenes() -> list[tuple[str, str, Scene]]:
     ]
 
 
-def perform(stage: Stage, settings: Settings, *, paced: bool = False) -> Performance:
-    """All four scenes. Raises `ConfigError` for an OLLAMA_HOST that is none, and what a bug would raise; faults are noted."""
+def perform(stage: Stage, settings: Settings, *, found: Found | None = None, command: str = "") -> Performance:
+    """All four scenes; `found` spares the look for a daemon, `command` is how the last lines call this program.
+
+    A scene that fails is noted. Raises `ConfigError` for an OLLAMA_HOST that is none.
+    """
     began = time.monotonic()
-    found = looked_for(settings)
+    found = found or looked_for(settings)
     records: list[Record] = []
     with tempfile.TemporaryDirectory(prefix="orchestra-demo-", ignore_cleanup_errors=True) as folder, warmed(found) as loaded:
-        world = World(folder=Path(folder), found=found if found.model else None, paced=paced)
+        speaks = found.model and not found.stand_in  # over somebody's stand-in nothing could be promised: the demo brings its own
+        world = World(folder=Path(folder), found=found if speaks else None, paced=stage.pace > 0)
         opening(stage, found)
         for number, (name, title, scene) in enumerate(scenes(), 1):
             stage.heading(number, title)
             if number > 2 and not loaded(0):
                 stage.line(Text(say(f"{found.model} is being loaded …", f"正在加载 {found.model} …"), style=QUIET))
                 loaded(settings.load_timeout)
-            records.append(_played(stage, world, name, scene))
+            records.append(played(stage, world, name, scene))
             stage.pause(READING_SECONDS)
         performance = Performance(found=found, records=records, seconds=time.monotonic() - began)
-        closing(stage, performance, missing(found, folder))
+        closing(stage, performance, missing(found, folder), command or own_command())
     return performance
 
 
-def _played(stage: Stage, world: World, name: str, scene: Scene) -> Record:
+def played(stage: Stage, world: World, name: str, scene: Scene) -> Record:
+    """One scene; what it promised and did not hold is in the record, and shown."""
     record = Record(name)
     began = time.monotonic()
     try:
@@ -155,8 +160,8 @@ def opening(stage: Stage, found: Found) -> None:
     else:
         stage.line(_no_model(found))
         stage.line(say(
-            "A stand-in takes its place: Ollama's protocol, with a mechanical engine for a model.",
-            "由替身服务代替：Ollama 的协议，背后是机械程序而不是模型。",
+            "The demo brings a stand-in: Ollama's protocol, with a mechanical engine for a model.",
+            "演示自带替身服务：Ollama 的协议，背后是机械程序而不是模型。",
         ))  # fmt: skip
     stage.line(Text(BAR, style=QUIET) + Text(say(
         "The stand-in's words stand behind such a bar, dim. They are no model's answer.", "替身服务的文字在这样的竖线之后，颜色较淡；它们不是模型的回答。"
@@ -188,7 +193,7 @@ def missing(found: Found, folder: str) -> list[tuple[str, str]]:
     return [(row["name"], row["fix"]) for row in chosen.values()][:4]
 
 
-def closing(stage: Stage, performance: Performance, lacking: list[tuple[str, str]]) -> None:
+def closing(stage: Stage, performance: Performance, lacking: list[tuple[str, str]], own: str) -> None:
     """How it went, what is missing here, and three commands to go on with."""
     good = sum(record.ok for record in performance.records)
     total = len(performance.records)
@@ -202,24 +207,25 @@ def closing(stage: Stage, performance: Performance, lacking: list[tuple[str, str
         if not record.ok:
             stage.line(Text(say(f"  failed: {record.name}", f"  失败：{record.name}"), style="red"))
     if lacking:
-        _listed(stage, say("Missing here", "这里还缺少"), lacking)
-    own = own_command()
+        _listed(stage, say("Missing here", "这里还缺少"), lacking, quiet=0)
     _listed(stage, say("Go on with", "接下来"), [
         (f"{own} chat", say("a dialogue that is kept", "保存下来的对话")),
         (f"{own} ask \"...\"", say("an answer with its sources", "带来源的回答")),
         (f"{own} doctor", say("what works here, and what does not", "检查这里的环境")),
-    ])  # fmt: skip
+    ], quiet=1)  # fmt: skip
     stage.line()
 
 
-def _listed(stage: Stage, title: str, rows: list[tuple[str, str]]) -> None:
-    from orchestra.cli.demo.stage import Card
-
-    card = Card("", "")
-    card.rows += rows
+def _listed(stage: Stage, title: str, rows: list[tuple[str, str]], *, quiet: int) -> None:
+    """Two columns below a title; the column `quiet` is only beside the other."""
+    grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+    for column in (0, 1):
+        grid.add_column(style=QUIET if column == quiet else "", no_wrap=column == 0)
+    for name, about in rows:
+        grid.add_row(harmless(name), harmless(about))
     stage.line()
     stage.line(Text(title, style="bold"))
-    stage.line(card.content())
+    stage.line(grid)
 
 
 def own_command() -> str:
@@ -267,8 +273,7 @@ def run(*, fast: bool, as_json: bool) -> int:
         return 0 if performance.ok else 1
     console = Console(highlight=False, emoji=False, markup=False)
     person = console.is_terminal and not console.is_dumb_terminal
-    paced = person and not fast
-    stage = Stage(console, boxed=person, live=person, pace=1.0 if paced else 0.0)
+    stage = Stage(console, boxed=person, live=person, pace=1.0 if person and not fast else 0.0)
     with ended_in_order():
-        performance = perform(stage, settings, paced=paced)
+        performance = perform(stage, settings)
     return 0 if performance.ok else 1

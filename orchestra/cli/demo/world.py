@@ -74,7 +74,7 @@ class World:
     @property
     def stand_in(self) -> bool:
         """Whether the words of the live scenes are the stand-in's."""
-        return self.found is None or self.found.stand_in
+        return self.found is None
 
     @property
     def model(self) -> str:
