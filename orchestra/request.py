@@ -51,26 +51,53 @@ class Request:
     deadline: float | None = None
 
 
-class Call:
-    """A request on its way: it knows its socket, so that somebody else can end it."""
+CONNECTED = ("connection.connect_tcp.complete", "connection.start_tls.complete")
 
-    __slots__ = ("ended", "socket", "thread")
+
+class Call:
+    """A request on its way: it knows its socket, so that somebody else can end it, and how the answer began."""
+
+    __slots__ = ("ended", "heard", "socket", "thread")
 
     def __init__(self) -> None:
         self.ended: Breakage | None = None
+        self.heard = b""
         self.socket: socket.socket | None = None
         self.thread = threading.get_ident()
 
     def seen(self, event: str, info: dict[str, Any]) -> None:
         """Told by the HTTP library what happens; the socket is all that we want to know."""
-        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
-            self.socket = info["return_value"].get_extra_info("socket")
-            if self.ended:
-                self.end(self.ended)
+        if event in CONNECTED:
+            stream = info["return_value"]
+            read = stream.read
+
+            def listening(*given: Any, **named: Any) -> bytes:
+                return self._heard(read(*given, **named))
+
+            stream.read = listening
+            self._connected(stream)
 
     async def seen_async(self, event: str, info: dict[str, Any]) -> None:
         """The same, for the library's async half."""
-        self.seen(event, info)
+        if event in CONNECTED:
+            stream = info["return_value"]
+            read = stream.read
+
+            async def listening(*given: Any, **named: Any) -> bytes:
+                return self._heard(await read(*given, **named))
+
+            stream.read = listening
+            self._connected(stream)
+
+    def _connected(self, stream: Any) -> None:
+        self.socket = stream.get_extra_info("socket")
+        if self.ended:
+            self.end(self.ended)
+
+    def _heard(self, data: bytes) -> bytes:
+        # the library does not say whether anything came before a connection was closed
+        self.heard = self.heard or data[:5]
+        return data
 
     def end(self, why: Breakage) -> None:
         """End it now, or as soon as it has a socket."""
@@ -89,6 +116,8 @@ class Call:
                 return Broken(Breakage.CONNECT, detail)
             case httpx.TimeoutException():
                 return Broken(Breakage.TIMEOUT, detail)
+            case httpx.RemoteProtocolError() if not b"HTTP/".startswith(self.heard):
+                return Broken(Breakage.PROTOCOL, detail)
             case httpx.RemoteProtocolError() if "disconnect" not in detail and "closed" not in detail:
                 return Broken(Breakage.PROTOCOL, detail)
             case _:

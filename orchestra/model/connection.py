@@ -8,7 +8,7 @@ import time
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from orchestra.errors import (
@@ -32,6 +32,7 @@ from orchestra.settings import Settings
 
 TRIES = 3
 LONGEST_RETRY_AFTER = 30.0
+BRIEF = 30.0
 # Nothing compressed was asked for; what comes so all the same is read within a tight bound.
 COMPRESSED_LIMIT = 8 * 2**20
 ERROR_BODY_LIMIT = 2**20
@@ -65,7 +66,7 @@ class Connection:
     ) -> dict[str, Any]:
         """One JSON object for one request; every fault as an `OrchestraError`."""
         asked = wire.Asked(url=self.url, model=model)
-        return await self.whole(method, path, body, asked=asked, patience=patience or Patience(first=30.0))
+        return await self.whole(method, path, body, asked=asked, patience=patience or self._briefly())
 
     async def whole(
         self, method: str, path: str, body: dict[str, Any] | None, *, asked: wire.Asked, patience: Patience
@@ -160,10 +161,11 @@ class Connection:
         line = 0
         pending: list[bytes] = []
         size = 0
+        kind = answer.headers.get("content-type", "")
+        if odd := wire.unlike_ollama(self.url, kind, b""):
+            raise odd
         async with aclosing(self._bounded(answer, self.settings.reply_limit)) as chunks:
             async for chunk in chunks:
-                if line == 0 and not pending and (odd := self._odd(answer, chunk)):
-                    raise odd
                 *whole, rest = chunk.split(b"\n")
                 if whole:
                     whole[0] = b"".join((*pending, whole[0]))
@@ -179,15 +181,14 @@ class Connection:
         if (rest := b"".join(pending)).strip():
             yield self._parsed(rest, line + 1)
 
-    def _odd(self, answer: Answer, start: bytes) -> OrchestraError | None:
-        return wire.unlike_ollama(self.url, answer.headers.get("content-type", ""), start[:64])
-
     def _parsed(self, part: bytes, line: int) -> dict[str, Any]:
         if len(part) > self.settings.line_limit:
             raise LineTooLong(limit=self.settings.line_limit)
         try:
             return wire.parsed(part)
         except wire.Corrupt as error:
+            if odd := wire.unlike_ollama(self.url, "", part[:64]):
+                raise odd from None
             raise StreamCorrupt(line=line, detail=str(error)) from None
 
     async def _bounded(self, answer: Answer, limit: int) -> AsyncGenerator[bytes]:
@@ -209,9 +210,13 @@ class Connection:
         first = self.settings.first_token_timeout + self.settings.prompt_token_time * prompt_tokens
         return Patience(first=first, between=self.settings.piece_timeout, deadline=deadline)
 
+    def _briefly(self) -> Patience:
+        """How long to wait for what the daemon knows by heart."""
+        return Patience(first=min(BRIEF, self.settings.first_token_timeout), between=min(BRIEF, self.settings.piece_timeout))
+
     def loading(self, deadline: float | None = None) -> Patience:
         """How long to wait for a model to be loaded: the daemon itself ends a load that stands still."""
-        return replace(Patience(), first=self.settings.load_timeout, deadline=deadline)
+        return Patience(first=self.settings.load_timeout, between=self.settings.piece_timeout, deadline=deadline)
 
 
 def shown(seconds: float) -> str:

@@ -38,7 +38,7 @@ _SAMPLING = (
 
 # Control tokens of the model families that run here, as they would stand in a text: `<|eot_id|>` and its
 # like, DeepSeek's with full-width bars, Llama 2's and Gemma's. Bounded, so linear on any text.
-_CONTROL = re.compile(r"<([|｜])([^\s<>|｜]{1,64})([|｜])>|<(/?(?:start|end)_of_turn)>|\[(/?INST)\]|<<(/?SYS)>>")
+_CONTROL = re.compile(r"<([|｜])([^\s<>|｜\[\]]{1,64})([|｜])>|<(/?(?:start|end)_of_turn)>|\[(/?INST)\]|<<(/?SYS)>>")
 
 
 def neutral(text: str) -> str:

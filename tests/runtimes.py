@@ -1,0 +1,87 @@
+"""The client in both runtimes: one piece of work is run on an event loop and without one."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from orchestra.model.client import Client
+from orchestra.model.messages import Message, Piece, Reply, gathered
+from orchestra.runtime import Blocking, Looped, Runtime, finish
+from orchestra.settings import Settings
+
+T = TypeVar("T")
+RUNTIMES = ("looped", "blocking")
+WAYS = ("chat", "complete")
+# Impatient where a test waits for a fault, patient where it waits for an answer.
+IMPATIENT: dict[str, Any] = {
+    "first_token_timeout": 0.15, "prompt_token_time": 0.0, "piece_timeout": 0.15, "load_timeout": 0.15, "connect_timeout": 1.0, "deadline": 10.0,
+}  # fmt: skip
+
+
+def run(kind: str, work: Callable[[Client], Coroutine[Any, Any, T]], **settings: Any) -> T:
+    """What `work` gives for a client of its own in that runtime."""
+
+    async def whole(runtime: Runtime) -> T:
+        try:
+            return await work(Client(runtime, Settings(**settings)))
+        finally:
+            await runtime.close()
+
+    parallel = settings.get("parallel", 1)
+    return asyncio.run(whole(Looped(parallel=parallel))) if kind == "looped" else finish(whole(Blocking(parallel=parallel)))
+
+
+def asked(client: Client, way: str = "chat", text: str = "Why is the sky blue?", *, model: str = "llama3", **more: Any) -> AsyncGenerator[Piece]:
+    """One question, by chat or by complete."""
+    if way == "chat":
+        return client.chat([Message("user", text)], model=model, **more)
+    return client.complete(text, model=model, **more)
+
+
+async def drained(pieces: AsyncGenerator[Piece]) -> Reply:
+    """The whole answer."""
+    return gathered([piece async for piece in pieces])
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one question: the error or None, the text that came piece by piece, and how long it took."""
+
+    error: BaseException | None = None
+    reply: Reply | None = None
+    streamed: str = ""
+    seconds: float = 0.0
+    pieces: list[Piece] = field(default_factory=list)
+
+
+def outcome(kind: str, way: str = "chat", **settings: Any) -> Outcome:
+    """Asks one question and catches whatever comes of it."""
+    found = Outcome()
+
+    async def work(client: Client) -> None:
+        async for piece in asked(client, way):
+            found.pieces.append(piece)
+
+    started = time.monotonic()
+    try:
+        run(kind, work, **{**IMPATIENT, **settings})
+        found.reply = gathered(found.pieces)
+    except BaseException as error:
+        found.error = error
+    found.seconds = time.monotonic() - started
+    found.streamed = "".join(piece.text for piece in found.pieces)
+    return found
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Whether a condition comes true in time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        if condition():
+            return True
+        time.sleep(0.002)
+    return condition()
