@@ -85,7 +85,7 @@ def _registered() -> None:
 def process(*arguments: str, stdin: bytes = b"", **environment: str) -> Result:
     """Runs a command line in a process of its own, with pipes; what it wrote must be UTF-8."""
     done = subprocess.run(
-        [*COMMAND, *arguments], input=stdin, capture_output=True, timeout=PATIENCE, env={**os.environ, **environment}, check=False
+        [*COMMAND, *arguments], input=stdin, capture_output=True, timeout=PATIENCE, env=surrounded(environment), check=False
     )
     return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
 
@@ -98,13 +98,18 @@ def started(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[by
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env={**os.environ, **environment},
+        env=surrounded(environment),
     ) as running:
         try:
             yield running
         finally:
             if running.poll() is None:
                 running.kill()
+
+
+def surrounded(given: dict[str, str]) -> dict[str, str]:
+    """The environment of a process: this one's, in the language of its locale, with what is given."""
+    return {**{name: value for name, value in os.environ.items() if name != "ORCHESTRA_LANG"}, **given}
 
 
 class Terminal:
@@ -114,7 +119,7 @@ class Terminal:
         master, slave = pty.openpty()
         self._master = master
         self.shown = ""
-        own = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24", **environment}
+        own = surrounded({"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24", **environment})
         self.process = subprocess.Popen(
             [*COMMAND, *arguments], stdin=slave, stdout=slave, stderr=slave, env=own, start_new_session=True
         )
