@@ -7,6 +7,8 @@ import json
 import re
 import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -64,7 +66,7 @@ def text(chunks: Sequence[bytes]) -> str:
 
 def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
     edges = [0, *sorted(place % (len(data) + 1) for place in places), len(data)]
-    return [data[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(edges)]
 
 
 # --- framing
@@ -146,7 +148,8 @@ def test_compression_nobody_asked_for() -> None:
     import zlib
 
     for packed, name in ((gzip.compress(STREAM), "gzip"), (zlib.compress(STREAM), "deflate")):
-        assert [wire.text_of(event)[0] for event in events([packed[:50], packed[50:]], {"content-encoding": name})][0] == "The"
+        found = events([packed[:50], packed[50:]], {"content-encoding": name})
+        assert "".join(wire.text_of(event)[0] for event in found) == TEXT
     for body, name in ((b"not gzip", "gzip"), (STREAM, "br")):
         with pytest.raises(e.NotOllama):
             events([body], {"content-encoding": name})
@@ -170,10 +173,8 @@ def test_odd_values_are_read_as_far_as_they_can_be() -> None:
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_an_object_or_corrupt(data: bytes) -> None:
-    try:
+    with suppress(wire.Corrupt):
         assert isinstance(wire.parsed(data), dict)
-    except wire.Corrupt as error:
-        assert str(error)
 
 
 LEAVES = st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)

@@ -1,0 +1,503 @@
+"""Leaving, deadlines, Ctrl-C, slots: what a stream costs the daemon ends when its reader does, in both runtimes."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import aclosing, closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from runtimes import RUNTIMES, asked, drained, run, within
+
+from orchestra import AsyncOrchestra, Orchestra
+from orchestra.errors import DaemonUnreachable, OrchestraError, UsageError
+from orchestra.model.client import Client
+from orchestra.model.messages import FinishReason, Options, Piece
+from orchestra.request import Breakage, Broken
+from orchestra.runtime import Blocking, Looped, finish
+from orchestra.settings import Settings
+from orchestra.standin import Scripted, StandIn
+
+PROMPTLY = 0.5
+LONG = Scripted([f"{number} " for number in range(900)], pace=0.02)
+
+
+@contextmanager
+def busy(daemon: StandIn) -> Iterator[None]:
+    """Somebody else's long answer holds a slot of the daemon while the block runs."""
+    body = {"model": "llama3", "prompt": "hi", "options": {"num_ctx": daemon.window}}
+    active = daemon.active
+    with httpx.stream("POST", f"{daemon.url}/api/generate", json=body, timeout=10, trust_env=False):
+        assert within(1, lambda: daemon.active > active)
+        yield
+
+
+# --- leaving early
+
+
+def test_a_break_closes_the_connection() -> None:
+    with StandIn([LONG]) as daemon, Orchestra(host=daemon.url) as orchestra:
+        for _ in orchestra.stream("Count."):
+            break
+        assert within(PROMPTLY, lambda: (daemon.cancelled, daemon.active) == (1, 0))
+
+
+def test_closing_a_stream_closes_the_connection() -> None:
+    async def main() -> None:
+        async with AsyncOrchestra(host=daemon.url) as orchestra:
+            stream = orchestra.stream("Count.")
+            async with aclosing(stream):
+                await anext(stream)
+            assert await asyncio.to_thread(within, PROMPTLY, lambda: (daemon.cancelled, daemon.active) == (1, 0))
+
+    with StandIn([LONG]) as daemon:
+        asyncio.run(main())
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["in mid-answer", "before the first token"])
+def test_cancelling_a_task_closes_the_connection(first: bool) -> None:
+    pieces: list[Piece] = []
+
+    async def read(orchestra: AsyncOrchestra) -> None:
+        async for piece in orchestra.stream("Count."):
+            pieces.append(piece)
+
+    async def main() -> None:
+        async with AsyncOrchestra(host=daemon.url) as orchestra:
+            task = asyncio.create_task(read(orchestra))
+            waiting = (lambda: bool(pieces)) if first else (lambda: bool(daemon.asked("/api/generate")[1:]))
+            assert await asyncio.to_thread(within, 2, waiting)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await asyncio.to_thread(within, PROMPTLY, lambda: daemon.cancelled == 1)
+
+    if first:
+        with StandIn([LONG]) as daemon:
+            asyncio.run(main())
+    else:
+        with StandIn([LONG]) as daemon, busy(daemon):
+            asyncio.run(main())
+            assert not pieces
+
+
+def test_a_client_that_does_not_close_is_noticed() -> None:
+    """The control: a stream that is held is not cancelled."""
+    with StandIn([LONG]) as daemon, Orchestra(host=daemon.url) as orchestra:
+        stream = orchestra.stream("Count.")
+        next(stream)
+        assert not within(0.2, lambda: daemon.cancelled == 1)
+        stream.close()
+        assert within(PROMPTLY, lambda: daemon.cancelled == 1)
+
+
+# --- deadlines
+
+
+def timed(kind: str, daemon: StandIn, deadline: float) -> tuple[float, FinishReason, str]:
+    async def work(client: Client) -> tuple[float, FinishReason, str]:
+        started = time.monotonic()
+        reply = await drained(asked(client))
+        return time.monotonic() - started, reply.finish_reason, reply.text
+
+    return run(kind, work, host=daemon.url, deadline=deadline)
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+@pytest.mark.parametrize(("fault", "text"), [("stall_mid", "The sky is"), ("stall_before_headers", "")])
+def test_a_deadline_ends_what_stands_still(kind: str, fault: str, text: str) -> None:
+    with StandIn() as daemon:
+        daemon.fail(fault)
+        seconds, reason, said = timed(kind, daemon, 0.8)
+    assert (reason, said) == (FinishReason.DEADLINE, text)
+    assert seconds == pytest.approx(0.8, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_a_deadline_ends_what_goes_on_and_on(kind: str) -> None:
+    with StandIn([LONG]) as daemon:
+        seconds, reason, said = timed(kind, daemon, 0.4)
+        assert within(PROMPTLY, lambda: daemon.cancelled == 1)
+    assert reason is FinishReason.DEADLINE
+    assert said.startswith("0 1 2 ")
+    assert seconds == pytest.approx(0.4, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_a_deadline_covers_the_wait_in_the_daemons_line(kind: str) -> None:
+    with StandIn([LONG]) as daemon, busy(daemon):
+        seconds, reason, _ = timed(kind, daemon, 0.3)
+        assert within(PROMPTLY, lambda: daemon.cancelled == 1)
+    assert reason is FinishReason.DEADLINE
+    assert seconds < 0.5
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_a_deadline_covers_the_wait_for_a_slot_of_ours(kind: str) -> None:
+    async def work(client: Client) -> list[FinishReason]:
+        async def one(deadline: float) -> FinishReason:
+            return (await drained(asked(client, options=Options(deadline=deadline)))).finish_reason
+
+        async def first() -> FinishReason:
+            return await one(0.7)
+
+        async def second() -> FinishReason:
+            while not daemon.active:
+                await client.runtime.pause(0.01)
+            reason = await one(0.1)
+            assert daemon.active
+            return reason
+
+        return await client.runtime.together([first, second])
+
+    with StandIn([LONG]) as daemon:
+        assert run(kind, work, host=daemon.url) == [FinishReason.DEADLINE] * 2
+
+
+# --- Ctrl-C
+
+PRELUDE = """
+import sys
+from orchestra import Orchestra
+from orchestra.model.client import Client
+from orchestra.model.messages import Message
+from orchestra.runtime import Blocking, finish
+from orchestra.settings import Settings
+url = sys.argv[1]
+
+def main():
+"""
+STREAM = """
+    with Orchestra(host=url) as orchestra:
+        for piece in orchestra.stream("Count."):
+            pass
+"""
+TOGETHER = """
+    runtime = Blocking(parallel={parallel})
+    client = Client(runtime, Settings(host=url))
+    async def one():
+        return [piece async for piece in client.chat([Message("user", "Count.")], model="llama3")]
+    finish(runtime.together([one] * 3))
+"""
+MAIN = """
+try:
+    main()
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def interrupted(script: str, daemon: StandIn, ready: Callable[[], bool]) -> tuple[int, float]:
+    """Exit code of a script that gets SIGINT when it is ready, and the seconds that it took to end."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRELUDE + textwrap.indent(textwrap.dedent(script), "    ") + MAIN, daemon.url],
+        stderr=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    try:
+        assert within(10, ready), process.poll()
+        started = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=10)
+        assert said == ""
+        return process.returncode, time.monotonic() - started
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_ctrl_c_before_the_first_token() -> None:
+    with StandIn([LONG]) as daemon, busy(daemon):
+        code, seconds = interrupted(STREAM, daemon, lambda: len(daemon.asked("/api/generate")) == 2)
+        assert within(PROMPTLY, lambda: daemon.cancelled == 1)
+    assert code == 130
+    assert seconds < PROMPTLY
+
+
+def test_ctrl_c_in_mid_answer() -> None:
+    with StandIn([LONG]) as daemon:
+        code, seconds = interrupted(STREAM, daemon, lambda: daemon.active == 1)
+        assert within(PROMPTLY, lambda: daemon.cancelled == 1)
+    assert code == 130
+    assert seconds < PROMPTLY
+
+
+@pytest.mark.parametrize("parallel", [3, 1])
+def test_ctrl_c_with_three_streams_together(parallel: int) -> None:
+    with StandIn([LONG] * parallel, slots=3) as daemon:
+        code, seconds = interrupted(TOGETHER.format(parallel=parallel), daemon, lambda: daemon.active == parallel)
+        assert within(PROMPTLY, lambda: (daemon.cancelled, daemon.active) == (parallel, 0))
+        assert len(daemon.asked("/api/chat")) == parallel
+    assert code == 130
+    assert seconds < PROMPTLY
+
+
+# --- inside of a running loop
+
+
+def test_the_sync_face_works_in_a_notebook() -> None:
+    async def cell() -> None:
+        with Orchestra(host=daemon.url) as orchestra:
+            assert orchestra.generate("Hello.").text == "Yes."
+            for _ in orchestra.stream("Count."):
+                break
+            assert within(PROMPTLY, lambda: daemon.cancelled == 1)
+            with closing(orchestra.session("s").stream("Hello?")) as stream:
+                next(stream)
+            assert orchestra.session("s").turns()[0].status == "interrupted"
+
+    with StandIn(["Yes.", LONG, LONG]) as daemon:
+        asyncio.run(cell())
+
+
+def test_a_coroutine_that_really_waits_is_refused_at_once() -> None:
+    async def really() -> None:
+        await asyncio.sleep(0)
+
+    with pytest.raises(RuntimeError, match="waited"):
+        finish(really())
+
+
+def test_one_orchestra_may_be_used_on_several_loops() -> None:
+    with StandIn(["One.", "Two.", "Three."]) as daemon:
+        orchestra = AsyncOrchestra(host=daemon.url)
+        assert [asyncio.run(_generated(orchestra)) for _ in range(3)] == ["One.", "Two.", "Three."]
+        asyncio.run(orchestra.close())
+
+
+async def _generated(orchestra: AsyncOrchestra) -> str:
+    return (await orchestra.generate("Hello.")).text
+
+
+# --- the limiter
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+@pytest.mark.parametrize("parallel", [1, 2])
+def test_no_more_streams_at_once_than_allowed(kind: str, parallel: int) -> None:
+    seen: list[int] = []
+
+    async def work(client: Client) -> None:
+        async def one() -> None:
+            async for _ in asked(client):
+                seen.append(daemon.active)
+
+        await client.runtime.together([one] * 3)
+
+    with StandIn([Scripted("one two three four five six", pace=0.01)] * 3, slots=3) as daemon:
+        run(kind, work, host=daemon.url, parallel=parallel)
+    assert max(seen) == parallel
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_one_reader_of_two_answers_does_not_wait_for_itself(kind: str) -> None:
+    async def work(client: Client) -> str:
+        async with aclosing(asked(client)) as one, aclosing(asked(client)) as two:
+            return (await anext(one)).text + (await anext(two)).text
+
+    with StandIn(["a b c", "a b c"], slots=2) as daemon:
+        assert run(kind, work, host=daemon.url) == "aa"
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_a_slot_is_given_back_whatever_happens(kind: str) -> None:
+    async def work(client: Client) -> str:
+        for _ in range(3):
+            daemon.fail("error_line")
+            with pytest.raises(OrchestraError):
+                await drained(asked(client))
+            async with aclosing(asked(client)) as left:
+                await anext(left)
+        return (await drained(asked(client))).text
+
+    with StandIn([LONG, LONG, LONG, "Done."], slots=2) as daemon:
+        assert run(kind, work, host=daemon.url) == "Done."
+
+
+# --- the environment's proxies
+
+
+def reached(kind: str, daemon: StandIn) -> str:
+    async def work(client: Client) -> str:
+        await client.tags()
+        return (await drained(asked(client))).text
+
+    return run(kind, work, host=daemon.url)
+
+
+@pytest.fixture
+def proxied(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_proxies_are_not_used(kind: str, proxied: None) -> None:
+    with StandIn(["Direct."]) as daemon:
+        assert reached(kind, daemon) == "Direct."
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_a_client_that_uses_them_is_noticed(kind: str, proxied: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("Client", "AsyncClient"):
+        original = getattr(httpx, name)
+        trusting = type(name, (original,), {"__init__": lambda self, *, _of=original, **kw: _of.__init__(self, **{**kw, "trust_env": True})})
+        monkeypatch.setattr(httpx, name, trusting)
+    with StandIn() as daemon, pytest.raises(DaemonUnreachable):
+        reached(kind, daemon)
+
+
+def test_management_does_not_use_them_either(proxied: None) -> None:
+    with StandIn() as daemon, Orchestra(host=daemon.url) as orchestra:
+        assert [step.status for step in orchestra.pull("tiny-embed")][-1] == "success"
+
+
+# --- together
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+@pytest.mark.parametrize("parallel", [2, 1])
+def test_a_job_that_fails_ends_the_others(kind: str, parallel: int) -> None:
+    async def work(client: Client) -> None:
+        async def stream() -> Any:
+            return await drained(asked(client))
+
+        async def fail() -> Any:
+            while daemon.active < parallel:
+                await client.runtime.pause(0.01)
+            raise UsageError(detail="no", detail_zh="", fix="", fix_zh="")
+
+        await client.runtime.together([stream, stream, fail])
+
+    with StandIn([LONG] * parallel, slots=2) as daemon:
+        started = time.monotonic()
+        with pytest.raises(UsageError):
+            run(kind, work, host=daemon.url, parallel=parallel)
+        assert time.monotonic() - started < 1.0
+        assert within(PROMPTLY, lambda: (daemon.cancelled, daemon.active) == (parallel, 0))
+        assert len(daemon.asked("/api/chat")) == parallel
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_results_come_in_the_order_of_the_jobs(kind: str) -> None:
+    def job(client: Client, number: int) -> Callable[[], Coroutine[Any, Any, int]]:
+        async def one() -> int:
+            await client.runtime.pause(0.03 * (3 - number))
+            return number
+
+        return one
+
+    async def work(client: Client) -> list[int]:
+        assert await client.runtime.together([]) == []
+        started = time.monotonic()
+        found = await client.runtime.together([job(client, number) for number in range(3)])
+        assert time.monotonic() - started < 0.17
+        return found
+
+    assert run(kind, work) == [0, 1, 2]
+
+
+def test_a_pause_of_a_job_is_ended_too() -> None:
+    async def work(client: Client) -> None:
+        async def patient() -> None:
+            await client.runtime.pause(30)
+
+        async def failing() -> None:
+            await client.runtime.pause(0.05)
+            raise ValueError("failed")
+
+        await client.runtime.together([patient, failing])
+
+    for kind in RUNTIMES:
+        started = time.monotonic()
+        with pytest.raises(ValueError, match="failed"):
+            run(kind, work)
+        assert time.monotonic() - started < 1
+
+
+# --- closing
+
+
+def test_close_ends_streams_of_other_threads() -> None:
+    found: list[BaseException] = []
+
+    def read() -> None:
+        try:
+            for _ in orchestra.stream("Count."):
+                pass
+        except OrchestraError as error:
+            found.append(error)
+
+    with StandIn([LONG]) as daemon:
+        orchestra = Orchestra(host=daemon.url)
+        thread = threading.Thread(target=read)
+        thread.start()
+        assert within(2, lambda: daemon.active == 1)
+        time.sleep(0.05)
+        orchestra.close()
+        thread.join(PROMPTLY)
+        assert not thread.is_alive()
+        assert within(PROMPTLY, lambda: daemon.cancelled == 1)
+    (error,) = found
+    assert isinstance(error, OrchestraError)
+    assert error.reply.finish_reason is FinishReason.CANCELLED
+    assert error.reply.text.startswith("0 1")
+
+
+def test_a_pull_that_stands_still_can_be_left() -> None:
+    async def main() -> None:
+        async with AsyncOrchestra(host=daemon.url) as orchestra:
+            task = asyncio.create_task(_pulled(orchestra))
+            assert await asyncio.to_thread(within, 2, lambda: bool(daemon.asked("/api/pull")))
+            await asyncio.sleep(0.05)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    for fault in ("stall_mid", "stall_before_headers"):
+        with StandIn() as daemon:
+            daemon.fail(fault, path="/api/pull")
+            started = time.monotonic()
+            asyncio.run(main())
+            assert time.monotonic() - started < 1
+
+
+async def _pulled(orchestra: AsyncOrchestra) -> None:
+    async for _ in orchestra.pull("mid"):
+        pass
+
+
+@pytest.mark.parametrize("runtime", [Looped, Blocking])
+def test_a_slot_that_does_not_come_in_time(runtime: type[Any]) -> None:
+    made = runtime(parallel=1)
+
+    async def held() -> None:
+        async with made.slot():
+            await made.pause(0.3)
+
+    async def late() -> None:
+        await made.pause(0.05)
+        with pytest.raises(Broken) as caught:
+            async with made.slot(time.monotonic() + 0.05):
+                pass
+        assert caught.value.how is Breakage.DEADLINE
+
+    async def main() -> None:
+        await made.together([held, late])
+
+    if runtime is Looped:
+        asyncio.run(main())
+    else:
+        finish(main())
+
+
+def test_a_client_of_settings_alone() -> None:
+    assert Client(Blocking(), Settings()).connection.url == "http://127.0.0.1:11434"
