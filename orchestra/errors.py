@@ -18,6 +18,7 @@
         PersonaMissing  PersonaInvalid
       ExtraMissing                a part that is not installed
       PortTaken                   somebody listens where we want to
+      OutputLost                  the answer cannot be written where it was sent
       StandInFault                the stand-in daemon's script does not fit what was asked
 
 Each has a `status` (for HTTP), an `exit_code` of its own (for the shell), a message that says what
@@ -333,10 +334,7 @@ class SessionBusy(StoreFault):
     """Another turn of the session is being answered."""
     status, exit_code = 409, 48
     says = Words("the session {name!r} is answering another turn", "会话 {name!r} 正在回答另一轮")
-    advice = Words(
-        "wait for it, or fork the session (`orchestra sessions fork {name}`)",
-        "请等待完成，或分叉该会话（`orchestra sessions fork {name}`）",
-    )
+    advice = Words("wait for it, or fork it (`orchestra sessions fork {name}`)", "请等待完成，或分叉该会话（`orchestra sessions fork {name}`）")
 
 
 class ImportInvalid(StoreFault):
@@ -377,6 +375,13 @@ class PortTaken(OrchestraError):
     status, exit_code = 503, 62
     says = Words("cannot listen on port {port}: {detail}", "无法监听端口 {port}：{detail}")
     advice = Words("choose another one with --port, or see who has it: lsof -i :{port}", "请用 --port 换一个端口，或查看占用者：lsof -i :{port}")
+
+
+class OutputLost(OrchestraError):
+    """Standard output takes no more: a full disk, a device that has gone."""
+    exit_code = 63
+    says = Words("the output cannot be written: {detail}", "无法写入输出：{detail}")
+    advice = Words("send it elsewhere; a dialogue is kept: orchestra sessions show", "请换一个输出位置；会话已保存：orchestra sessions show")
 
 
 class StandInFault(OrchestraError):

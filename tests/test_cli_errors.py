@@ -12,7 +12,7 @@ import pytest
 from command_line import Line, chinese, line, process  # noqa: F401 - fixtures
 
 from orchestra.cli import words
-from orchestra.cli.outcome import Wish, report
+from orchestra.cli.outcome import Wish, report, unforeseen
 from orchestra.errors import ConfigError, OrchestraError, UsageError, every_error
 from orchestra.sessions.store import Store
 from orchestra.settings import Settings
@@ -251,6 +251,16 @@ def test_standard_input_that_is_no_utf_8_names_the_byte(standin: StandIn) -> Non
     done = process("generate", "-", "--json", stdin="中文".encode("gb18030"), OLLAMA_HOST=standin.url)
     assert (done.code, done.error["message"]) == (2, "standard input is not UTF-8 (byte 0)")
     assert "iconv" in done.error["hint"]
+
+
+def test_what_nobody_thought_of_is_two_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
+    error = ZeroDivisionError("division\nby zero")
+    unforeseen(Wish())(type(error), error, None)
+    assert capsys.readouterr().err.splitlines()[0] == "error: something went wrong: ZeroDivisionError: division by zero"
+    unforeseen(Wish(json=True))(type(error), error, None)
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "orchestra_error"
+    unforeseen(Wish(debug=True))(type(error), error, None)
+    assert "ZeroDivisionError: division\nby zero" in capsys.readouterr().err
 
 
 def test_a_traceback_only_with_debug(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from command_line import COMMAND, Terminal, bare, process, started
+from command_line import COMMAND, Terminal, bare, process, started, surrounded
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -106,6 +106,7 @@ def test_a_stream_that_knows_only_ascii_is_told_utf_8(standin: StandIn) -> None:
         LC_ALL="C", PYTHONIOENCODING="ascii", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0",
     )  # fmt: skip
     assert (done.code, done.out) == (0, "巴黎是法国的首都。\n")
+    assert standin.asked("/api/generate")[-1]["prompt"].startswith("法国的首都是")
 
 
 # --- a process, with pipes
@@ -140,7 +141,7 @@ def test_a_reader_that_leaves_ends_the_command_and_the_turn_is_kept(standin: Sta
 
 def test_head_in_a_shell(standin: StandIn) -> None:
     command = " ".join([*COMMAND, "models", "|", "head", "-1", ";", "echo", "${PIPESTATUS[0]}"])
-    environment = {**os.environ, "OLLAMA_HOST": standin.url}
+    environment = surrounded({"OLLAMA_HOST": standin.url})
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=20, env=environment, check=True)
     first, code = done.stdout.splitlines()
     assert first.startswith("NAME")
@@ -215,6 +216,32 @@ def test_an_interactive_dialogue(standin: StandIn) -> None:
         assert screen.code() == 0
     assert standin.asked("/api/chat")[-1]["messages"][-1]["content"].startswith("two\nlines")
     assert bare(screen.shown).count("mechanical") == 1, "the stand-in is named once"
+
+
+def test_ctrl_c_in_an_interactive_dialogue_ends_the_answer_and_not_the_dialogue(standin: StandIn) -> None:
+    standin.script(Scripted([f"word{n} " for n in range(500)], pace=0.02), "Still here.")
+    with Terminal("chat", OLLAMA_HOST=standin.url) as screen:
+        screen.until(">>> ")
+        screen.type("speak\n")
+        screen.until("word3")
+        screen.interrupt()
+        screen.until("what was said is kept")
+        screen.type("again\n")
+        screen.until("Still here.")
+        screen.type("/bye\n")
+        assert screen.code() == 0
+    said = standin.asked("/api/chat")[-1]["messages"]
+    assert [message["role"] for message in said] == ["user", "assistant", "user"], "in the same dialogue"
+    assert said[1]["content"].startswith("word0 word1")
+
+
+def test_output_that_takes_no_more_is_an_error_of_its_own(standin: StandIn) -> None:
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(
+            [*COMMAND, "models"], stdout=full, stderr=subprocess.PIPE, env=surrounded({"OLLAMA_HOST": standin.url}), check=False
+        )
+    assert done.returncode == 63
+    assert len(done.stderr.decode().splitlines()) == 2
 
 
 def waited(fact: Callable[[], bool], patience: float = 5.0) -> bool:

@@ -46,11 +46,14 @@ def register() -> None:
 
 def run() -> None:
     """Run the process's command line and exit with its code."""
-    from orchestra.cli.terminal import ready_streams
+    from orchestra.cli.outcome import unforeseen, wished
+    from orchestra.cli.terminal import ready_streams, typed
 
     ready_streams()
     register()
-    sys.exit(execute(sys.argv[1:]))
+    arguments = [typed(argument) for argument in sys.argv[1:]]
+    sys.excepthook = unforeseen(wished(arguments)[0])
+    sys.exit(execute(arguments))
 
 
 def execute(arguments: list[str]) -> int:

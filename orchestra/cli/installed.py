@@ -106,7 +106,7 @@ def pull_model(name: str, wish: Wish) -> None:
     puller = _Puller(Client(Blocking(), Settings.read()))
     puller.version()  # nobody there is said before anything is drawn
     try:
-        with closing(puller.steps(name)) as steps, _progress(wish) as show:  # type: ignore[type-var]
+        with closing(puller.steps(name)) as steps, _progress(wish) as show:
             for step in steps:
                 show(step)
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, NamedTuple
 
 from orchestra.cli import words
@@ -54,6 +55,18 @@ def shown(reply: Any) -> dict[str, Any]:
         if not whole.get(name):
             whole.pop(name, None)
     return whole
+
+
+def unforeseen(wish: Wish) -> Callable[[type[BaseException], BaseException, TracebackType | None], None]:
+    """What becomes of an error that nobody thought of: two lines as well, and with --debug the traceback."""
+
+    def tell(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        if wish.debug:
+            sys.__excepthook__(kind, error, trace)
+        else:
+            report(OrchestraError(detail=f"{kind.__name__}: {error}"), wish)
+
+    return tell
 
 
 def guarded(command: Callable[[], Any], wish: Wish) -> int:

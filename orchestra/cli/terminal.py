@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from dataclasses import asdict, is_dataclass
 from enum import Enum
 from typing import IO, Any
+
+from orchestra.errors import OutputLost
 
 # A terminal acts on these: C0 but tab and newline, DEL, C1, and the bidirectional overrides that reorder
 # what stands beside them.
@@ -115,6 +118,15 @@ def ready_streams() -> None:
             reconfigure(errors="replace")
 
 
+def typed(argument: str) -> str:
+    """An argument as it was typed, also where the locale made Python take its UTF-8 for something else."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return os.fsencode(argument).decode("utf-8", "replace")
+    return argument
+
+
 class ReaderGone(Exception):
     """Whoever read the output has left. No `BrokenPipeError`, which typer would turn into an exit of its own."""
 
@@ -126,6 +138,10 @@ def write(text: str) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         raise ReaderGone from None
+    except OSError as error:
+        # what is left in the buffer would fail once more when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputLost(detail=error.strerror or str(error)) from None
 
 
 def tell(text: str, stream: IO[str] | None = None) -> None:
@@ -138,6 +154,4 @@ def tell(text: str, stream: IO[str] | None = None) -> None:
 
 def colourful(stream: IO[str]) -> bool:
     """Whether a person looks at the stream and has not asked for plain text (no-color.org)."""
-    import os
-
     return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM", "") != "dumb"
