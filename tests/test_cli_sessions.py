@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from command_line import Line, Terminal, bare, chinese, line, process  # noqa: F401 - fixtures
 
+from orchestra.cli.tables import width
 from orchestra.model.messages import Message
 from orchestra.sessions.store import Store
 
@@ -174,6 +175,14 @@ def test_in_chinese(line: Line) -> None:  # noqa: F811
     assert "已中断" in line("sessions", "show").out
     assert line("sessions", "list").out.startswith("名称")
     assert line("sessions", "search", "zebra").err == "没有找到 'zebra'\n"
+
+
+def test_a_table_on_a_terminal_keeps_names_whole() -> None:
+    with Terminal("personas", "list", COLUMNS="60") as screen:
+        assert screen.code() == 0
+    lines = bare(screen.shown).splitlines()
+    assert any(each.startswith("standardization_expert ") for each in lines)
+    assert max(map(width, lines)) <= 60
 
 
 # --- personas

@@ -136,7 +136,7 @@ def _progress(wish: Wish) -> Iterator[Callable[[Progress], None]]:
 
 @contextmanager
 def _bar() -> Iterator[Callable[[Progress], None]]:
-    """One bar for the layer that is on its way; the many small ones pass through it."""
+    """One bar: that of the largest layer so far; the small ones pass unseen."""
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
     from rich.progress import Progress as Bar
@@ -144,15 +144,18 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with Bar(*columns, console=Console(stderr=True, highlight=False)) as bar:
         tasks: dict[str, Any] = {}
+        sizes: dict[Any, int] = {}
 
         def show(step: Progress) -> None:
             if not step.digest:
                 bar.console.print(harmless(step.status), markup=False, style="dim")
                 return
             if step.digest not in tasks:
-                for other in tasks.values():
-                    bar.update(other, visible=False)
                 tasks[step.digest] = bar.add_task(harmless(step.status), total=step.total or None)
+                sizes[tasks[step.digest]] = step.total
+                largest = max(sizes, key=lambda task: sizes[task])
+                for task in sizes:
+                    bar.update(task, visible=task == largest)
             bar.update(tasks[step.digest], completed=step.completed, total=step.total or None)
 
         yield show

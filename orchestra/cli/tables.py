@@ -9,6 +9,8 @@ from datetime import datetime
 
 from orchestra.cli.terminal import colourful, harmless, write
 
+LONGEST_NAME = 48
+
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print the rows under their headers; each cell in one line."""
@@ -21,12 +23,15 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def _drawn(headers: Sequence[str], cells: Sequence[Sequence[str]]) -> None:
-    from rich.box import SIMPLE
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    drawn = Table(*headers, box=SIMPLE, pad_edge=False, header_style="bold")
+    drawn = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="bold")
+    for number, header in enumerate(headers):
+        # the first is a name, to be copied: it stays whole where the others are broken into lines
+        least = max([width(header), *(width(row[0]) for row in cells)]) if number == 0 else None
+        drawn.add_column(header, no_wrap=number == 0, min_width=least and min(least, LONGEST_NAME), overflow="fold")
     for row in cells:
         drawn.add_row(*(Text(cell) for cell in row))
     Console(highlight=False).print(drawn)
