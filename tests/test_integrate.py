@@ -15,7 +15,7 @@ from orchestra.agents import coordinator as module
 from orchestra.agents.coordinator import Plan, Step, as_json, integrate
 from orchestra.agents.expert import Expert
 from orchestra.agents.personas import Library, shipped
-from orchestra.errors import LoadFailed, ModelMissing, UsageError
+from orchestra.errors import DaemonError, ModelMissing, UsageError
 from orchestra.model import wire
 from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Options, Piece
@@ -258,7 +258,7 @@ def test_a_coordinator_that_cannot_answer_is_the_callers_error(drive: Drive) -> 
         with pytest.raises(ModelMissing):
             drive(daemon.url, solving(coordinator=without_model(COORDINATOR)))
         daemon.fail("error_500_json", path="/api/chat")
-        with pytest.raises(LoadFailed):
+        with pytest.raises(DaemonError):
             drive(daemon.url, solving(experts=[]))
 
 

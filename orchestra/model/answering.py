@@ -15,6 +15,8 @@ from orchestra.request import Breakage, Broken
 
 # The daemon ends an answer without a word after more than 30 equal pieces in a row.
 EQUAL_PIECES = 30
+# Words that have come so often in a row are a loop; ended here the answer has its end, which the daemon would keep back.
+SOON_CUT = EQUAL_PIECES - 3
 
 
 @dataclass(slots=True, kw_only=True)
@@ -30,6 +32,7 @@ class Answering:
     started: float = field(default_factory=time.monotonic)
     first: float | None = None
     parts: list[str] = field(default_factory=list)
+    equal: int = 0
     ended: bool = False
 
     def pieces(self, event: dict[str, Any]) -> tuple[Piece, ...]:
@@ -40,9 +43,12 @@ class Answering:
             self.first = time.monotonic()
             self.observe("writing")
         text, thinking = wire.text_of(event)
+        self.equal = self.equal + 1 if self.parts and text == self.parts[-1] else 0
         self.parts.append(text)
         if event.get("done") is True:
             last: Piece | None = self._last(event, text)
+        elif self.equal >= SOON_CUT and text.strip().isalnum():
+            last = self.closing(FinishReason.REPETITION)._replace(text=text, keep=self._clean())
         elif len(self.parts) > self.bound + EQUAL_PIECES:  # a daemon that knows no bound
             last = self.closing(FinishReason.LENGTH)
         else:
@@ -50,6 +56,10 @@ class Answering:
         if thinking:
             return (Piece(thinking, "thinking"), last) if last else (Piece(thinking, "thinking"),)
         return (last,) if last else ()
+
+    def _clean(self) -> int:
+        """The length of the text up to the first of the equal pieces at its end."""
+        return sum(map(len, self.parts[: len(self.parts) - self.equal]))
 
     def _last(self, event: dict[str, Any], text: str) -> Piece:
         reason = FinishReason.LENGTH if event.get("done_reason") == "length" else FinishReason.STOP
