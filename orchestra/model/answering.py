@@ -21,7 +21,10 @@ SOON_CUT = EQUAL_PIECES - 3
 
 @dataclass(slots=True, kw_only=True)
 class Answering:
-    """The state of one answer. `bound` is its most tokens; `clamped` says that the window, not the caller, set it."""
+    """The state of one answer. `bound` is its most tokens; `clamped` says that the window, not the caller, set it.
+
+    `watched` is False where the caller wants loops to go on.
+    """
 
     model: str
     asked: wire.Asked
@@ -33,6 +36,7 @@ class Answering:
     first: float | None = None
     parts: list[str] = field(default_factory=list)
     equal: int = 0
+    watched: bool = True
     ended: bool = False
 
     def pieces(self, event: dict[str, Any]) -> tuple[Piece, ...]:
@@ -47,7 +51,7 @@ class Answering:
         self.parts.append(text)
         if event.get("done") is True:
             last: Piece | None = self._last(event, text)
-        elif self.equal >= SOON_CUT and text.strip().isalnum():
+        elif self.watched and self.equal >= SOON_CUT and text.strip().isalnum():
             last = self.closing(FinishReason.REPETITION)._replace(text=text, keep=self._clean())
         elif len(self.parts) > self.bound + EQUAL_PIECES:  # a daemon that knows no bound
             last = self.closing(FinishReason.LENGTH)

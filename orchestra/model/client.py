@@ -162,8 +162,9 @@ class Client:
         bounds = replace(bounds, num_predict=min(wanted, room))
         receipt = Receipt(window=loaded.window, calls=calls, loads=loaded.loads, reloads=loaded.reloads)
         run = Answering(
-            model=model, asked=asked, bound=bounds.num_predict, receipt=receipt, observe=self._observe, clamped=wanted > room
-        )
+            model=model, asked=asked, bound=bounds.num_predict, receipt=receipt, observe=self._observe, clamped=wanted > room,
+            watched=options.on_repetition != "ignore",
+        )  # fmt: skip
         body = wire.inference_body(model, subject, options, bounds, raw=raw)
         if self.settings.keep_alive:
             body["keep_alive"] = wire.keep_alive(self.settings.keep_alive)
