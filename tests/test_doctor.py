@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
 import time
 from collections.abc import Callable, Coroutine
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,22 @@ def test_something_that_listens_and_is_silent(runtime: str, monkeypatch: pytest.
     assert time.monotonic() - before < 3
     assert not sound(checks)
     assert "does not answer" in checks[0].detail.en
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a full queue does to a connection differs between systems")
+def test_an_address_that_swallows_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "PATIENCE", 0.3)
+    with socket.socket() as full, ExitStack() as queue:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):
+            waiting = queue.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        before = time.monotonic()
+        found = check(host=f"127.0.0.1:{full.getsockname()[1]}")["daemon"]
+    assert time.monotonic() - before < 3
+    assert "does not answer in time" in found.detail.en
 
 
 def test_what_answers_and_is_no_daemon(standin: StandIn) -> None:
