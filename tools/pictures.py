@@ -5,11 +5,13 @@ The pictures are made over the stand-in, whatever answers on the machine where t
 
 from __future__ import annotations
 
+import html
 import io
 import re
 import sys
 from pathlib import Path
 
+from rich.cells import cell_len
 from rich.console import Console
 
 from orchestra.cli import words
@@ -22,6 +24,14 @@ FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 WIDTH = 110
 # The export would have the reader's machine fetch a font from somewhere; its own monospaced one will do.
 FONT = re.compile(r"@font-face\s*\{.*?\}\s*", re.DOTALL)
+# The export gives a text as much room as it has characters; a Chinese one needs two columns.
+TEXT = re.compile(r'(<text [^>]*textLength=")([\d.]+)("[^>]*>)([^<]*)(?=</text>)')
+
+
+def _roomy(match: re.Match[str]) -> str:
+    before, length, after, content = match.groups()
+    text = html.unescape(content)
+    return f"{before}{float(length) / max(1, len(text)) * cell_len(text):.1f}{after}{content}"
 
 
 def picture(language: str) -> str:
@@ -37,7 +47,7 @@ def picture(language: str) -> str:
     if not performance.ok:
         sys.exit(f"a scene failed: {[record.broken for record in performance.records]}")
     svg = FONT.sub("", console.export_svg(title="make demo", unique_id=f"demo-{language}"))
-    return svg.replace("Fira Code", "ui-monospace, Menlo, Consolas, DejaVu Sans Mono, Noto Sans Mono CJK SC")
+    return TEXT.sub(_roomy, svg).replace("Fira Code", "ui-monospace, Menlo, Consolas, DejaVu Sans Mono, Noto Sans Mono CJK SC")
 
 
 if __name__ == "__main__":
