@@ -51,13 +51,13 @@ Line = Callable[..., Result]
 
 
 @pytest.fixture
-def line(capfd: pytest.CaptureFixture[str]) -> Line:
+def line(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Line:
     """Runs a command line in this process."""
+    monkeypatch.setattr("orchestra.cli.app.app", _built())
 
     def run(*arguments: str) -> Result:
         from orchestra.cli.app import execute
 
-        _registered()
         capfd.readouterr()
         try:
             code = execute(list(arguments))
@@ -76,10 +76,14 @@ def chinese(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @cache
-def _registered() -> None:
-    from orchestra.cli.app import register
+def _built() -> Any:
+    """The commands as typer makes them of their definitions, which takes longer than most of them."""
+    from typer.main import get_command
+
+    from orchestra.cli.app import app, register
 
     register()
+    return get_command(app)
 
 
 def process(*arguments: str, stdin: bytes = b"", **environment: str) -> Result:
