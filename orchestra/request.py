@@ -152,12 +152,16 @@ class Watchdog:
         finally:
             with self._changed:
                 self._calls.discard(call)
+                call.socket = None  # its place in the heap is kept until the deadline
 
-    def end(self, why: Breakage) -> None:
-        """Ends all that are on their way."""
+    def close(self) -> None:
+        """Ends all that are on their way, and the thread; the next deadline starts another one."""
         with self._changed:
             for call in self._calls:
-                call.end(why)
+                call.end(Breakage.CLOSED)
+            self._due.clear()
+            self._thread = None
+            self._changed.notify_all()
 
     def leave(self, threads: set[int]) -> None:
         """Ends what these threads ask for, now and until they are `back`."""
@@ -182,7 +186,7 @@ class Watchdog:
 
     def _run(self) -> None:
         with self._changed:
-            while True:
+            while self._thread is threading.current_thread():
                 while self._due and self._due[0][2] not in self._calls:
                     heapq.heappop(self._due)
                 if not self._due:

@@ -267,7 +267,7 @@ class Blocking:
         self._watchdog.pause(seconds)
 
     async def close(self) -> None:
-        self._watchdog.end(Breakage.CLOSED)
+        self._watchdog.close()
         with self._lock:
             for client in self._clients.values():
                 client.close()

@@ -211,7 +211,7 @@ class AsyncSession:
         fixed = most_tokens(talk.seed) + most_tokens(template) + 6 * PER_MESSAGE
         answer = answer_share(loaded.window, options, self._client.settings)
         question, aside = most_tokens(talk.text), loaded.window // QUESTION_SHARE
-        costs = _costs(talk.past, sum(map(most_tokens, _labels(talk.record))) if talk.base else 0)
+        costs = _costs(talk.past, model, sum(map(most_tokens, _labels(talk.record))) if talk.base else 0)
         start = first_kept(costs, Shares(window=loaded.window, fixed=fixed + aside, answer=answer).history)
         if question > aside:
             start = max(start, first_kept(costs, Shares(window=loaded.window, fixed=fixed + question, answer=answer).history))
@@ -291,24 +291,25 @@ def _again(turn: Turn) -> list[Piece]:
     return [Piece(turn.answer), Piece("", finish_reason=reason, usage=usage, receipt=receipt, model=turn.model)]
 
 
-def _costs(turns: Sequence[Turn], labels: int = 0) -> list[int]:
-    """The most tokens that each turn can take in a prompt: as the daemon counted them, else the bound in bytes.
+def _costs(turns: Sequence[Turn], model: str, labels: int = 0) -> list[int]:
+    """The most tokens that each turn can take in a prompt: as the daemon counted them for `model`, else the bound in bytes.
 
     Two turns in a row, the prompt of the second holding the whole first: the difference of their totals is what
     the second added. A turn's cost never changes once it is finished, so that the same turns are dropped each time.
     `labels` is what the speakers' labels take, in each turn of a transcript.
     """
     costs: list[int] = []
-    before: tuple[int, int, str] | None = None
+    before: tuple[int, int] | None = None
     for turn in turns:
         bound = most_tokens(with_language(turn.question, language_of(turn.question))) + most_tokens(turn.answer)
         bound += 2 * PER_MESSAGE + labels
         usage, receipt = turn.usage or {}, turn.receipt or {}
         prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
         now = None
-        if turn.status == "done" and isinstance(prompt, int) and isinstance(completion, int):
-            now = (prompt + completion, int(receipt.get("dropped") or 0), turn.model)
-        if now and before and now[1:] == before[1:] and isinstance(completion, int):
+        if turn.status == "done" and turn.model == model and isinstance(prompt, int) and isinstance(completion, int):
+            now = (prompt + completion, int(receipt.get("dropped") or 0))
+            bound = min(bound, now[0] + PER_MESSAGE)  # the whole prompt held the question
+        if now and before and now[1] == before[1] and isinstance(completion, int):
             # never below the answer alone: the persona may have been another one at the turn before
             bound = min(bound, max(now[0] - before[0], completion) + PER_MESSAGE)
         costs.append(bound)
