@@ -1,0 +1,141 @@
+"""Every error that Orchestra raises, in one tree.
+
+    OrchestraError
+      ConfigError                 a setting or an address that cannot be used
+      UsageError                  an argument that cannot be used
+      DaemonFault                 the daemon, or the way to it
+        DaemonUnreachable  DaemonDisconnected  NotOllama  RedirectRefused  AuthFailed
+        DaemonBusy  DaemonError  LoadFailed  DaemonTooOld
+      ModelFault                  the model that was named
+        NoModel  ModelMissing  ModelUnsupported  PromptTooLong  PullFailed
+      ReplyFault                  an answer that began and did not end well; `.reply` is what came
+        StreamTruncated  StreamCorrupt  LineTooLong  ReplyTooLarge  EmptyReply
+        FirstTokenTimeout  StreamStalled
+      StoreFault                  the folder and the file of the sessions
+        StoreBusy  StoreCorrupt  StoreTooNew  StorageFull  StoreUnwritable
+        SessionMissing  SessionExists  SessionBusy  ImportInvalid
+      PersonaFault
+        PersonaMissing  PersonaInvalid
+      ExtraMissing                a part that is not installed
+      PortTaken                   somebody listens where we want to
+      OutputLost                  the answer cannot be written where it was sent
+      StandInFault                the stand-in daemon's script does not fit what was asked
+
+Each has a `status` (for HTTP), an `exit_code` of its own (for the shell), a message that says what
+happened and a hint that says what to do, both in English and Chinese.
+"""
+
+from __future__ import annotations
+
+from orchestra.errors.daemon import (
+    AuthFailed,
+    DaemonBusy,
+    DaemonDisconnected,
+    DaemonError,
+    DaemonFault,
+    DaemonTooOld,
+    DaemonUnreachable,
+    LoadFailed,
+    NotOllama,
+    RedirectRefused,
+)
+from orchestra.errors.model import (
+    ModelFault,
+    ModelMissing,
+    ModelUnsupported,
+    NoModel,
+    PromptTooLong,
+    PullFailed,
+)
+from orchestra.errors.parts import (
+    ExtraMissing,
+    OutputLost,
+    PersonaFault,
+    PersonaInvalid,
+    PersonaMissing,
+    PortTaken,
+    StandInFault,
+)
+from orchestra.errors.reply import (
+    EmptyReply,
+    FirstTokenTimeout,
+    LineTooLong,
+    ReplyFault,
+    ReplyTooLarge,
+    StreamCorrupt,
+    StreamStalled,
+    StreamTruncated,
+)
+from orchestra.errors.root import (
+    ConfigError,
+    OrchestraError,
+    UsageError,
+)
+from orchestra.errors.store import (
+    ImportInvalid,
+    SessionBusy,
+    SessionExists,
+    SessionMissing,
+    StorageFull,
+    StoreBusy,
+    StoreCorrupt,
+    StoreFault,
+    StoreTooNew,
+    StoreUnwritable,
+)
+
+__all__ = [
+    "AuthFailed",
+    "ConfigError",
+    "DaemonBusy",
+    "DaemonDisconnected",
+    "DaemonError",
+    "DaemonFault",
+    "DaemonTooOld",
+    "DaemonUnreachable",
+    "EmptyReply",
+    "ExtraMissing",
+    "FirstTokenTimeout",
+    "ImportInvalid",
+    "LineTooLong",
+    "LoadFailed",
+    "ModelFault",
+    "ModelMissing",
+    "ModelUnsupported",
+    "NoModel",
+    "NotOllama",
+    "OrchestraError",
+    "OutputLost",
+    "PersonaFault",
+    "PersonaInvalid",
+    "PersonaMissing",
+    "PortTaken",
+    "PromptTooLong",
+    "PullFailed",
+    "RedirectRefused",
+    "ReplyFault",
+    "ReplyTooLarge",
+    "SessionBusy",
+    "SessionExists",
+    "SessionMissing",
+    "StandInFault",
+    "StorageFull",
+    "StoreBusy",
+    "StoreCorrupt",
+    "StoreFault",
+    "StoreTooNew",
+    "StoreUnwritable",
+    "StreamCorrupt",
+    "StreamStalled",
+    "StreamTruncated",
+    "UsageError",
+    "every_error",
+]
+
+
+def every_error() -> list[type[OrchestraError]]:
+    """All classes of the tree, the root first; for the documentation and its test."""
+    found: list[type[OrchestraError]] = [OrchestraError]
+    for error in found:
+        found.extend(error.__subclasses__())
+    return found

@@ -1,0 +1,53 @@
+"""Personas, parts that are not installed, ports, the stand-in."""
+
+from __future__ import annotations
+
+from orchestra.errors.root import OrchestraError
+from orchestra.texts import Words
+
+
+class PersonaFault(OrchestraError):
+    """A persona that cannot be used."""
+    status, exit_code = 422, 50
+
+
+class PersonaMissing(PersonaFault):
+    """There is no persona of that name."""
+    status, exit_code = 404, 51
+    says = Words("there is no persona {name!r}{nearest}", "没有名为 {name!r} 的角色{nearest_zh}")
+    advice = Words("`orchestra personas list` shows what there is", "`orchestra personas list` 可查看已有的角色")
+
+
+class PersonaInvalid(PersonaFault):
+    """A persona file that cannot be read."""
+    exit_code = 52
+    says = Words("{path}:{line}: {detail}", "{path}:{line}：{detail_zh}")
+    advice = Words("correct the file; personas/lawyer.md is an example", "请修改该文件；可参考 personas/lawyer.md")
+
+
+class ExtraMissing(OrchestraError):
+    """A part of Orchestra that is not installed."""
+    status, exit_code = 501, 60
+    says = Words("{feature} needs a part that is not installed", "{feature} 需要尚未安装的组件")
+    advice = Words("run: pip install 'orchestra-ollama[{extra}]'", "请运行：pip install 'orchestra-ollama[{extra}]'")
+
+
+class PortTaken(OrchestraError):
+    """Somebody else listens on the port."""
+    status, exit_code = 503, 62
+    says = Words("cannot listen on port {port}: {detail}", "无法监听端口 {port}：{detail}")
+    advice = Words("choose another one with --port, or see who has it: lsof -i :{port}", "请用 --port 换一个端口，或查看占用者：lsof -i :{port}")
+
+
+class OutputLost(OrchestraError):
+    """Standard output takes no more: a full disk, a device that has gone."""
+    exit_code = 63
+    says = Words("the output cannot be written: {detail}", "无法写入输出：{detail}")
+    advice = Words("send it elsewhere; a dialogue is kept: orchestra sessions show", "请换一个输出位置；会话已保存：orchestra sessions show")
+
+
+class StandInFault(OrchestraError):
+    """The stand-in daemon's script does not fit what was asked of it."""
+    exit_code = 61
+    says = Words("the stand-in's script does not fit: {detail}", "替身服务的脚本不匹配：{detail}")
+    advice = Words("give the stand-in as many replies as are asked for", "脚本回复数量应与请求数量一致")
