@@ -22,7 +22,7 @@ from orchestra.model.answering import Answering
 from orchestra.model.connection import Connection, Patience, shown
 from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt
 from orchestra.model.stopping import Criteria
-from orchestra.model.tokens import most_tokens_of
+from orchestra.model.tokens import Counter, most_tokens_of
 from orchestra.model.window import (
     Fit,
     Loaded,
@@ -84,6 +84,11 @@ class Client:
         if kept is None or time.monotonic() - kept[0] > FACTS_AGE:
             kept = self._facts[model] = (time.monotonic(), await self.show(model))
         return kept[1]
+
+    async def counter(self, model: str) -> Counter:
+        """What counts the tokens of texts and dialogues for this model, as the daemon will."""
+        facts = await self.facts(model)
+        return Counter(template=str(facts.get("template", "")) + str(facts.get("system", "")))
 
     async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
         """One vector for each text, in order. A text that is too long is an error, never cut."""
