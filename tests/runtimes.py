@@ -8,12 +8,19 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import httpx
+import pytest
+
 from orchestra.model.client import Client
-from orchestra.model.messages import Message, Piece, Reply, gathered
+from orchestra.model.messages import Message, Options, Piece, Reply, gathered
 from orchestra.runtime import Blocking, Looped, Runtime, finish
 from orchestra.settings import Settings
+from orchestra.standin import Scripted, StandIn
 
 T = TypeVar("T")
+PROMPTLY = 0.5
+LONG = Scripted([f"{number} " for number in range(900)], pace=0.02)
+INFERENCE = ("/api/chat", "/api/generate")
 RUNTIMES = ("looped", "blocking")
 WAYS = ("chat", "complete")
 # Impatient where a test waits for a fault, patient where it waits for an answer.
@@ -85,3 +92,38 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
             return True
         time.sleep(0.002)
     return condition()
+
+
+def noted_pauses(patch: pytest.MonkeyPatch) -> list[float]:
+    """The pauses of both runtimes from now on, none of which is waited for."""
+    pauses: list[float] = []
+
+    async def pause(self: Any, seconds: float) -> None:
+        pauses.append(seconds)
+
+    patch.setattr(Looped, "pause", pause)
+    patch.setattr(Blocking, "pause", pause)
+    return pauses
+
+
+def inferences(daemon: StandIn) -> list[dict[str, Any]]:
+    """The bodies that asked a model for something, in order."""
+    return [each.body for each in daemon.requests if each.path in INFERENCE and each.body and (each.body.get("messages") or each.body.get("prompt"))]
+
+
+def answer(kind: str, daemon: StandIn, text: str = "Hello.", way: str = "chat", *, model: str = "llama3", **options: Any) -> Reply:
+    """One answer, by a client of its own."""
+
+    async def work(client: Client) -> Reply:
+        return await drained(asked(client, way, text, model=model, options=Options(**options)))
+
+    return run(kind, work, host=daemon.url)
+
+
+def plain(daemon: StandIn, model: str = "llama3", **body: Any) -> dict[str, Any]:
+    """What a client that knows nothing of Orchestra asks."""
+    body = {"model": model, "messages": [{"role": "user", "content": "Hi."}], "stream": False, **body}
+    found = httpx.post(f"{daemon.url}/api/chat", json=body, trust_env=False, timeout=10)
+    found.raise_for_status()
+    answer: dict[str, Any] = found.json()
+    return answer

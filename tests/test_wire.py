@@ -21,7 +21,6 @@ from orchestra.model.connection import Connection
 from orchestra.model.messages import Message, Options
 from orchestra.runtime import Answer, Blocking, finish
 from orchestra.settings import Settings
-from orchestra.standin.vocabulary import END_OF_TURN
 
 PIECES = ["The", " sky", " is\x85blue", " and\u2028wide", "，天空", "很蓝。", " 😀", "\r\n", "\t\"quoted\" \\", ""]
 
@@ -72,7 +71,7 @@ def cut(data: bytes, places: Sequence[int]) -> list[bytes]:
 # --- framing
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.lists(st.integers(0, len(STREAM)), max_size=40))
 def test_any_chunking_gives_the_same_text(places: list[int]) -> None:
     assert text(cut(STREAM, places)) == TEXT
@@ -180,7 +179,7 @@ def test_any_bytes_are_an_object_or_corrupt(data: bytes) -> None:
 LEAVES = st.none() | st.booleans() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8)
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=8))
 def test_sound_objects_come_through(value: Any) -> None:
     assert wire.parsed(json.dumps({"value": value}).encode()) == {"value": value}
@@ -238,10 +237,6 @@ def test_neutralising_takes_linear_time() -> None:
         started = time.perf_counter()
         wire.neutral(hostile)
         assert time.perf_counter() - started < 0.5
-
-
-def test_the_stand_in_has_such_a_token() -> None:
-    assert END_OF_TURN >= 0
 
 
 # --- bodies
