@@ -35,6 +35,7 @@ Work = Callable[[sqlite3.Connection], T]
 
 FLUSH_EVERY = 0.35  # seconds; with the commit itself, text is on disk within half a second
 PATIENCE_AT_CLOSE = 5.0
+IDLE_READERS = 2
 # FULL, because with NORMAL a loss of power takes turns back that were confirmed; fullfsync is for macOS alone
 PRAGMAS = (
     "PRAGMA synchronous = FULL",
@@ -66,17 +67,35 @@ class Database:
         self.timeout = timeout
         self._writer: Writer | None = None
         self._starting = threading.Lock()
+        self._readers: list[sqlite3.Connection] = []  # idle, outside of any transaction; for the writer's process
 
     def read(self, work: Work[T]) -> T:
         """What `work` finds, on a connection of its own that sees one state of the file and cannot write."""
-        self.writer()
-        with (
-            translated(self.path, self.timeout),
-            closing(connected(self.path, timeout=self.timeout)) as connection,
-        ):
-            connection.execute("PRAGMA query_only = 1")
-            connection.execute("BEGIN")
-            return work(connection)
+        writer = self.writer()
+        with translated(self.path, self.timeout):
+            connection = self._reader()
+            try:
+                connection.execute("BEGIN")
+                found = work(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.close()
+                raise
+            with self._starting:
+                if writer is self._writer and len(self._readers) < IDLE_READERS:
+                    self._readers.append(connection)
+                    return found
+            connection.close()
+            return found
+
+    def _reader(self) -> sqlite3.Connection:
+        """One that is idle, else a new one: to open one takes longer than to find a session."""
+        with self._starting:
+            if self._readers:
+                return self._readers.pop()
+        connection = connected(self.path, timeout=self.timeout)
+        connection.execute("PRAGMA query_only = 1")
+        return connection
 
     def write(self, work: Work[T]) -> T:
         """What `work` returns, after its transaction is on disk; nothing of it is if it raises."""
@@ -102,7 +121,8 @@ class Database:
         with self._starting:
             if self._writer is None or self._writer.process != os.getpid():
                 if self._writer is not None:
-                    _ABANDONED.append(self._writer)  # a forked child must not touch its parent's connection
+                    _ABANDONED.extend((self._writer, *self._readers))  # a forked child must not touch its parent's connections
+                    self._readers.clear()
                 self._writer = Writer(self.path, self.timeout)
                 atexit.register(self.close)
             return self._writer
@@ -135,9 +155,14 @@ class Database:
         """Writes what is waiting and lets go of the file; the next use opens it again."""
         with self._starting:
             writer, self._writer = self._writer, None
+            readers, self._readers = self._readers, []
         if writer is not None and writer.process == os.getpid():
             atexit.unregister(self.close)
+            for reader in readers:
+                reader.close()
             writer.stop()
+        else:
+            _ABANDONED.extend(readers)
 
 
 class WriterClosed(Exception):
@@ -331,7 +356,7 @@ def connected(path: Path, *, timeout: float, create: bool = False) -> sqlite3.Co
     """A connection with what every connection of the store needs; `timeout` is SQLite's own patience, in seconds."""
     # never open the file by other means: closing it would take away this process's locks on it
     address = f"{path.absolute().as_uri()}?mode={'rwc' if create else 'rw'}"
-    connection = sqlite3.connect(address, uri=True, timeout=timeout, isolation_level=None)
+    connection = sqlite3.connect(address, uri=True, timeout=timeout, isolation_level=None, check_same_thread=False)
     connection.text_factory = _text
     for pragma in PRAGMAS:
         connection.execute(pragma)
@@ -343,4 +368,4 @@ def _text(stored: bytes) -> str:
 
 
 _LOG = logging.getLogger("orchestra")
-_ABANDONED: list[Writer] = []
+_ABANDONED: list[Writer | sqlite3.Connection] = []
