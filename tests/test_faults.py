@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from runtimes import IMPATIENT, RUNTIMES, WAYS, Outcome, asked, noted_pauses, outcome, run
+from runtimes import RUNTIMES, WAYS, Outcome, asked, noted_pauses, outcome, patience, run
 
 import orchestra.errors as e
 from orchestra.errors import OrchestraError
@@ -86,7 +86,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def met(daemon: StandIn, fault: str, kind: str = "blocking", way: str = "chat", **settings: Any) -> tuple[Outcome, int]:
     """What becomes of a question that meets the fault at every try, and how many tries there were."""
     daemon.fail(fault, times=9)
-    found = outcome(kind, way, host=daemon.url, **settings)
+    found = outcome(kind, way, host=daemon.url, **{**patience(fault), **settings})
     path = "/api/chat" if way == "chat" else "/api/generate"
     return found, sum(1 for body in daemon.asked(path) if body.get("messages") or body.get("prompt"))
 
@@ -226,7 +226,7 @@ def test_no_other_error_leaves_either(path: str, unhurried: list[float]) -> None
         with StandIn(models=["llama3", "tiny-embed"]) as daemon:
             daemon.fail(fault, times=9, path=path)
             with suppress(OrchestraError):
-                run(kind, work, host=daemon.url, **IMPATIENT)
+                run(kind, work, host=daemon.url, **patience(fault))
             assert sum(each.path == path for each in daemon.requests) <= 3, fault
 
 
