@@ -113,3 +113,41 @@ def test_closing_closes_the_readers_and_a_forked_child_has_its_own(store: Store)
     store.close()
     with pytest.raises(sqlite3.ProgrammingError):
         reader.execute("SELECT 1")
+
+
+def test_the_last_turns_of_a_session_are_found_without_its_past(store: Store) -> None:
+    for number in range(30):
+        with store.begin("s", f"q{number}") as journal:
+            journal.append(f"a{number}")
+            journal.finish()
+    whole = store.history("s")
+    for count in (0, 1, 7, 29, 30, 31):
+        assert store.history("s", last=count) == whole[len(whole) - min(count, 30) :]
+    assert store.history("s", at=20, last=5) == whole[15:20]
+    steps = {last: work(store, last) for last in (5, None)}
+    assert steps[5] < steps[None] / 3
+
+
+def work(store: Store, last: int | None) -> int:
+    """How much SQLite did for one history, in tens of its own steps."""
+    done = 0
+
+    def step() -> int:
+        nonlocal done
+        done += 1
+        return 0
+
+    reader = store.database.read(lambda c: c)
+    reader.set_progress_handler(step, 10)
+    store.history("s", last=last)
+    reader.set_progress_handler(None, 0)
+    return done
+
+
+def test_a_turn_that_is_missing_among_the_last_is_noticed(store: Store) -> None:
+    for number in range(6):
+        store.begin("s", f"q{number}").finish()
+    store.database.write(lambda c: (c.execute("PRAGMA foreign_keys = 0"), c.execute("UPDATE turn SET depth = 9 WHERE depth = 5")))
+    assert len(store.history("s", last=1)) == 1
+    with pytest.raises(StoreFault):
+        store.history("s", last=3)

@@ -159,15 +159,16 @@ class Store:
             raise
         return journal
 
-    def history(self, session: str, *, at: str | int | None = None) -> list[Turn]:
+    def history(self, session: str, *, at: str | int | None = None, last: int | None = None) -> list[Turn]:
         """The turns along the session's head, oldest first; the last one may be open.
 
-        With `at` those that lead to that turn, which may be on another branch, or the first so many.
+        With `at` those that lead to that turn, which may be on another branch, or the first so many; with `last`
+        the last so many of them, which takes the same time however long the session is.
         """
 
         def work(connection: sqlite3.Connection) -> list[turns.TurnRow]:
             row = _named(connection, session)
-            return turns.chain(connection, row.head if at is None else _point(connection, row, at))
+            return turns.chain(connection, row.head if at is None else _point(connection, row, at), last=last)
 
         return [row.turn for row in self._read(work)]
 

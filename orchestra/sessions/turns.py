@@ -19,6 +19,7 @@ from orchestra.sessions import search
 from orchestra.sessions.records import MODES, STATUSES, Outcome, SessionRecord, Turn, digest, jsonable, storable
 
 FIRST_WORDS = 80
+LONGEST_CHAIN = 2**62
 
 _SESSION = """
     SELECT s.seq, s.id, s.name, s.title, s.persona, s.model, s.language, s.mode, s.speakers,
@@ -30,10 +31,11 @@ _TURN = """
     FROM turn t LEFT JOIN session s ON s.seq = t.session LEFT JOIN turn p ON p.seq = t.parent """
 _CHAIN = (
     """
-    WITH RECURSIVE chain(seq, parent) AS (
-        SELECT seq, parent FROM turn WHERE seq = ?
+    WITH RECURSIVE chain(seq, parent, length) AS (
+        SELECT seq, parent, 1 FROM turn WHERE seq = :head
         UNION ALL
-        SELECT t.seq, t.parent FROM turn t JOIN chain c ON t.seq = c.parent AND t.seq < c.seq)
+        SELECT t.seq, t.parent, c.length + 1 FROM turn t JOIN chain c ON t.seq = c.parent AND t.seq < c.seq
+        WHERE c.length < :last)
     """
     + _TURN
     + "WHERE t.seq IN (SELECT seq FROM chain) ORDER BY t.seq"
@@ -99,10 +101,15 @@ def turn_of_digest(connection: sqlite3.Connection, value: str) -> TurnRow | None
     return None if row is None else _turn(connection, row)
 
 
-def chain(connection: sqlite3.Connection, head: int | None) -> list[TurnRow]:
-    """The turns that lead to `head`, oldest first."""
-    rows = [_turn(connection, row) for row in connection.execute(_CHAIN, (head,))]
-    if [row.depth for row in rows] != list(range(1, len(rows) + 1)) or (head is not None and not rows):
+def chain(connection: sqlite3.Connection, head: int | None, *, last: int | None = None) -> list[TurnRow]:
+    """The turns that lead to `head`, or the last so many of them; oldest first."""
+    if last is not None and last <= 0:
+        return []
+    found = connection.execute(_CHAIN, {"head": head, "last": LONGEST_CHAIN if last is None else last})
+    rows = [_turn(connection, row) for row in found]
+    first = rows[0].depth if rows else 1
+    whole = len(rows) == last or first == 1
+    if not whole or [row.depth for row in rows] != list(range(first, first + len(rows))) or (head is not None and not rows):
         raise ValueError("a turn of the session is missing")
     return rows
 
