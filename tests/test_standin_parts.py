@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from orchestra.standin import StandIn, pieces
+from orchestra.standin import StandIn, versions
 from orchestra.standin.access import foreign_host, foreign_origin
 from orchestra.standin.decoding import duration, read
 from orchestra.standin.encoding import compact, stamp, stamp_in
@@ -269,9 +269,9 @@ def test_without_looking_at_the_client_nobody_would_be_seen_to_leave(looking: bo
         assert daemon.active == (0 if looking else 1)
 
 
-@pytest.mark.parametrize(("most", "whole"), [(pieces.MOST_EQUAL, False), (1000, True)])
+@pytest.mark.parametrize(("most", "whole"), [(versions.MOST_EQUAL, False), (1000, True)])
 def test_without_the_loop_breaker_a_circle_would_end_well(most: int, whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pieces, "MOST_EQUAL", most)
+    monkeypatch.setattr(versions, "MOST_EQUAL", most)
     with StandIn([["x"] * 40]) as daemon:
         answer = talk(daemon, GENERATE, until=b"\r\n0\r\n\r\n")
     assert (b'"done":true' in answer) is whole

@@ -18,7 +18,12 @@ _QUESTION = re.compile(r"[^.。!！\n]+?(?:\? |？)")
 NEAR = 0.6
 """A paragraph belongs to a prompt if it shares at least this much of what the best one shares."""
 
+NEAR_ITS_OWN = 0.9
+"""The same where a system text says who answers: two that are not alike shall not say the same."""
+
 MOST = 3
+OF_ITS_OWN = 2.0
+"""How much the nearness of a paragraph grows where it is what the system text speaks of most."""
 
 
 class Paragraph(NamedTuple):
@@ -46,18 +51,23 @@ def _paragraphs(block: str) -> list[Paragraph]:
     return [Paragraph(language, cue, answer, block) for cue, answer in pairwise(spoken)]
 
 
-def related(paragraphs: list[Paragraph], prompt: str) -> tuple[int, ...]:
-    """The places of the few paragraphs, in the prompt's language, that share most with it; none where nothing is shared."""
+def related(paragraphs: list[Paragraph], prompt: str, system: str = "") -> tuple[int, ...]:
+    """The places of the few paragraphs, in the prompt's language, that share most with it; none where nothing is shared.
+
+    Among them those come first that share something with the system text too: who answers makes a difference.
+    """
     language = extract.language(prompt)
+    places = [place for place, paragraph in enumerate(paragraphs) if paragraph.language == language]
+    own = {place: extract.shared(system, paragraphs[place].whole) if system else 0.0 for place in places}
+    most = max(own.values()) or 1.0
     scores = [
-        (_nearness(prompt, paragraph.cue), place)
-        for place, paragraph in enumerate(paragraphs)
-        if paragraph.language == language
+        (_nearness(prompt, paragraphs[place].cue) * (1 + OF_ITS_OWN * own[place] / most), place) for place in places
     ]
     best = max(scores)[0]
     if not best:
         return ()
-    ranked = sorted(((-score, place) for score, place in scores if score >= NEAR * best))
+    near = NEAR_ITS_OWN if system else NEAR
+    ranked = sorted(((-score, place) for score, place in scores if score >= near * best))
     return tuple(sorted(place for _, place in ranked[:MOST]))
 
 

@@ -19,9 +19,13 @@ from orchestra.standin.link import Exchange, Link
 from orchestra.standin.scheduler import Scheduler
 from orchestra.standin.script import Reply, Script
 from orchestra.standin.server import Server, respond
+from orchestra.standin.versions import profile
 from orchestra.standin.weights import STANDARD, known
 
-INFERENCE = {"/api/generate": "prompt", "/api/chat": "messages", "/api/embed": "input", "/api/embeddings": "prompt"}
+INFERENCE = {
+    "/api/generate": "prompt", "/api/chat": "messages", "/api/embed": "input", "/api/embeddings": "prompt",
+    "/v1/chat/completions": "messages", "/v1/completions": "prompt", "/v1/embeddings": "input",
+}  # fmt: skip
 
 
 @dataclass(eq=False)
@@ -30,7 +34,8 @@ class StandIn:
 
     `replies`: what it shall say, one for each generation; `models`: names it has (default `llama3`, `llama3:text`);
     `window`: the context that a model is loaded with where nobody says otherwise; `slots`: answers at once; `pace` and
-    `load_seconds`: seconds between two pieces and for a load; `seed`: where the requests bring none.
+    `load_seconds`: seconds between two pieces and for a load; `version`: the daemon that it behaves like; `max_queue`:
+    requests that may wait for a model to be loaded; `seed`: where the requests bring none.
     Raises `StandInFault` for a model it does not know, and at the end of a `with` block for replies that are left over.
     """
 
@@ -42,16 +47,17 @@ class StandIn:
     pace: float | None = None
     load_seconds: float = 0.0
     version: str = "0.32.15"
+    max_queue: int = 512
     seed: int = 0
     port: int = 0
 
     def __post_init__(self, replies: Iterable[Reply] | None, models: Iterable[str] | None) -> None:
         self._house = House(
             library=Library(known(name) for name in (STANDARD if models is None else models)),
-            scheduler=Scheduler(slots=self.slots, load_seconds=self.load_seconds),
+            scheduler=Scheduler(slots=self.slots, load_seconds=self.load_seconds, max_queue=self.max_queue),
             script=Script(replies or ()),
             engine=engine(),
-            version=self.version,
+            profile=profile(self.version),
             window=self.window,
             pace=self.pace or 0.0,
             seeds=random.Random(self.seed),
@@ -119,6 +125,10 @@ class StandIn:
     def cancelled(self) -> int:
         """Generations whose client left, running or still waiting for a slot."""
         return self._house.scheduler.cancelled
+
+    def kill(self) -> None:
+        """Let the loaded models die, as if their processes were killed: answers end with an error, the next request loads again."""
+        self._house.scheduler.kill()
 
     def script(self, *replies: Reply) -> None:
         """More scripted replies."""

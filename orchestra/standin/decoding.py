@@ -23,6 +23,11 @@ _ANSWERED = {
     "think": "ThinkValue", "_debug_render_only": "bool",
 }  # fmt: skip
 _NAMED = {"model": "string", "name": "string", "stream": "bool"}
+_ASKED = {
+    "model": "string", "stream": "bool", "stream_options": "openai.StreamOptions", "max_tokens": "int", "seed": "int", "stop": ANY,
+    **dict.fromkeys(("temperature", "frequency_penalty", "presence_penalty", "top_p"), "float64"),
+}  # fmt: skip
+OPENAI = ("ChatCompletionRequest", "CompletionRequest", "OpenAIEmbedRequest")
 
 # The Go type of each request, and the fields that it has.
 SHAPES: dict[str, dict[str, str]] = {
@@ -39,11 +44,17 @@ SHAPES: dict[str, dict[str, str]] = {
     "CopyRequest": {"source": "string", "destination": "string"},
     "CreateRequest": {
         **_NAMED, "from": "string", "system": "string", "template": "string", "messages": "[]api.Message",
-        "parameters": "map[string]interface {}", "files": "map[string]string",
+        "parameters": "map[string]interface {}", "files": "map[string]string", "quantize": "string",
     },
+    "ChatCompletionRequest": {
+        **_ASKED, "messages": "[]openai.Message", "response_format": "openai.ResponseFormat", "tools": "[]api.Tool",
+        "reasoning": "openai.Reasoning", "reasoning_effort": "string", "logprobs": "bool", "top_logprobs": "int",
+    },
+    "CompletionRequest": {**_ASKED, "prompt": "string", "suffix": "string", "logprobs": "int"},
+    "OpenAIEmbedRequest": {"model": "string", "input": ANY, "dimensions": "int", "encoding_format": "string"},
 }  # fmt: skip
 _MESSAGE = {"role": "string", "content": "string", "thinking": "string", "tool_calls": "[]api.ToolCall"}
-_KINDS = {"string": str, "bool": bool, "int": int}
+_KINDS: dict[str, Any] = {"string": str, "bool": bool, "int": int, "float64": int | float}
 _EXPECTED = {
     "Expecting property name": "looking for beginning of object key string",
     "Illegal trailing comma": "looking for beginning of object key string",
@@ -59,11 +70,12 @@ _DURATION = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
 
 def read(raw: bytes, shape: str) -> dict[str, Any]:
     """The fields of a request's body. Raises `Refusal` (400) in the words of the daemon."""
-    value = _value(raw)
+    openai = shape in OPENAI
+    value = _value(raw, empty="EOF" if openai else "missing request body")
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise Refusal(400, f"json: cannot unmarshal {_kind(value)} into Go value of type api.{shape}")
+        raise Refusal(400, f"json: cannot unmarshal {_kind(value)} into Go value of type {'openai' if openai else 'api'}.{shape}")
     fields = SHAPES[shape]
     body = {name: value for key, value in value.items() if (name := key.lower()) in fields and value is not None}
     for name, given in body.items():
@@ -71,10 +83,10 @@ def read(raw: bytes, shape: str) -> dict[str, Any]:
     return body
 
 
-def _value(raw: bytes) -> Any:
+def _value(raw: bytes, empty: str) -> Any:
     text = raw.decode("utf-8", "replace").lstrip(" \t\r\n")
     if not text:
-        raise Refusal(400, "missing request body")
+        raise Refusal(400, empty)
     try:
         return _mended(json.JSONDecoder(parse_constant=_no_constant).raw_decode(text)[0])
     except json.JSONDecodeError as error:
@@ -128,7 +140,7 @@ def _checked(value: Any, field: str, wanted: str) -> Any:
     if wanted == "[]api.Message":
         return _messages(value, field)
     expected = _KINDS.get(wanted) or (list if wanted.startswith("[]") or wanted == "api.Tools" else dict)
-    if wanted != ANY and (not isinstance(value, expected) or (expected is int and isinstance(value, bool))):
+    if wanted != ANY and (not isinstance(value, expected) or (isinstance(value, bool) and expected is not bool)):
         raise Refusal(400, f"json: cannot unmarshal {_kind(value)} into Go struct field {field} of type {wanted}")
     if wanted == "[]int" and not all(isinstance(each, int) for each in value):
         raise Refusal(400, f"json: cannot unmarshal {_kind(value[0])} into Go struct field {field} of type int")

@@ -10,7 +10,7 @@ from typing import Any
 from orchestra.standin.encoding import quoted
 from orchestra.standin.inference import House
 from orchestra.standin.link import Link
-from orchestra.standin.refusal import Refusal
+from orchestra.standin.refusal import EXCEEDS, Refusal
 from orchestra.standin.vocabulary import BEGIN
 from orchestra.standin.weights import Model
 
@@ -20,6 +20,12 @@ DIGITS = 8
 
 def embed(house: House, body: Mapping[str, Any], link: Link) -> None:
     """Answer /api/embed. Raises `Refusal` and `ClientGone`."""
+    link.json(embedded(house, body, link))
+
+
+def embedded(house: House, body: Mapping[str, Any], link: Link) -> dict[str, Any]:
+    """What /api/embed answers. Raises `Refusal` and `ClientGone`."""
+    body = {**house.profile.heard(body), "truncate": body.get("truncate", True)}
     texts = _texts(body.get("input"))
     answer: dict[str, Any] = {"model": body.get("model", ""), "embeddings": []}
     vectors, count, loaded = _vectors(house, body, texts, link)
@@ -29,7 +35,7 @@ def embed(house: House, body: Mapping[str, Any], link: Link) -> None:
         answer["total_duration"] = int((time.perf_counter() - link.arrived) * 1e9)
         answer["load_duration"] = int((loaded - link.arrived) * 1e9)
         answer["prompt_eval_count"] = count
-    link.json(answer)
+    return answer
 
 
 def embed_one(house: House, body: Mapping[str, Any], link: Link) -> None:
@@ -56,7 +62,7 @@ def _vectors(house: House, body: Mapping[str, Any], texts: Sequence[str], link: 
     settings = house.settings(model, body)
     with house.scheduler.runner(model, settings.load, link, body.get("keep_alive")) as runner:
         loaded = time.perf_counter()
-        if texts and not model.weights.pooling:
+        if texts and not model.weights.pooling and house.profile.has("engine of its own"):
             raise Refusal(501, NOT_AN_EMBEDDER)
         count, kept = 0, []
         for text in texts:
@@ -76,7 +82,7 @@ def _fitting(house: House, text: str, room: int, *, truncate: bool) -> tuple[int
     if len(tokens) <= room:
         return len(tokens), text
     if not truncate:
-        raise Refusal(400, "the input length exceeds the context length")
+        raise Refusal(400, EXCEEDS)
     return room, b"".join(words.data(number) for number in tokens[1:room]).decode("utf-8", "ignore")
 
 

@@ -75,7 +75,7 @@ class Engine:
         """
         text = text or self.vocabulary.text(prompt)
         said = [*prompt] or [*self._head]
-        model = self.model(extract.last_turn(text)[-LOOK_BACK:])
+        model = self.model(extract.last_turn(text)[-LOOK_BACK:], extract.system_text(text)[:LOOK_BACK])
         forced = self._written(format, text, model, sampling) if format else extract.answer(text)
         if forced is None:
             return self._drawn(model, said, sampling)
@@ -112,9 +112,9 @@ class Engine:
     def _answer(self, paragraph: corpus.Paragraph) -> list[int]:
         return [*self._head, *self.vocabulary.encode(paragraph.answer), END_OF_TURN]
 
-    def model(self, prompt: str) -> Model:
+    def model(self, prompt: str, system: str = "") -> Model:
         """The model for a prompt: its language's half of the corpus, and the related paragraphs once more."""
-        key = extract.language(prompt), corpus.related(self._paragraphs, prompt)
+        key = extract.language(prompt), corpus.related(self._paragraphs, prompt, system)
         with self._lock:
             model = self._models.get(key)
             if model is None:

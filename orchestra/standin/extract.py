@@ -29,6 +29,7 @@ _HAN_RUN = re.compile(f"[{_HAN}]+")
 _WORD = re.compile(rf"(?:(?![{_HAN}])[^\W_])+")
 _LETTERS = re.compile(r"[^\W\d_]")
 _TURN = "<|start_header_id|>user<|end_header_id|>\n\n"
+_SYSTEM = "<|start_header_id|>system<|end_header_id|>\n\n"
 _CONTROL = re.compile(r"<\|[a-z_]+\|>")
 _PASSAGE = re.compile(r"^\[(\d{1,3})\][ \t]+", re.MULTILINE)
 _SENTENCE = re.compile(
@@ -68,6 +69,12 @@ def last_turn(text: str) -> str:
     """What the user said last in a rendered prompt; all of it, without control tokens, where no turns are marked."""
     _, marked, turn = text.rpartition(_TURN)
     return turn.partition("<|eot_id|>")[0] if marked else _CONTROL.sub(" ", text)
+
+
+def system_text(text: str) -> str:
+    """The system's turn in a rendered prompt, which says who answers; empty where there is none."""
+    _, marked, turn = text.partition(_SYSTEM)
+    return turn.partition("<|eot_id|>")[0] if marked else ""
 
 
 @lru_cache(maxsize=1024)

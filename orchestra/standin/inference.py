@@ -12,20 +12,26 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from orchestra.standin import extract
 from orchestra.standin import prompt as prompts
 from orchestra.standin.encoding import compact, quoted, stamp
 from orchestra.standin.engine import Engine, Token
-from orchestra.standin.generation import Bounds, Generation
+from orchestra.standin.generation import THOUGHT, Bounds, Generation
 from orchestra.standin.library import Library
-from orchestra.standin.link import Link
 from orchestra.standin.options import Settings, checked, settle
 from orchestra.standin.pieces import Pieces
 from orchestra.standin.prompt import Prompt, Window
 from orchestra.standin.refusal import Refusal, engine_refusal
 from orchestra.standin.scheduler import Runner, Scheduler
-from orchestra.standin.script import Script, Scripted
+from orchestra.standin.script import Script, Scripted, spoken
+from orchestra.standin.versions import Profile
+from orchestra.standin.voice import Voice
 from orchestra.standin.weights import Model
 
+THOUGHTS = {
+    "en": "Let me think about what is asked here. The answer should be short and true.",
+    "zh": "让我想一想这个问题。回答应该简短而真实。",
+}
 READING = 1e-5
 """Seconds of work for each token of a prompt that is not in the cache, so that a kept prefix shows in the durations."""
 
@@ -38,7 +44,7 @@ class House:
     scheduler: Scheduler
     script: Script
     engine: Engine
-    version: str
+    profile: Profile
     window: int
     pace: float
     seeds: random.Random
@@ -46,18 +52,22 @@ class House:
 
     def settings(self, model: Model, body: Mapping[str, Any]) -> Settings:
         """The options of a request, over those of the model, over the daemon's. Raises `Refusal` (500)."""
-        chosen = {**checked(model.parameters), **checked(body.get("options", {}))}
+        defaults = {"repeat_penalty": self.profile.repeat_penalty, "seed": -1}
+        chosen = {**defaults, **checked(model.parameters), **checked(body.get("options", {}))}
         with self.seeds_lock:
             seed = self.seeds.randrange(2**31)
-        longest = model.weights.context
-        return settle(chosen, window=self.window, longest=longest, shift=body.get("shift", True), seed=seed)
+        if chosen["seed"] < 0:
+            chosen["seed"] = seed
+        shift, reloads = body.get("shift", True), self.profile.has("engine of its own")
+        return settle(chosen, window=self.window, longest=model.weights.context, shift=shift, reloads=reloads)
 
 
 class Inference:
     """One request for an answer. `chat` tells the two endpoints apart where their shapes differ."""
 
-    def __init__(self, house: House, body: Mapping[str, Any], link: Link, *, chat: bool) -> None:
-        self.house, self.body, self.link, self.chat = house, body, link, chat
+    def __init__(self, house: House, body: Mapping[str, Any], voice: Voice, *, chat: bool) -> None:
+        self.house, self.body, self.chat = house, house.profile.heard(body), chat
+        self.voice, self.link = voice, voice.link
         self.name = body.get("model", "")
         self.loaded_at = 0.0
 
@@ -68,7 +78,7 @@ class Inference:
         empty = not self.body.get("messages" if self.chat else "prompt")
         if empty and keep_alive == 0:
             self.house.scheduler.unload(model)
-            self.link.json(self._event("", done=True, done_reason="unload"))
+            self.voice.whole(self._event("", done=True, done_reason="unload"))
             return
         settings = self.house.settings(model, self.body)
         with self.house.scheduler.runner(model, settings.load, self.link, keep_alive) as runner:
@@ -78,7 +88,7 @@ class Inference:
         finish()
 
     def _loaded(self) -> None:
-        self.link.json(self._event("", done=True, done_reason="load"))
+        self.voice.whole(self._event("", done=True, done_reason="load"))
 
     def _admitted(self) -> Model:
         """The model, if it can do what is asked."""
@@ -94,14 +104,14 @@ class Inference:
         for field, ability in (("tools", "tools"), ("suffix", "insert")):
             if self.body.get(field):
                 raise Refusal(400, f"{model.name.full} does not support {ability}")
-        if self.body.get("think"):
+        if self.body.get("think") and "thinking" not in model.capabilities:
             raise Refusal(400, f"{quoted(self.name)} does not support thinking")
         return model
 
     def _with(self, model: Model, settings: Settings, runner: Runner) -> Callable[[], None]:
         words = self.house.engine.vocabulary
         jinja = self.chat and model.template is None
-        window = Window(settings=settings, truncate=self.body.get("truncate", True), native=jinja)
+        window = Window(settings=settings, truncate=self.body.get("truncate", True), native=jinja, profile=self.house.profile)
         debug = self.body.get("_debug_render_only", False)
         if self.chat:
             prompt = prompts.chat(model, self.body["messages"], words, window)
@@ -110,7 +120,7 @@ class Inference:
             prompt = Prompt(text=text, tokens=[]) if debug else prompts.fitted(text, words, window)
         if debug:
             shown = self._event("", role="", done=False, _debug_info={"rendered_template": prompt.text})
-            return partial(self.link.json, shown)
+            return partial(self.voice.whole, shown)
         self._refuse_images()
         with self.house.scheduler.slot(runner, self.link):
             return self._generate(settings, prompt, runner, model)
@@ -123,31 +133,55 @@ class Inference:
     def _generate(self, settings: Settings, prompt: Prompt, runner: Runner, model: Model) -> Callable[[], None]:
         reply = self.house.script.next()
         began = time.perf_counter_ns()
-        unread = len(prompt.tokens) - runner.cached(prompt.tokens)
-        self.link.pause(unread * READING)
-        tokens = reply.tokens() if reply else self._tokens(model, settings, prompt)
-        wanted = {"logprobs": self.body.get("logprobs", False), "top": self.body.get("top_logprobs", 0)}
-        native = self.chat and model.template is None
-        room = None if settings.load.shift else settings.load.num_ctx - len(prompt.tokens)
-        generation = Generation(
-            tokens,
-            Pieces(settings.stop, **wanted),
-            Bounds(most=settings.most, room=room, circle=not native),
-            end=reply.end if reply else "stop",
-            pace=_pace(reply, self.house.pace),
+        cached = runner.cached(prompt.tokens)
+        self.link.pause((len(prompt.tokens) - cached) * READING)
+        thinks = "thinking" in model.capabilities and self._thinking()
+        tokens = self._with_thoughts(reply, model, settings, prompt, thinks=thinks)
+        pieces = Pieces(
+            settings.stop, logprobs=self.body.get("logprobs", False), top=self.body.get("top_logprobs", 0), thinking=thinks
         )
+        bounds = self._bounds(settings, prompt, runner, model)
+        pace = self.house.pace if reply is None or reply.pace is None else reply.pace
+        generation = Generation(tokens, pieces, bounds, end=reply.end if reply else "stop", pace=pace)
         read = time.perf_counter_ns() - began
-        streaming = self.body.get("stream", True)
         entries: list[dict[str, Any]] = []
         with closing(generation.chunks(self.link)) as chunks:
             for chunk in chunks:
-                if streaming:
+                if self.body.get("stream", True):
                     extra: dict[str, Any] = {"logprobs": chunk.logprobs} if chunk.logprobs else {}
-                    self.link.line(self._event(chunk.text, done=False, **extra))
+                    said = ("", chunk.text) if chunk.thinking else (chunk.text, "")
+                    self.voice.piece(self._event(said[0], said[1], done=False, **extra))
                 else:
                     entries += chunk.logprobs
         runner.prompts.append((*prompt.tokens, *self.house.engine.vocabulary.encode(generation.text)))
-        return partial(self._finish, generation, prompt, read, entries)
+        return partial(self._finish, generation, prompt, (cached, read), entries)
+
+    def _bounds(self, settings: Settings, prompt: Prompt, runner: Runner, model: Model) -> Bounds:
+        native = self.chat and model.template is None
+        return Bounds(
+            most=settings.most,
+            room=None if settings.shift else settings.load.num_ctx - len(prompt.tokens),
+            equal=0 if native else self.house.profile.most_equal,
+            outcry=self.house.profile.has("loops are errors"),
+            native=native,
+            crashed=lambda: runner.killed,
+        )
+
+    def _thinking(self) -> bool:
+        wish = self.body.get("think")
+        return self.house.profile.has("thinking by default") if wish is None else bool(wish)
+
+    def _with_thoughts(
+        self, reply: Scripted | None, model: Model, settings: Settings, prompt: Prompt, *, thinks: bool
+    ) -> Iterator[Token]:
+        """The tokens of the answer, after those of what a model that thinks says before."""
+        said = reply.tokens() if reply else self._tokens(model, settings, prompt)
+        if not thinks and not model.weights.tags:
+            return said
+        thoughts = spoken(reply.thinking if reply else THOUGHTS[extract.language(extract.last_turn(prompt.text))])
+        if thinks:
+            return itertools.chain(thoughts, [THOUGHT], said)
+        return itertools.chain(spoken("<think>\n"), thoughts, spoken("\n</think>\n\n"), said)
 
     def _tokens(self, model: Model, settings: Settings, prompt: Prompt) -> Iterator[Token]:
         """The engine's tokens; the first is drawn at once, so that what it cannot do is refused before a line is sent."""
@@ -170,43 +204,46 @@ class Inference:
         data = text.encode()
         return itertools.repeat(Token(number, data, 0.0, ((number, data, 0.0),)))
 
-    def _finish(self, generation: Generation, prompt: Prompt, read: int, entries: list[dict[str, Any]]) -> None:
+    def _finish(self, generation: Generation, prompt: Prompt, read: tuple[int, int], entries: list[dict[str, Any]]) -> None:
+        """`read`: how many tokens of the prompt were cached, and the nanoseconds that the others took."""
         extra: dict[str, Any] = {"logprobs": entries} if entries else {}
         streaming = self.body.get("stream", True)
-        text = "" if streaming else generation.text
+        text, thinking = ("", "") if streaming else (generation.text, generation.thinking)
         if generation.reason is None:
             if streaming:
-                self.link.close()
+                self.voice.end()
             else:
-                self.link.json(self._event(text, done=False, **extra))
+                self.voice.whole(self._event(text, thinking, done=False, **extra))
             return
         words = self.house.engine.vocabulary
         context: dict[str, Any] = {}
         if not (self.chat or self.body.get("raw")):
             context["context"] = words.encode(prompt.text + generation.text)
+        counts: dict[str, Any] = {"prompt_eval_count": len(prompt.tokens)}
+        if not self.house.profile.counts_cached:
+            counts["prompt_eval_count"] -= read[0]
+        if self.house.profile.has("prompt_eval_cached_count"):
+            counts["prompt_eval_cached_count"] = read[0]
         last = self._event(
             text,
+            thinking,
             done=True,
             done_reason=generation.reason,
             **context,
             total_duration=int((time.perf_counter() - self.link.arrived) * 1e9),
             load_duration=int((self.loaded_at - self.link.arrived) * 1e9),
-            prompt_eval_count=len(prompt.tokens),
-            prompt_eval_duration=max(read // 1000, 1) * 1000,
+            **counts,
+            prompt_eval_duration=max(read[1] // 1000, 1) * 1000,
             eval_count=generation.count,
             eval_duration=generation.duration,
             **extra,
         )
         if streaming:
-            self.link.line(last)
-            self.link.close()
+            self.voice.end(last)
         else:
-            self.link.json(last)
+            self.voice.whole(last)
 
-    def _event(self, text: str, *, role: str = "assistant", **rest: Any) -> dict[str, Any]:
-        said = {"message": {"role": role, "content": text}} if self.chat else {"response": text}
+    def _event(self, text: str, thinking: str = "", *, role: str = "assistant", **rest: Any) -> dict[str, Any]:
+        thought = {"thinking": thinking} if thinking else {}
+        said = {"message": {"role": role, "content": text, **thought}} if self.chat else {"response": text, **thought}
         return {"model": self.name, "created_at": stamp(), **said, **rest}
-
-
-def _pace(reply: Scripted | None, usual: float) -> float:
-    return usual if reply is None or reply.pace is None else reply.pace

@@ -63,9 +63,9 @@ class Library:
         return any(digest == layer for model in self.all() for layer, _ in model.layers)
 
 
-def tag(model: Model) -> dict[str, Any]:
-    """One entry of `/api/tags`."""
-    sizes = {"context_length": model.weights.context, "embedding_length": model.weights.embedding}
+def tag(model: Model, *, complete: bool) -> dict[str, Any]:
+    """One entry of `/api/tags`; `complete`: with what newer daemons tell besides."""
+    sizes = {"context_length": model.weights.context, "embedding_length": model.weights.embedding} if complete else {}
     return {
         "name": model.name.short,
         "model": model.name.short,
@@ -73,7 +73,7 @@ def tag(model: Model) -> dict[str, Any]:
         "size": model.size,
         "digest": model.digest,
         "details": {**model.details, **sizes},
-        "capabilities": model.capabilities,
+        **({"capabilities": model.capabilities} if complete else {}),
     }
 
 

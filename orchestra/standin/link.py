@@ -118,6 +118,8 @@ class Link(Connection):
         self.arrived = time.perf_counter()
         self.origin: str | None = None
         self.opened = False
+        self.wording: Callable[[int, str], Any] = lambda _, error: {"error": error}
+        self.error_type = JSON
         self._chunked = False
 
     def head(self, status: int, *headers: tuple[str, str]) -> None:
@@ -172,12 +174,13 @@ class Link(Connection):
 
     def refuse(self, status: int, error: str, *, streaming: bool = False) -> None:
         """Say no: as JSON, in a stream's framing (`streaming`), or as a line where the stream has begun."""
+        words = self.wording(status, error)
         if self._chunked:
-            self.line({"error": error})
+            self.line(words)
             self.close()
         elif streaming:
             self.open(status, JSON_PLAIN)
-            self.chunk(encoded({"error": error}))
+            self.chunk(encoded(words))
             self.close()
         else:
-            self.json({"error": error}, status)
+            self.json(words, status, self.error_type)

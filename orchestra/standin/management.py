@@ -24,7 +24,8 @@ RUNNER_SIZE, TOKEN_SIZE, VRAM = 6_962_543, 1536, 2_495_610
 
 def tags(house: House, link: Link) -> None:
     """Answer /api/tags."""
-    link.json({"models": [tag(model) for model in house.library.all()]})
+    complete = house.profile.has("tags.capabilities")
+    link.json({"models": [tag(model, complete=complete) for model in house.library.all()]})
 
 
 def running(house: House, link: Link) -> None:
@@ -32,18 +33,18 @@ def running(house: House, link: Link) -> None:
     models = []
     for runner, left in house.scheduler.loaded():
         model = runner.model
-        models.append(
-            {
-                "name": model.name.short,
-                "model": model.name.short,
-                "size": RUNNER_SIZE + TOKEN_SIZE * runner.load.num_ctx,
-                "digest": model.digest,
-                "details": {**model.details, "parent_model": ""},
-                "expires_at": stamp_in(left),
-                "size_vram": VRAM,
-                "context_length": runner.load.num_ctx,
-            }
-        )
+        loaded = {
+            "name": model.name.short,
+            "model": model.name.short,
+            "size": RUNNER_SIZE + TOKEN_SIZE * runner.load.num_ctx,
+            "digest": model.digest,
+            "details": {**model.details, "parent_model": ""},
+            "expires_at": stamp_in(left),
+            "size_vram": VRAM,
+        }
+        if house.profile.has("ps.context_length"):
+            loaded["context_length"] = runner.load.num_ctx
+        models.append(loaded)
     link.json({"models": models})
 
 
@@ -55,7 +56,10 @@ def describe(house: House, body: Mapping[str, Any], link: Link) -> None:
     model = house.library.find(asked)
     if model is None:
         raise Refusal(404, f"model '{parse(asked).short}' not found")
-    link.json(show(model, house.engine.vocabulary, verbose=bool(body.get("verbose"))))
+    shown = show(model, house.engine.vocabulary, verbose=bool(body.get("verbose")))
+    if not house.profile.has("show.capabilities"):
+        del shown["capabilities"]
+    link.json(shown)
 
 
 def copy(house: House, body: Mapping[str, Any], link: Link) -> None:
@@ -139,7 +143,8 @@ def create(house: House, body: Mapping[str, Any], link: Link) -> None:
         _tell(link, [{"status": "pulling manifest"}], streaming=streaming, error=_unreachable(parse(origin), insecure=False))
         return
     model = _derived(parent, name, body)
-    lines = [{"status": f"{_state(house, layer)} layer sha256:{layer}"} for layer, _ in model.layers]
+    lines = [{"status": "verifying conversion"}] if body.get("quantize") else []
+    lines += [{"status": f"{_state(house, layer)} layer sha256:{layer}"} for layer, _ in model.layers]
     house.library.add(model)
     _tell(link, [*lines, {"status": "writing manifest"}, {"status": "success"}], streaming=streaming)
 
@@ -151,9 +156,11 @@ def _state(house: House, layer: str) -> str:
 def _derived(parent: Model, name: Name, body: Mapping[str, Any]) -> Model:
     given = {key: [value] if key == "stop" and isinstance(value, str) else value for key, value in body.get("parameters", {}).items()}
     messages = tuple({"role": m.get("role", ""), "content": m.get("content", "")} for m in body.get("messages", ()))
+    wanted = body.get("quantize")
     return replace(
         parent,
         name=name,
+        weights=parent.weights.quantized(wanted.upper()) if wanted else parent.weights,
         template=body.get("template") or parent.template,
         system=body.get("system") or parent.system,
         parameters={**parent.parameters, **checked(given)},

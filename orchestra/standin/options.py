@@ -44,6 +44,7 @@ class Settings:
     num_predict: int
     num_keep: int
     stop: tuple[str, ...]
+    shift: bool
 
     @property
     def most(self) -> int:
@@ -71,20 +72,20 @@ def _value(name: str, value: Any) -> Any:
     raise Refusal(500, f'option "{name}" must be of type {wanted}')
 
 
-def settle(chosen: Mapping[str, Any], *, window: int, longest: int, shift: bool, seed: int) -> Settings:
+def settle(chosen: Mapping[str, Any], *, window: int, longest: int, shift: bool, reloads: bool) -> Settings:
     """The complete options. `chosen` are the model's and the request's, `window` the daemon's own num_ctx, `longest` the
-    model's; `seed` is used where none was asked for.
+    model's; `reloads`: whether a model is loaded with or without `shift`.
     """
     num_ctx = min(max(SMALLEST_WINDOW, chosen.get("num_ctx", window)), longest)
     loading = {name: chosen[name] for name in Load._fields if name in chosen and name != "num_ctx"}
-    asked = chosen.get("seed", -1)
     sampling = {name: chosen[name] for name in _SAMPLED if name in chosen}
     return Settings(
-        load=Load(num_ctx, **loading, shift=shift),
-        sampling=Sampling(**sampling, seed=asked if asked >= 0 else seed),
+        load=Load(num_ctx, **loading, shift=shift or not reloads),
+        sampling=Sampling(**sampling, seed=chosen["seed"]),
         num_predict=chosen.get("num_predict", -1),
         num_keep=chosen.get("num_keep", 4),
         stop=tuple(text for text in chosen.get("stop", ()) if text),
+        shift=shift,
     )
 
 

@@ -12,21 +12,21 @@ from typing import Any, NamedTuple
 
 from orchestra.standin.engine import Token
 
-MOST_EQUAL = 30
-
 
 class Chunk(NamedTuple):
     """A piece of text, and what the model thought of it where that was asked for."""
 
     text: str
     logprobs: list[dict[str, Any]]
+    thinking: bool = False
 
 
 class Pieces:
     """Takes tokens, gives chunks. `stopped` tells that a stop text was found; it is never given out."""
 
-    def __init__(self, stops: Sequence[str], *, logprobs: bool, top: int) -> None:
+    def __init__(self, stops: Sequence[str], *, logprobs: bool, top: int, thinking: bool = False) -> None:
         self.stopped = False
+        self.thinking = thinking
         self._stops = stops
         self._logprobs, self._top = logprobs, top
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
@@ -46,7 +46,7 @@ class Pieces:
     def flush(self) -> Chunk | None:
         """What was held back when the answer ends; an unfinished character is dropped."""
         text, self._held = self._held, ""
-        return Chunk(text, []) if text else None
+        return Chunk(text, [], self.thinking) if text else None
 
     def _may_stop(self) -> bool:
         return any(
@@ -57,7 +57,7 @@ class Pieces:
         self._held = ""
         if not text:
             return None
-        return Chunk(text, [self._entry(text, token)] if self._logprobs and not self.stopped else [])
+        return Chunk(text, [self._entry(text, token)] if self._logprobs and not self.stopped else [], self.thinking)
 
     def _entry(self, text: str, token: Token) -> dict[str, Any]:
         """One entry a piece: the whole text with the log-probability of its last token, as the daemon reports it."""
@@ -73,9 +73,10 @@ def _alternative(data: bytes, logprob: float) -> dict[str, Any]:
 
 
 class Circle:
-    """Notices more than 30 equal pieces in a row; whitespace around them does not count."""
+    """Notices more than `most` equal pieces in a row (0: never); whitespace around them does not count."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._last, self._equal = "", 0
 
     def closed(self, text: str) -> bool:
@@ -83,4 +84,4 @@ class Circle:
         trimmed = text.strip()
         self._equal = self._equal + 1 if trimmed == self._last else 0
         self._last = trimmed
-        return self._equal > MOST_EQUAL
+        return 0 < self._most < self._equal

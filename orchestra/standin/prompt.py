@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestra.standin.options import Settings
-from orchestra.standin.refusal import TOO_LONG, Refusal, exceeds
+from orchestra.standin.refusal import EXCEEDS, TOO_LONG, Refusal, exceeds
 from orchestra.standin.template import PLAIN, Template, native
+from orchestra.standin.versions import Profile
 from orchestra.standin.vocabulary import BEGIN, CONTROL, Vocabulary
 from orchestra.standin.weights import Model
 
@@ -32,11 +33,17 @@ class Window:
     settings: Settings
     truncate: bool
     native: bool
+    profile: Profile
 
     @property
     def size(self) -> int:
         """The window in tokens."""
         return self.settings.load.num_ctx
+
+    @property
+    def room(self) -> int:
+        """The most tokens that a whole prompt may have."""
+        return self.size - 1 if self.profile.has("engine of its own") else self.size
 
 
 def chat(model: Model, messages: Sequence[Mapping[str, Any]], words: Vocabulary, window: Window) -> Prompt:
@@ -83,12 +90,17 @@ def detokenized(numbers: Sequence[int], words: Vocabulary) -> str:
 def fitted(text: str, words: Vocabulary, window: Window) -> Prompt:
     """The tokens of `text`, cut in the middle if need be. Raises `Refusal` (400) where that is not allowed."""
     tokens = [BEGIN, *words.encode(text)]
-    if len(tokens) <= window.size - 1:
+    if len(tokens) <= window.room:
         return Prompt(text=text, tokens=tokens)
-    if not window.truncate or window.native:
+    own = window.profile.has("engine of its own")
+    if not own and not window.truncate:
+        raise Refusal(400, EXCEEDS)
+    if own and (not window.truncate or window.native):
         raise exceeds(len(tokens), window.size)
-    if not window.settings.load.shift:
+    if own and not window.settings.shift:
         raise Refusal(400, TOO_LONG)
     keep = min(window.settings.num_keep + 1, window.size - 1)
-    left = min(window.size - (window.size - keep) // 2, window.size - 1)
+    left = window.room
+    if window.profile.has("cut to half"):
+        left = min(window.size - (window.size - keep) // 2, left)
     return Prompt(text=text, tokens=tokens[:keep] + tokens[len(tokens) - (left - keep) :] if left > keep else tokens[:left])

@@ -8,6 +8,14 @@ TOO_LONG = (
     "the prompt is longer than the context length currently available to the model; shorten the prompt, "
     "adjust the context length in settings, or use a model with a longer context length"
 )
+EXCEEDS = "the input length exceeds the context length"
+BUSY = "server busy, please try again.  maximum pending requests exceeded"
+CRASH = "an error was encountered while running the model: unexpected EOF"
+GARBLED = (
+    "llama-server chat error: map[code:500 message:The model produced output that does not match the expected "
+    "peg-native format type:server_error]"
+)
+LOOPED = "prediction aborted, token repeat limit reached"
 
 
 class Refusal(Exception):

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from orchestra.standin.link import GLANCE, ClientGone, Link
 from orchestra.standin.options import Load
+from orchestra.standin.refusal import BUSY, Refusal
 from orchestra.standin.weights import Model
 
 KEEP_ALIVE = 300.0
@@ -32,6 +33,7 @@ class Runner:
     keep_alive: float = KEEP_ALIVE
     users: int = 0
     draining: bool = False
+    killed: bool = False
     expires: float = 0.0
     last_used: float = 0.0
     running: int = 0
@@ -60,9 +62,10 @@ class Runner:
 class Scheduler:
     """The runners, and the counters that tests look at."""
 
-    def __init__(self, *, slots: int, load_seconds: float) -> None:
+    def __init__(self, *, slots: int, load_seconds: float, max_queue: int) -> None:
         self.loads = self.reloads = self.active = self.cancelled = 0
-        self._slots, self._load_seconds = slots, load_seconds
+        self._slots, self._load_seconds, self._max_queue = slots, load_seconds, max_queue
+        self._pending = 0
         self._changed = threading.Condition()
         self._runners: dict[str, Runner] = {}
         self._loading = False
@@ -73,6 +76,14 @@ class Scheduler:
             self._expire()
             found = [(runner, runner.left()) for runner in self._runners.values()]
         return sorted(found, key=lambda pair: -pair[1] if pair[1] >= 0 else float("-inf"))
+
+    def kill(self) -> None:
+        """Let all runners die, as if their processes were killed; what runs in them ends with an error."""
+        with self._changed:
+            for runner in self._runners.values():
+                runner.killed = True
+            self._runners.clear()
+            self._changed.notify_all()
 
     def unload(self, model: Model) -> None:
         """Let go of a model, as soon as nobody uses it."""
@@ -133,6 +144,21 @@ class Scheduler:
             raise ClientGone
 
     def _obtain(self, model: Model, load: Load, link: Link) -> Runner:
+        """The runner, at once where it is loaded; what needs loading waits in a queue. Raises `Refusal` (503) when it is full."""
+        self._expire()
+        runner = self._runners.get(model.weights.blob)
+        if runner is not None and runner.load == load and not runner.draining:
+            return runner
+        # One request is being served; the others wait.
+        if self._pending > self._max_queue:
+            raise Refusal(503, BUSY)
+        self._pending += 1
+        try:
+            return self._queued(model, load, link)
+        finally:
+            self._pending -= 1
+
+    def _queued(self, model: Model, load: Load, link: Link) -> Runner:
         drained: Runner | None = None
         try:
             while True:

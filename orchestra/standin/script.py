@@ -16,7 +16,7 @@ from orchestra.standin.engine import Token
 from orchestra.standin.vocabulary import END_OF_TURN
 
 SCRIPTED = -1
-End = Literal["stop", "length", "nothing", "error"]
+End = Literal["stop", "length", "nothing", "error", "garbled"]
 _PIECE = re.compile(r"\s*[\u3400-\u9fff\uf900-\ufaff]|\s*[^\s\u3400-\u9fff\uf900-\ufaff]+|\s+")
 
 
@@ -25,23 +25,30 @@ class Scripted:
     """One reply: a text (cut into a piece a word or Han character) or its pieces, and how it ends.
 
     `end`: "stop" as a model ends, "length" as if its bound were reached, "nothing" without the closing line, "error"
-    with an error line. `pace`: seconds between two pieces, None for the daemon's.
+    with an error line, "garbled" as after bytes that are no UTF-8. `pace`: seconds between two pieces, None for the
+    daemon's. `thinking`: what a model that thinks says before.
     """
 
     pieces: str | Sequence[str]
     end: End = "stop"
     pace: float | None = None
+    thinking: str | Sequence[str] = ""
 
     def tokens(self) -> Iterator[Token]:
         """The pieces as tokens of certain probability, and an end token where the reply ends by itself."""
-        for piece in _PIECE.findall(self.pieces) if isinstance(self.pieces, str) else self.pieces:
-            data = piece.encode("utf-8", "surrogatepass")
-            yield Token(SCRIPTED, data, 0.0, ((SCRIPTED, data, 0.0),))
+        yield from spoken(self.pieces)
         if self.end == "stop":
             yield Token(END_OF_TURN, b"", 0.0, ())
 
 
 Reply = str | Sequence[str] | Scripted
+
+
+def spoken(pieces: str | Sequence[str]) -> Iterator[Token]:
+    """A text, cut into a piece a word or Han character, or its pieces, as tokens of certain probability."""
+    for piece in _PIECE.findall(pieces) if isinstance(pieces, str) else pieces:
+        data = piece.encode("utf-8", "surrogatepass")
+        yield Token(SCRIPTED, data, 0.0, ((SCRIPTED, data, 0.0),))
 
 
 class Script:

@@ -10,13 +10,15 @@ import threading
 from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from typing import Any
+from urllib.parse import unquote
 
-from orchestra.standin import access, management
+from orchestra.standin import access, management, openai
 from orchestra.standin.decoding import read
 from orchestra.standin.embedding import embed, embed_one
 from orchestra.standin.inference import House, Inference
 from orchestra.standin.link import PLAIN, ClientGone, Exchange, Link
 from orchestra.standin.refusal import Refusal
+from orchestra.standin.voice import Voice
 
 LONGEST_LINE = 65536
 PATIENCE = 5.0
@@ -26,11 +28,11 @@ Intercept = Callable[[Link], bool]
 
 
 def _generate(house: House, body: Mapping[str, Any], link: Link) -> None:
-    Inference(house, body, link, chat=False).answer()
+    Inference(house, body, Voice(link), chat=False).answer()
 
 
 def _chat(house: House, body: Mapping[str, Any], link: Link) -> None:
-    Inference(house, body, link, chat=True).answer()
+    Inference(house, body, Voice(link), chat=True).answer()
 
 
 # Path -> method, the Go type of its body, what answers it.
@@ -44,21 +46,26 @@ POSTED: dict[str, tuple[str, str, Answer]] = {
     "/api/create": ("POST", "CreateRequest", management.create),
     "/api/copy": ("POST", "CopyRequest", management.copy),
     "/api/delete": ("DELETE", "DeleteRequest", management.delete),
+    "/v1/chat/completions": ("POST", "ChatCompletionRequest", openai.chat),
+    "/v1/completions": ("POST", "CompletionRequest", openai.complete),
+    "/v1/embeddings": ("POST", "OpenAIEmbedRequest", openai.embed),
 }
 READ: dict[str, tuple[tuple[str, ...], Callable[[House, Link], None]]] = {
     "/": (("HEAD", "GET"), lambda _, link: link.whole(200, b"Ollama is running", "text/plain; charset=utf-8")),
     "/api/tags": (("HEAD", "GET"), management.tags),
-    "/api/version": (("HEAD", "GET"), lambda house, link: link.json({"version": house.version})),
+    "/api/version": (("HEAD", "GET"), lambda house, link: link.json({"version": house.profile.version})),
     "/api/ps": (("GET",), management.running),
     "/api/status": (("GET",), lambda _, link: management.status(link)),
+    "/v1/models": (("GET",), openai.models),
 }
+ONE_MODEL = "/v1/models/"
 
 
 def respond(house: House, link: Link) -> None:
     """Answer one request, whatever becomes of it. Raises `ClientGone`."""
     exchange = link.exchange
     path = exchange.path.partition("?")[0]
-    methods = (POSTED[path][0],) if path in POSTED else READ[path][0] if path in READ else ()
+    methods = _methods(path)
     if access.foreign_origin(exchange.headers) or access.foreign_host(exchange.headers):
         allow = (("Allow", ", ".join(methods)),) if methods and exchange.method not in methods else ()
         link.whole(403, headers=allow)
@@ -70,24 +77,41 @@ def respond(house: House, link: Link) -> None:
         link.whole(204, headers=(*access.PREFLIGHT, ("Allow", ", ".join(methods)), *access.PREFLIGHT_VARIES))
     elif exchange.method not in methods:
         link.whole(405, b"405 method not allowed", PLAIN, (("Allow", ", ".join(methods)),))
-    elif path in READ:
-        READ[path][1](house, link)
     else:
-        _posted(house, link, path)
+        if path.startswith("/v1/"):
+            link.wording = openai.problem
+        _answered(house, link, path)
 
 
-def _posted(house: House, link: Link, path: str) -> None:
-    _, shape, answer = POSTED[path]
+def _methods(path: str) -> tuple[str, ...]:
+    if path in POSTED:
+        return (POSTED[path][0],)
+    if path.startswith(ONE_MODEL) and path != ONE_MODEL:
+        return ("GET",)
+    return READ[path][0] if path in READ else ()
+
+
+def _answered(house: House, link: Link, path: str) -> None:
     streaming = False
     try:
-        body = read(link.exchange.raw, shape)
-        streaming = body.get("stream", True) is True and "stream" in _STREAMED.get(path, ())
-        answer(house, body, link)
+        if path in READ:
+            READ[path][1](house, link)
+        elif path.startswith(ONE_MODEL):
+            openai.model(house, link, unquote(path.removeprefix(ONE_MODEL)))
+        else:
+            _, shape, answer = POSTED[path]
+            body = read(link.exchange.raw, shape)
+            streaming = path in STREAMED and body.get("stream", STREAMED[path])
+            answer(house, body, link)
     except Refusal as refusal:
         link.refuse(refusal.status, refusal.error, streaming=streaming and refusal.late)
 
 
-_STREAMED = dict.fromkeys(("/api/generate", "/api/chat", "/api/pull", "/api/create"), ("stream",))
+# The paths that stream, and whether they do where the request does not say.
+STREAMED = {
+    **dict.fromkeys(("/api/generate", "/api/chat", "/api/pull", "/api/create"), True),
+    **dict.fromkeys(("/v1/chat/completions", "/v1/completions"), False),
+}
 
 
 class Handler(BaseHTTPRequestHandler):

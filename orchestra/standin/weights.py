@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestra.errors import StandInFault
@@ -35,7 +35,11 @@ LLAMA3_PARAMETERS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What one GGUF file says of itself."""
+    """What one GGUF file says of itself.
+
+    `says`: the one word that it always says; `thinks`: it thinks before it answers, and the daemon tells the two apart;
+    `tags`: it thinks too, and the daemon does not know it.
+    """
 
     blob: str
     size: int = 2_772_305
@@ -47,6 +51,13 @@ class Weights:
     feed_forward: int = 512
     pooling: bool = False
     says: str = ""
+    thinks: bool = False
+    tags: bool = False
+    quantization: str = "F16"
+
+    def quantized(self, quantization: str) -> Weights:
+        """The same with smaller numbers: another blob."""
+        return replace(self, blob=digest(self.blob + quantization), size=self.size * 5 // 8, quantization=quantization)
 
     def info(self, vocabulary: Mapping[str, Any]) -> dict[str, Any]:
         """`model_info` of `/api/show`; `vocabulary` holds its three long lists, or None for each."""
@@ -142,13 +153,15 @@ class Model:
             "family": "llama",
             "families": ["llama"],
             "parameter_size": self.weights.parameter_size,
-            "quantization_level": "F16",
+            "quantization_level": self.weights.quantization,
         }
 
     @property
     def capabilities(self) -> list[str]:
         """What it can do."""
-        return ["embedding"] if self.weights.pooling else ["completion"]
+        if self.weights.pooling:
+            return ["embedding"]
+        return ["completion", "thinking"] if self.weights.thinks else ["completion"]
 
 
 def digest(text: str) -> str:
@@ -161,6 +174,8 @@ _BASE = Weights("639cc921a0e798490485f6f39b5a51577baafc1253f4e1b886bcc5ec4a72115
 _NATIVE = Weights("1f5b07d1aab8d498aa0b6659f6d492375e53b38b65f263fb8306d6680663c771")
 _EMBED = Weights("3c1823177ad1e9bdacb28c05fbc01d84288a24c421f53785fa57935b53ba4388", context=512, pooling=True)
 _LOOP = Weights(digest("always blue"), says=" blue")
+_THINKER = Weights(digest("thinks in a field"), thinks=True)
+_TAGGER = Weights(digest("thinks in tags"), tags=True)
 _MID = Weights(
     digest("sixty-four million"), size=127_485_500, parameters=63_717_120, parameter_size="63.72M",
     embedding=768, layers=8, feed_forward=2048,
@@ -174,6 +189,8 @@ CATALOGUE: dict[str, dict[str, Any]] = {
     "tiny-loop": {"weights": _LOOP, "template": PLAIN},
     "tiny-loop-native": {"weights": _LOOP},
     "mid": {"weights": _MID, "template": LLAMA3_TEMPLATE, "parameters": LLAMA3_PARAMETERS},
+    "thinker": {"weights": _THINKER, "template": LLAMA3_TEMPLATE, "parameters": LLAMA3_PARAMETERS},
+    "thinker-tags": {"weights": _TAGGER, "template": LLAMA3_TEMPLATE, "parameters": LLAMA3_PARAMETERS},
 }
 STANDARD = ("llama3", "llama3:text")
 
