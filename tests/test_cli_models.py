@@ -37,7 +37,7 @@ def test_models_as_json(line: Line, standin: StandIn) -> None:  # noqa: F811
 def test_models_in_columns(line: Line) -> None:  # noqa: F811
     done = line("models")
     head, *rows = done.out.splitlines()
-    assert head.split() == ["NAME", "SIZE", "PARAMETERS", "QUANTIZATION", "CONTEXT", "KIND", "LOADED"]
+    assert head.split() == ["NAME", "SIZE", "PARAMETERS", "QUANTIZATION", "CONTEXT", "KIND", "MEMORY", "LOADED"]
     assert sorted(row.split()[0] for row in rows) == ["llama3", "llama3:text"]
     assert {row.index("F16") for row in rows} == {head.index("QUANTIZATION")}
     assert done.err == ""
@@ -56,7 +56,7 @@ def test_no_models(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa
         done = line("models")
         assert (done.code, done.out) == (0, "")
         assert "orchestra pull" in done.err
-        assert line("models", "--json").json == {"models": []}
+        assert line("models", "--json").json["models"] == []
 
 
 def test_show(line: Line) -> None:  # noqa: F811

@@ -15,19 +15,22 @@ from typing import Any
 import pytest
 from command_line import Line, line, process  # noqa: F401 - fixtures
 
-from orchestra.instruments import doctor
-from orchestra.instruments.doctor import Check, examined, readable, sound
+from orchestra.instruments import doctor, here
+from orchestra.instruments.check import Check, sound
+from orchestra.instruments.doctor import examined, readable
 from orchestra.instruments.inventory import inventory, kind_of, portrait
+from orchestra.instruments.machine import Machine
 from orchestra.model.catalog import ModelCard
 from orchestra.model.client import Client
 from orchestra.runtime import Blocking, Looped, Runtime, finish
+from orchestra.sessions.migrations import MIGRATIONS
 from orchestra.sessions.store import Store
 from orchestra.settings import Settings
 from orchestra.standin import StandIn
 
 NAMES = [
-    "daemon", "version", "stand-in", "chat model", "base model", "window", "memory", "store", "free space", "personas",
-    "port 5002", "port 5000", "python", "packages", "language",
+    "daemon", "version", "penalty", "stand-in", "chat model", "base model", "window", "memory", "place", "proxies", "slots",
+    "store", "free space", "personas", "port 5002", "port 5000", "python", "packages", "data folder", "search", "language",
 ]  # fmt: skip
 RUNTIMES: dict[str, tuple[Callable[[], Runtime], Callable[[Coroutine[Any, Any, Any]], Any]]] = {
     "looped": (Looped, asyncio.run),
@@ -44,8 +47,9 @@ def check(**overrides: Any) -> dict[str, Check]:
 @pytest.fixture(autouse=True)
 def this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """What listens on this machine and how full its disk is are no facts about the code."""
-    monkeypatch.setattr(doctor, "_taken", lambda number: False)
-    monkeypatch.setattr(doctor, "LEAST_FREE", 0)
+    monkeypatch.setattr(here, "_taken", lambda number: False)
+    monkeypatch.setattr(here, "LEAST_FREE", 0)
+    monkeypatch.setattr(doctor, "look", lambda: Machine(total=16 * 10**9, available=12 * 10**9))
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
@@ -117,8 +121,8 @@ def test_where_the_address_came_from(standin: StandIn) -> None:
     assert "the default" in doctor.reached(client, Settings()).detail.en
 
 
-@pytest.mark.parametrize(("version", "ok"), [("0.12.5", False), ("0.3.0", False), ("0.12.6", True), ("0.32.15", True), ("1.0", True)])
-def test_a_daemon_that_cuts_prompts_is_too_old(version: str, ok: bool) -> None:
+@pytest.mark.parametrize(("version", "ok"), [("0.12.5", False), ("0.3.0", False), ("0.12.6", False), ("0.12.11", True), ("0.32.15", True), ("1.0", True)])
+def test_a_daemon_that_cuts_prompts_or_lacks_logprobs_is_too_old(version: str, ok: bool) -> None:
     with StandIn(version=version) as daemon:
         found = check(host=daemon.url)["version"]
     assert found.ok == ok
@@ -172,16 +176,6 @@ def test_the_way_to_the_full_window() -> None:
     assert "OLLAMA_CONTEXT_LENGTH=2048" in doctor.window([tiny], False).fix.en
 
 
-def test_memory_for_what_is_not_loaded() -> None:
-    card = ModelCard(name="m", size=5 * 10**9, base=False)
-    assert doctor.memory([card], (16 * 10**9, 8 * 10**9)).ok
-    found = doctor.memory([card], (16 * 10**9, 2 * 10**9))
-    assert (found.ok, found.required) == (False, False)
-    assert "m needs 5.0 GB" in found.detail.en
-    assert doctor.memory([card], (16 * 10**9, 0)).ok, "what the system does not say is no fault"
-    assert doctor.memory([ModelCard(name="m", size=5 * 10**9, loaded=True)], (16 * 10**9, 2 * 10**9)).ok
-
-
 # --- this machine
 
 
@@ -204,7 +198,7 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
 def test_a_store_that_somebody_holds(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import sqlite3
 
-    monkeypatch.setattr(doctor, "STORE_PATIENCE", 0.2)
+    monkeypatch.setattr(here, "STORE_PATIENCE", 0.2)
     with Store(home) as store:
         store.create("s")
     with closing(sqlite3.connect(home / "sessions.db", isolation_level=None)) as held:
@@ -212,11 +206,11 @@ def test_a_store_that_somebody_holds(home: Path, monkeypatch: pytest.MonkeyPatch
         assert not check(host=NOWHERE)["store"].ok
     found = check(host=NOWHERE)["store"]
     assert found.ok
-    assert found.detail.en == f"{home / 'sessions.db'}, version 3, 1 sessions"
+    assert found.detail.en == f"{home / 'sessions.db'}, version {len(MIGRATIONS)}, 1 sessions"
 
 
 def test_a_disk_that_is_nearly_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "free_bytes", lambda path: doctor.LEAST_FREE - 1)
+    monkeypatch.setattr(here, "free_bytes", lambda path: here.LEAST_FREE - 1)
     found = check(host=NOWHERE)
     assert (found["free space"].ok, found["free space"].required) == (False, False)
 
@@ -243,22 +237,22 @@ def test_a_port_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with socket.create_server(("127.0.0.1", 0)) as listening:
         number = listening.getsockname()[1]
-        found = doctor.port(number, "us", "我们")
+        found = here.port(number, "us", "我们")
         assert not found.ok
         assert found.fix.en.endswith(f"lsof -i :{number}")
-    assert doctor.port(number, "us", "我们").ok
+    assert here.port(number, "us", "我们").ok
 
 
 def test_a_port_that_airplay_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_taken", lambda number: True)
-    monkeypatch.setattr(doctor.sys, "platform", "darwin")  # type: ignore[attr-defined]
-    assert "AirPlay" in doctor.port(5000, "us", "我们").fix.en
-    assert "lsof" in doctor.port(5002, "us", "我们").fix.en
+    monkeypatch.setattr(here, "_taken", lambda number: True)
+    monkeypatch.setattr(here.sys, "platform", "darwin")  # type: ignore[attr-defined]
+    assert "AirPlay" in here.port(5000, "us", "我们").fix.en
+    assert "lsof" in here.port(5002, "us", "我们").fix.en
 
 
 def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "PACKAGES", ("httpx", "no-such-package"))
-    interpreter, packages = doctor.python()
+    monkeypatch.setattr(here, "PACKAGES", ("httpx", "no-such-package"))
+    interpreter, packages = here.python()
     assert interpreter.ok
     assert not packages.ok
     assert packages.fix.en.endswith("-m pip install no-such-package")
@@ -274,7 +268,7 @@ def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_language_and_who_said_so(environment: dict[str, str], ok: bool, said: str) -> None:
-    found = doctor.language(environment)
+    found = here.language(environment)
     assert (found.ok, found.detail.en, bool(found.fix.en)) == (ok, said, not ok)
 
 

@@ -11,7 +11,8 @@ from orchestra.cli.running import complete
 from orchestra.cli.tables import width
 from orchestra.cli.terminal import as_line, colourful, harmless, write
 from orchestra.cli.words import say
-from orchestra.instruments.doctor import Check, examined, readable, sound
+from orchestra.instruments.check import Check, sound
+from orchestra.instruments.doctor import examined, readable
 from orchestra.runtime import Looped
 
 BOLD, RED, YELLOW, GREEN = "1", "1;31", "33", "32"

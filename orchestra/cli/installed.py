@@ -1,60 +1,142 @@
-"""What `models`, `show`, `pull` and `standin` do: the models of the daemon, and a daemon without any."""
+"""What `models`, `show` and `standin` do: the models of the daemon, and a daemon without any."""
 
 from __future__ import annotations
 
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
 from typing import Any
 
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import complete
 from orchestra.cli.tables import size, table
-from orchestra.cli.terminal import as_line, colourful, harmless, tell, write
+from orchestra.cli.terminal import as_line, harmless, plain, tell, write
 from orchestra.cli.words import say
 from orchestra.errors import OrchestraError, PortTaken, StandInFault, UsageError
-from orchestra.instruments.inventory import inventory, kind_of, portrait
-from orchestra.model.catalog import ModelCard, Progress, pull
+from orchestra.instruments.footprint import Verdict, verdict
+from orchestra.instruments.inventory import Sized, kind_of, portrait, sized
+from orchestra.instruments.machine import Machine, look
+from orchestra.instruments.surroundings import is_here
+from orchestra.model.catalog import unload
 from orchestra.model.client import Client
-from orchestra.runtime import Blocking, Looped, blocking, stepping
+from orchestra.runtime import Looped
 from orchestra.settings import Settings
 
+VERDICTS = {"fits": ("fits", "放得下"), "tight": ("tight", "勉强"), "too big": ("too big", "放不下"), "unknown": ("?", "?")}
+DIMENSIONS = {"data": "场景数据", "input": "输入长度", "efficiency": "参数效率", "quantization": "量化程度"}
 KINDS = {"base": ("base", "基础"), "instruct": ("instruct", "指令"), "embedding": ("embedding", "嵌入")}
 
 
-def list_models(wish: Wish) -> None:
-    """The installed models."""
+def list_models(wish: Wish, *, context: int) -> None:
+    """The installed models, with the memory that each takes at `context` tokens."""
 
-    async def main() -> list[ModelCard]:
-        return await inventory(Client(Looped(), Settings.read()))
+    async def main() -> tuple[list[Sized], Machine, str]:
+        client = Client(Looped(), Settings.read())
+        found = await sized(client, context)
+        return found, look(), client.connection.url
 
-    cards = complete(main())
+    found, machine, url = complete(main())
+    here = is_here(url)
+    verdicts = [verdict(each.footprint.needed, machine, loaded=each.card.loaded) if here else "unknown" for each in found]
     if wish.json:
-        write(as_line({"models": [{**_plain(card), "kind": kind_of(card)} for card in cards]}) + "\n")
+        rows = [_described(each, how) for each, how in zip(found, verdicts, strict=True)]
+        write(as_line({"models": rows, "machine": _measured(machine) if here else None}) + "\n")
         return
-    if not cards:
+    if not found:
         tell(say("no model is installed; bring one: orchestra pull llama3", "尚未安装模型；可运行：orchestra pull llama3"))
         return
     headers = (
         say("NAME", "名称"), say("SIZE", "大小"), say("PARAMETERS", "参数"), say("QUANTIZATION", "量化"),
-        say("CONTEXT", "上下文"), say("KIND", "类型"), say("LOADED", "已加载"),
+        say("CONTEXT", "上下文"), say("KIND", "类型"), say("MEMORY", "内存"), say("LOADED", "已加载"),
     )  # fmt: skip
-    table(headers, [_row(card) for card in cards])
+    table(headers, [_row(each, how) for each, how in zip(found, verdicts, strict=True)])
+    if not here:
+        tell(say("the daemon is on another machine: whether a model fits there is not known", "Ollama 在另一台机器上：无法判断模型是否放得下"))
 
 
-def _plain(card: ModelCard) -> dict[str, Any]:
-    from orchestra.cli.terminal import plain
+def _described(each: Sized, how: Verdict) -> dict[str, Any]:
+    card, taken = each
+    memory = {"context": taken.context, "weights": taken.weights, "kv_cache": taken.kv_cache, "overhead": taken.overhead, "needed": taken.needed}
+    return {**plain(card), "kind": kind_of(card), "memory": memory, "fits": how}
 
-    whole: dict[str, Any] = plain(card)
-    return whole
+
+def _measured(machine: Machine) -> dict[str, int]:
+    return {"memory": machine.total, "available": machine.available, "vram": machine.vram}
 
 
-def _row(card: ModelCard) -> tuple[str, ...]:
+def _row(each: Sized, how: Verdict) -> tuple[str, ...]:
+    card, taken = each
     loaded = (str(card.window) if card.window else say("yes", "是")) if card.loaded else "-"
     context = str(card.context) if card.context else "-"
-    return (card.name, size(card.size), card.parameters, card.quantization, context, say(*KINDS[kind_of(card)]), loaded)
+    kind = ", ".join([say(*KINDS[kind_of(card)]), *(name for name in card.capabilities if name not in ("completion", "embedding"))])
+    memory = f"{size(taken.needed)}{say(', ', '，')}{say(*VERDICTS[how])}"
+    return (card.name, size(card.size), card.parameters, card.quantization, context, kind, memory, loaded)
+
+
+def unload_model(name: str, wish: Wish) -> None:
+    """Take a model out of the daemon's memory."""
+
+    async def main() -> bool:
+        return await unload(Client(Looped(), Settings.read()), name)
+
+    was_loaded = complete(main())
+    if wish.json:
+        write(as_line({"model": name, "was_loaded": was_loaded}) + "\n")
+    elif was_loaded:
+        tell(say(f"{name} is no longer in memory", f"{name} 已从内存中卸载"))
+    else:
+        tell(say(f"{name} was not loaded", f"{name} 未加载"))
+
+
+def recommend(wish: Wish, *, work: str, language: str, context: int | None) -> None:
+    """Which model for which work, the best first, with a reason in each dimension."""
+    from orchestra.instruments.recommendation import WINDOWS, Recommendation, candidates, recommended
+
+    if work not in WINDOWS:
+        raise _no_choice("--for", work, tuple(WINDOWS))
+    if language not in ("zh", "en"):
+        raise _no_choice("--lang", language, ("zh", "en"))
+    window = context or WINDOWS[work]
+
+    async def main() -> list[Recommendation]:
+        settings = Settings.read()
+        client = Client(Looped(), settings)
+        found = candidates(await sized(client, window), work, window, max(1, settings.parallel))
+        machine = look() if is_here(client.connection.url) else Machine()
+        return recommended(found, machine, work=work, language=language, context=window)
+
+    advice = complete(main())
+    if wish.json:
+        write(as_line({"for": work, "lang": language, "context": window, "recommended": [_advised(each) for each in advice]}) + "\n")
+        return
+    for number, each in enumerate(advice, start=1):
+        state = say("installed", "已安装") if each.installed else say("not installed", "未安装")
+        write(f"{number}. {harmless(each.name)} ({state})\n")
+        for name, reason in each.reasons.items():
+            write(f"   {say(name, DIMENSIONS[name])}: {harmless(say(reason.en, reason.zh))}\n")
+        write(f"   -> {harmless(each.command)}\n")
+
+
+def _advised(each: Any) -> dict[str, Any]:
+    fits = None if each.verdict == "unknown" else each.verdict != "too big"
+    return {
+        "name": each.name,
+        "installed": each.installed,
+        "fits": fits,
+        "verdict": each.verdict,
+        "needed": each.needed,
+        "context": each.context,
+        "role": each.role,
+        "score": each.score,
+        "reasons": {name: say(reason.en, reason.zh) for name, reason in each.reasons.items()},
+        "command": each.command,
+    }
+
+
+def _no_choice(option: str, given: str, known: tuple[str, ...]) -> UsageError:
+    choices = ", ".join(known)
+    return UsageError(
+        detail=f"{option} does not know {given!r}", detail_zh=f"{option} 不支持 {given!r}", fix=f"one of: {choices}", fix_zh=f"可选：{choices}"
+    )
 
 
 def show_model(name: str, wish: Wish) -> None:
@@ -86,79 +168,6 @@ def show_model(name: str, wish: Wish) -> None:
         if value:
             text = harmless(str(value))
             write(f"{label}:\n  " + text.replace("\n", "\n  ") + "\n" if "\n" in text else f"{label}: {text}\n")
-
-
-# --- pull
-
-
-class _Puller:
-    """The sync face of a pull: Ctrl-C ends a read in this thread at once, where a worker's would go on."""
-
-    def __init__(self, client: Client) -> None:
-        self._core = client
-
-    steps = stepping(pull)
-    version = blocking(Client.version)
-
-
-def pull_model(name: str, wish: Wish) -> None:
-    """Bring a model in. An interrupted pull goes on where it stopped."""
-    puller = _Puller(Client(Blocking(), Settings.read()))
-    puller.version()  # nobody there is said before anything is drawn
-    try:
-        with closing(puller.steps(name)) as steps, _progress(wish) as show:
-            for step in steps:
-                show(step)
-    except KeyboardInterrupt:
-        tell(say(f"stopped; `orchestra pull {name}` goes on from here", f"已停止；再次运行 `orchestra pull {name}` 会从此处继续"))
-        raise
-    if wish.json:
-        write(as_line({"model": name, "status": "success"}) + "\n")
-
-
-@contextmanager
-def _progress(wish: Wish) -> Iterator[Callable[[Progress], None]]:
-    """Where the steps of a pull are shown: a bar where a person looks, else a line for each new status."""
-    if colourful(sys.stderr) and not wish.json:
-        with _bar() as show:
-            yield show
-        return
-    last = ""
-
-    def line(step: Progress) -> None:
-        nonlocal last
-        if step.status != last and not wish.json:
-            tell(f"{step.status} ({size(step.total)})" if step.total else step.status)
-        last = step.status
-
-    yield line
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[Progress], None]]:
-    """One bar: that of the largest layer so far; the small ones pass unseen."""
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-    from rich.progress import Progress as Bar
-
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
-    with Bar(*columns, console=Console(stderr=True, highlight=False)) as bar:
-        tasks: dict[str, Any] = {}
-        sizes: dict[Any, int] = {}
-
-        def show(step: Progress) -> None:
-            if not step.digest:
-                bar.console.print(harmless(step.status), markup=False, style="dim")
-                return
-            if step.digest not in tasks:
-                tasks[step.digest] = bar.add_task(harmless(step.status), total=step.total or None)
-                sizes[tasks[step.digest]] = step.total
-                largest = max(sizes, key=lambda task: sizes[task])
-                for task in sizes:
-                    bar.update(task, visible=task == largest)
-            bar.update(tasks[step.digest], completed=step.completed, total=step.total or None)
-
-        yield show
 
 
 # --- the stand-in

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from orchestra.errors import ModelMissing
+from orchestra.instruments.footprint import Footprint, footprint, shape_of
 from orchestra.model.catalog import ModelCard, is_base, models
 from orchestra.model.client import Client
 from orchestra.model.window import context_length, full_name, own_stops
@@ -34,6 +35,25 @@ async def _looked_at(client: Client, card: ModelCard) -> ModelCard:
     return replace(
         card, base=is_base(card.name, facts), context=context_length(facts) or card.context, capabilities=capabilities
     )
+
+
+class Sized(NamedTuple):
+    """An installed model with the memory that it takes at the window that was asked about."""
+
+    card: ModelCard
+    footprint: Footprint
+
+
+async def sized(client: Client, context: int) -> list[Sized]:
+    """The inventory with what each model takes at `context` tokens in every slot (`ORCHESTRA_PARALLEL`)."""
+    found = []
+    for card in await inventory(client):
+        try:
+            facts = await client.facts(card.name)  # remembered since a moment ago
+        except ModelMissing:
+            facts = {}
+        found.append(Sized(card, footprint(card.size, shape_of(facts), context, max(1, client.settings.parallel))))
+    return found
 
 
 async def portrait(client: Client, model: str) -> dict[str, Any]:

@@ -7,17 +7,26 @@ is imported here alone and on use, since its import costs more than most command
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing
 from dataclasses import dataclass
-from threading import Lock
+from pathlib import Path
 from typing import Any, Literal
 
 from orchestra.errors import DaemonDisconnected, DaemonUnreachable, NoModel, OrchestraError, PullFailed
+from orchestra.model import wire
 from orchestra.model.client import Client
+from orchestra.model.connection import Patience
+from orchestra.model.transfer import Progress as Progress
+from orchestra.model.transfer import checked_gguf, uploaded, watched
 from orchestra.model.window import full_name, section
-from orchestra.request import Breakage, Call
+from orchestra.request import Broken, Call
 
 Purpose = Literal["chat", "base", "any"]
+PLAIN = "{{ .Prompt }}"  # the template of a base model
+CREATING = 900.0  # seconds: a large file is read and checked without a word
+UNLOADING = 5.0
 _FAVOURITES: dict[Purpose, str] = {"chat": "llama3", "base": "llama3:text", "any": "llama3"}
 _KINDS: dict[Purpose, tuple[str, str]] = {"chat": ("chat", "对话"), "base": ("base", "基础"), "any": ("language", "语言")}
 
@@ -38,16 +47,6 @@ class ModelCard:
     loaded: bool = False
     window: int | None = None
     modified: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """One step of a pull. `completed` and `total` are bytes of the layer `digest`, 0 where there are none."""
-
-    status: str
-    digest: str = ""
-    completed: int = 0
-    total: int = 0
 
 
 async def models(client: Client) -> list[ModelCard]:
@@ -117,26 +116,15 @@ async def chosen(client: Client, wanted: str = "", *, purpose: Purpose = "chat")
     return next((card.name for card in fitting if card.loaded), fitting[0].name)
 
 
-async def pull(client: Client, model: str) -> AsyncGenerator[Progress]:
-    """Bring a model in, step by step; a pull that was interrupted goes on where it stopped. Raises `PullFailed`."""
-    call = Call()
-    steps = _steps(client.connection.url, model, call)
-    turn = Lock()
+async def pull(client: Client, model: str, *, quiet: float = 0.0) -> AsyncGenerator[Progress]:
+    """Bring a model in, step by step; a pull that was interrupted goes on where it stopped. Raises `PullFailed`.
 
-    def step() -> Progress | None:
-        with turn:
-            return next(steps, None)
-
-    def leave() -> None:
-        call.end(Breakage.CLOSED)  # a thread may still be waiting for the next step: it could not be interrupted
-        with turn:
-            steps.close()
-
-    try:
-        while (progress := await client.runtime.call(step)) is not None:
-            yield progress
-    finally:
-        await client.runtime.call(leave)
+    A step with `silent` says that nothing has come for `quiet` seconds (by default 20); the pull goes on.
+    """
+    url = client.connection.url
+    async with aclosing(watched(client.runtime, lambda call: _steps(url, model, call), model=model, quiet=quiet)) as steps:
+        async for step in steps:
+            yield step
 
 
 def _steps(url: str, model: str, call: Call) -> Generator[Progress]:
@@ -168,6 +156,75 @@ def _steps(url: str, model: str, call: Call) -> Generator[Progress]:
         raise PullFailed(model=model, detail="it broke off")
 
 
+async def bring(client: Client, file: Path, name: str, *, base: bool = False) -> AsyncGenerator[Progress]:
+    """Make a model of a GGUF file of this machine; `base` gives it no template but the text itself.
+
+    Without `base` the daemon finds the template in the file. What has arrived whole is not sent again.
+    Raises `UsageError` for a file that cannot be used, `PullFailed` where the daemon refuses it.
+    """
+    source = uploaded(client.connection.url, file, checked_gguf(file))
+    digest = ""
+    async with aclosing(watched(client.runtime, source, model=name)) as steps:
+        async for step in steps:
+            digest = step.digest
+            yield step
+    body: dict[str, Any] = {"model": name, "files": {file.name: digest}}
+    async with aclosing(created(client, {**body, "template": PLAIN} if base else body)) as steps:
+        async for step in steps:
+            yield step
+
+
+async def created(client: Client, body: dict[str, Any]) -> AsyncGenerator[Progress]:
+    """Make a model as /api/create has it, step by step. Raises `PullFailed`."""
+    name = str(body["model"])
+    asked = wire.Asked(url=client.connection.url, model=name)
+    patience = Patience(first=CREATING, between=CREATING)
+    said = ""
+    try:
+        async with (
+            client.connection.opened("POST", "/api/create", body, asked=asked, patience=patience) as answer,
+            aclosing(client.connection.events(answer)) as events,
+        ):
+            async for event in events:
+                if error := event.get("error"):
+                    raise PullFailed(model=name, detail=wire.readable(wire.error_words(error)))
+                said = str(event.get("status", ""))
+                yield Progress(status=said)
+    except Broken as broken:
+        raise PullFailed(model=name, detail=str(broken) or "it broke off") from None
+    if said != "success":
+        raise PullFailed(model=name, detail="it broke off")
+
+
+async def named(client: Client, model: str, name: str) -> None:
+    """Give a pulled model a short name; a base model, by that name, also the template that a base model has."""
+    if not _named_base(name):
+        await copy(client, model, name)
+        return
+    async with aclosing(created(client, {"model": name, "from": model, "template": PLAIN})) as steps:
+        async for _ in steps:
+            pass
+
+
+async def unload(client: Client, model: str) -> bool:
+    """Take a model out of memory, after the answers that it is giving; False where it was not loaded.
+
+    Raises `ModelMissing`.
+    """
+    before = await _loaded(client)
+    await client.connection.ask("POST", "/api/generate", {"model": model, "keep_alive": 0, "stream": False}, model=model)
+    if full_name(model) not in before:
+        return False
+    until = time.monotonic() + UNLOADING
+    while full_name(model) in await _loaded(client) and time.monotonic() < until:
+        await client.runtime.pause(0.05)
+    return True
+
+
+async def _loaded(client: Client) -> set[str]:
+    return {full_name(str(row.get("name", ""))) for row in await client.ps()}
+
+
 async def delete(client: Client, model: str) -> None:
     """Remove an installed model from the daemon."""
     await client.runtime.call(lambda: _managed(client.connection.url, "delete", model))
@@ -182,8 +239,6 @@ def _managed(url: str, verb: str, *names: str) -> None:
     import httpx
     from ollama import Client as Manager
     from ollama import ResponseError
-
-    from orchestra.model import wire
 
     try:
         with Manager(url, follow_redirects=False, timeout=30.0, trust_env=False) as manager:

@@ -12,11 +12,24 @@ from orchestra.cli.words import say
 Name = Annotated[str, typer.Argument(metavar="NAME", help=say("a model, for example llama3", "模型名称，例如 llama3"))]
 
 
-def models(context: typer.Context, json: o.Json = False) -> None:
+def models(
+    context: typer.Context,
+    recommend: Annotated[bool, typer.Option("--recommend", help=say("which model for which work", "推荐模型"))] = False,
+    work: Annotated[str, typer.Option("--for", help="chat, complete, search, agents")] = "chat",
+    lang: Annotated[str, typer.Option("--lang", help=say("language of the work: zh or en", "使用的语言：zh 或 en"))] = "",
+    size: Annotated[int | None, typer.Option("--context", min=16, max=10_000_000, help=say("memory at this many tokens (8192)", "按该上下文计算内存（8192）"))] = None,
+    unload: Annotated[str, typer.Option("--unload", metavar="NAME", help=say("take a model out of memory", "从内存中卸载模型"))] = "",
+    json: o.Json = False,
+) -> None:
     """List the installed models."""
-    from orchestra.cli.installed import list_models
+    from orchestra.cli import installed, words
 
-    list_models(context.obj)
+    if unload:
+        installed.unload_model(unload, context.obj)
+    elif recommend:
+        installed.recommend(context.obj, work=work, language=lang or words.LANGUAGE, context=size)
+    else:
+        installed.list_models(context.obj, context=size or 8192)
 
 
 def show(context: typer.Context, name: Name, json: o.Json = False) -> None:
@@ -26,11 +39,24 @@ def show(context: typer.Context, name: Name, json: o.Json = False) -> None:
     show_model(name, context.obj)
 
 
-def pull(context: typer.Context, name: Name, json: o.Json = False) -> None:
+def pull(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help=say("a model, for example llama3", "模型名称，例如 llama3"))] = "",
+    origin: Annotated[str, typer.Option("--from", help="library, modelscope, hf")] = "library",
+    gguf: Annotated[str, typer.Option("--gguf", metavar="FILE", help=say("make a model of this file", "由该文件创建模型"))] = "",
+    short: Annotated[str, typer.Option("--as", metavar="NAME", help=say("the name that it gets", "模型的新名称"))] = "",
+    base: Annotated[bool, typer.Option("--base", help=say("with --gguf: no template but the text itself", "配合 --gguf：不使用对话模板"))] = False,
+    json: o.Json = False,
+) -> None:
     """Bring a model in."""
-    from orchestra.cli.installed import pull_model
+    from orchestra.cli import pulling
 
-    pull_model(name, context.obj)
+    if gguf:
+        pulling.pull_file(gguf, context.obj, name=short or name, base=base)
+    elif name:
+        pulling.pull_model(name, context.obj, origin=origin, short=short)
+    else:
+        raise typer.BadParameter(say("a NAME, or --gguf FILE --as NAME", "请给出名称，或 --gguf 文件 --as 名称"))
 
 
 def standin(
