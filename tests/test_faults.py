@@ -18,8 +18,10 @@ from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason
 from orchestra.standin import StandIn
 from orchestra.standin.faults import FAULTS
+from orchestra.standin.framings import WHOLE
 
 PARTIAL = "The sky is"
+FRAMED = "".join(WHOLE)
 HANG = 3.0
 
 
@@ -73,6 +75,19 @@ CASES = [
     Case("blank_lines_crlf", None, PARTIAL),
     Case("gzip_bomb", e.ReplyTooLarge),
     Case("huge_header", e.DaemonError),
+    Case("error_502_html", e.DaemonError),
+    Case("nested_error", e.DaemonError),
+    Case("foreign_403", e.AuthFailed),
+    Case("slow_first_token", None, PARTIAL),
+    Case("string_line", e.StreamCorrupt, PARTIAL),
+    Case("bytes_apart", None, FRAMED),
+    Case("one_chunk", None, FRAMED),
+    Case("odd_chunks", None, FRAMED),
+    Case("split_at_byte", None, FRAMED),
+    Case("drop_at_byte", e.StreamTruncated, "The sky"),
+    Case("bom_first", None, FRAMED),
+    Case("bad_chunk_size", e.StreamTruncated, PARTIAL),
+    Case("stall_after_done", None, FRAMED),
 ]
 BY_NAME = {case.fault: case for case in CASES}
 

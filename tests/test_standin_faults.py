@@ -14,7 +14,8 @@ import pytest
 
 from orchestra.errors import StandInFault
 from orchestra.standin import StandIn
-from orchestra.standin.faults import BEGINNING, BOMB, FAULTS
+from orchestra.standin.faults import BEGINNING, BOMB, FAULTS, SLOW
+from orchestra.standin.framings import HALFWAY, SEVERAL, WHOLE
 
 BODY = {"model": "llama3", "messages": [{"role": "user", "content": "Why is the sky blue?"}]}
 STREAM = b"HTTP/1.1 200 OK\r\n"
@@ -147,6 +148,9 @@ def test_faults_before_the_headers(fault: str, answer: bytes, after: str) -> Non
         ("error_500_json", 500, b'{"error":"llama-server process has terminated: \\u001b[31m'),
         ("error_500_html", 500, b"<html>"),
         ("error_502_empty", 502, b"Content-Length: 0\r\n\r\n"),
+        ("error_502_html", 502, b"<h1>502 Bad Gateway</h1>"),
+        ("nested_error", 500, b'{"error":"{\\"error\\":{\\"code\\":500,'),
+        ("foreign_403", 403, b"Content-Length: 0\r\n\r\n"),
         ("busy_503", 503, b"please try again.  maximum"),
         ("too_many_429", 429, b"Retry-After: 1\r\n"),
         ("unauthorized_401", 401, b"signin_url"),
@@ -165,6 +169,17 @@ def test_html_says_that_it_is_html() -> None:
 
 def test_a_huge_header() -> None:
     assert len(faulty("huge_header")[0].partition(b"\r\n\r\n")[0]) > 200_000
+
+
+def test_a_first_piece_that_is_late() -> None:
+    with StandIn() as daemon:
+        daemon.fail("slow_first_token")
+        with connected(daemon) as connection:
+            connection.settimeout(5)
+            assert connection.recv(4096).endswith(b"\r\n\r\n")
+            began = time.monotonic()
+            assert connection.recv(4096)
+            assert time.monotonic() - began > SLOW / 2
 
 
 # --- answers that break off
@@ -219,6 +234,60 @@ def test_a_length_that_is_not_kept() -> None:
     assert (len(body), after) == (promised // 2, "")
 
 
+def test_a_chunk_without_a_size() -> None:
+    answer, after = faulty("bad_chunk_size")
+    assert (answer.endswith(b"\r\nzz\r\n{}\r\n"), after) == (True, "")
+
+
+@pytest.mark.parametrize("at", [0, 1, HALFWAY, 200, 10_000])
+def test_a_connection_that_drops_at_a_byte(at: int) -> None:
+    with StandIn() as daemon:
+        daemon.fail("drop_at_byte", at=at)
+        answer, after = received(daemon)
+    body, ended = unchunked(answer)
+    assert (ended, after) == (False, "")
+    assert len(body) == at or (at > 400 and said(body.splitlines())[: len(WHOLE)] == [*WHOLE])
+
+
+# --- framings
+
+
+def framed(fault: str, **fail: Any) -> list[bytes]:
+    """The chunks of a sound answer, which is checked."""
+    with StandIn() as daemon:
+        daemon.fail(fault, **fail)
+        answer, _ = received(daemon)
+    body, ended = unchunked(answer)
+    assert (said(body.removeprefix(b"\xef\xbb\xbf").splitlines()), ended) == ([*WHOLE, ""], True)
+    chunks, rest = [], answer.partition(b"\r\n\r\n")[2]
+    while rest:
+        size, _, rest = rest.partition(b"\r\n")
+        chunks.append(rest[: int(size, 16)])
+        rest = rest[int(size, 16) + 2 :]
+    return chunks[:-1]
+
+
+def test_framings_are_what_they_say() -> None:
+    assert {len(chunk) for chunk in framed("bytes_apart")} == {1}
+    assert len(framed("one_chunk")) == 1
+    assert {len(chunk) for chunk in framed("odd_chunks")[:-1]} == {SEVERAL}
+    assert framed("bom_first")[0] == b"\xef\xbb\xbf"
+    for at in (1, HALFWAY, 333):
+        assert [len(framed("split_at_byte", at=at)[0]), len(framed("split_at_byte", at=at))] == [at, 2]
+    assert len(framed("split_at_byte", at=0)) == 1
+
+
+def test_a_stream_that_is_not_ended_after_its_last_line() -> None:
+    answer, after = faulty("stall_after_done", patience=0.1)
+    body, ended = unchunked(answer)
+    assert (json.loads(body.splitlines()[-1])["done"], ended, after) == (True, False, OPEN)
+
+
+def test_a_byte_can_be_chosen_only_where_there_is_one() -> None:
+    with StandIn() as daemon, pytest.raises(StandInFault, match="cut_mid"):
+        daemon.fail("cut_mid", at=3)
+
+
 # --- lines that are no answer's
 
 
@@ -228,7 +297,7 @@ def test_a_line_without_end() -> None:
     assert longest > 7 * 2**20
 
 
-@pytest.mark.parametrize(("fault", "value"), [("array_line", [1, 2, 3]), ("null_line", None), ("number_line", 42)])
+@pytest.mark.parametrize(("fault", "value"), [("array_line", [1, 2, 3]), ("null_line", None), ("number_line", 42), ("string_line", "The sky is blue.")])
 def test_a_line_that_is_no_object(fault: str, value: Any) -> None:
     raw, _ = lines(fault)
     assert json.loads(raw[2]) == value

@@ -12,7 +12,7 @@ from typing import Any
 
 from orchestra.errors import StandInFault
 from orchestra.standin.engine import engine
-from orchestra.standin.faults import FAULTS
+from orchestra.standin.faults import FAULTS, takes_place
 from orchestra.standin.inference import House
 from orchestra.standin.library import Library
 from orchestra.standin.link import Exchange, Link
@@ -66,7 +66,7 @@ class StandIn:
         self._server: Server | None = None
         self._lock = threading.Lock()
         self._requests: list[Exchange] = []
-        self._faults: deque[tuple[str, str | None]] = deque()
+        self._faults: deque[tuple[str, str | None, int | None]] = deque()
 
     def start(self) -> StandIn:
         """Listen. Raises `OSError` where the port is taken."""
@@ -134,12 +134,17 @@ class StandIn:
         """More scripted replies."""
         self._house.script.add(replies)
 
-    def fail(self, fault: str, times: int = 1, path: str | None = None) -> None:
-        """Let the next `times` inference requests (or requests to `path`) meet a fault. Raises `StandInFault` for an unknown one."""
+    def fail(self, fault: str, times: int = 1, path: str | None = None, *, at: int | None = None) -> None:
+        """Let the next `times` inference requests (or requests to `path`) meet a fault; `at` which byte, where that can be said.
+
+        Raises `StandInFault` for a fault that it does not know, or that happens at no byte.
+        """
         if fault not in FAULTS:
             raise StandInFault(detail=f"it knows no fault {fault!r}, only {', '.join(sorted(FAULTS))}")
+        if at is not None and not takes_place(fault):
+            raise StandInFault(detail=f"the fault {fault!r} happens at no byte that could be chosen")
         with self._lock:
-            self._faults.extend([(fault, path)] * times)
+            self._faults.extend([(fault, path, at)] * times)
 
     def _serve(self, link: Link) -> None:
         with self._lock:
@@ -148,14 +153,15 @@ class StandIn:
         if fault is None:
             respond(self._house, link)
         else:
-            FAULTS[fault](link)
+            name, at = fault
+            FAULTS[name](link, **({} if at is None else {"at": at}))
 
-    def _next_fault(self, exchange: Exchange) -> str | None:
+    def _next_fault(self, exchange: Exchange) -> tuple[str, int | None] | None:
         for entry in self._faults:
-            fault, path = entry
+            fault, path, at = entry
             if exchange.path == path or (path is None and _infers(exchange)):
                 self._faults.remove(entry)
-                return fault
+                return fault, at
         return None
 
 

@@ -7,20 +7,27 @@ two sound pieces, so that a client can show what it keeps.
 from __future__ import annotations
 
 import functools
+import inspect
 import zlib
-from collections.abc import Callable
-from typing import Any
 
-from orchestra.standin.encoding import encoded, stamp
+from orchestra.standin.encoding import encoded
+from orchestra.standin.framings import BEGINNING, FRAMINGS, Fault, begin, end, event
 from orchestra.standin.link import JSON, LINES, Link
+from orchestra.standin.refusal import BUSY, CRASH
 
-Fault = Callable[[Link], None]
+__all__ = ["BEGINNING", "BOMB", "FAULTS", "Fault", "takes_place"]
+
 FAULTS: dict[str, Fault] = {}
-BEGINNING = ("The sky", " is")
 LONGEST_STALL = 600.0
+SLOW = 0.05
 MOST_BYTES = 256 * 2**20
 BOMB = 512 * 2**20
 DEPTH = 200_000
+
+
+def takes_place(fault: str) -> bool:
+    """Whether a fault happens at a byte that may be chosen."""
+    return "at" in inspect.signature(FAULTS[fault]).parameters
 
 
 def _fault(function: Fault) -> Fault:
@@ -28,31 +35,11 @@ def _fault(function: Fault) -> Fault:
     return function
 
 
-def _event(link: Link, text: str, *, done: bool = False, **rest: Any) -> dict[str, Any]:
-    body = link.exchange.body or {}
-    chat = link.exchange.path.startswith("/api/chat")
-    said = {"message": {"role": "assistant", "content": text}} if chat else {"response": text}
-    return {"model": body.get("model", "llama3"), "created_at": stamp(), **said, "done": done, **rest}
-
-
-def _begin(link: Link) -> None:
-    for piece in BEGINNING:
-        link.line(_event(link, piece))
-
-
-def _end(link: Link, **rest: Any) -> None:
-    counts = {
-        "total_duration": 1_500_000, "load_duration": 1_000_000, "prompt_eval_count": 5,
-        "prompt_eval_duration": 200_000, "eval_count": 3, "eval_duration": 300_000,
-    }  # fmt: skip
-    link.line(_event(link, "", done=True, done_reason="stop", **{**counts, **rest}))
-
-
 def _odd_line(link: Link, line: bytes) -> None:
     """A line in the middle of an otherwise sound answer."""
-    _begin(link)
+    begin(link)
     link.chunk(line + b"\n")
-    _end(link)
+    end(link)
     link.close()
 
 
@@ -113,9 +100,27 @@ def error_502_empty(link: Link) -> None:
 
 
 @_fault
+def error_502_html(link: Link) -> None:
+    """502 with a proxy's page, as it stands before a daemon that is not there."""
+    link.whole(502, _html("502 Bad Gateway"), "text/html")
+
+
+@_fault
+def nested_error(link: Link) -> None:
+    """500 whose error is JSON inside a text, as the engine's own errors are handed on."""
+    link.json({"error": '{"error":{"code":500,"message":"Compute error.","type":"server_error"}}'}, 500)
+
+
+@_fault
+def foreign_403(link: Link) -> None:
+    """403 and nothing in it, as for a Host or an Origin that is not allowed."""
+    link.whole(403)
+
+
+@_fault
 def busy_503(link: Link) -> None:
     """503: the queue is full."""
-    link.json({"error": "server busy, please try again.  maximum pending requests exceeded"}, 503)
+    link.json({"error": BUSY}, 503)
 
 
 @_fault
@@ -143,6 +148,16 @@ def stall_before_headers(link: Link) -> None:
 
 
 @_fault
+def slow_first_token(link: Link) -> None:
+    """The first piece is late; all is well after it."""
+    link.open()
+    link.pause(SLOW)
+    begin(link)
+    end(link)
+    link.close()
+
+
+@_fault
 def huge_header(link: Link) -> None:
     """A response header of 200 kB."""
     link.head(200, ("Content-Type", LINES), ("X-Padding", "x" * 200_000), ("Content-Length", "0"))
@@ -154,7 +169,7 @@ def huge_header(link: Link) -> None:
 @_fault
 def reset_mid(link: Link) -> None:
     """The connection is reset in mid-answer."""
-    _begin(link)
+    begin(link)
     # Long enough for the pieces to be read: a reset throws away what is still on its way.
     link.pause(0.05)
     link.reset()
@@ -163,7 +178,7 @@ def reset_mid(link: Link) -> None:
 @_fault
 def cut_mid(link: Link) -> None:
     """The answer ends as HTTP wants it, and without its closing line."""
-    _begin(link)
+    begin(link)
     link.close()
 
 
@@ -176,22 +191,22 @@ def empty_200(link: Link) -> None:
 @_fault
 def bad_json_line(link: Link) -> None:
     """The second line is cut off in the middle of its JSON."""
-    link.line(_event(link, BEGINNING[0]))
-    link.chunk(encoded(_event(link, BEGINNING[1]))[:-12] + b"\n")
+    link.line(event(link, BEGINNING[0]))
+    link.chunk(encoded(event(link, BEGINNING[1]))[:-12] + b"\n")
     link.close()
 
 
 @_fault
 def error_line(link: Link) -> None:
     """An error line in mid-answer."""
-    _begin(link)
-    link.refuse(500, "an error was encountered while running the model: unexpected EOF")
+    begin(link)
+    link.refuse(500, CRASH)
 
 
 @_fault
 def error_object_line(link: Link) -> None:
     """An error line whose error is an object, as some proxies make it."""
-    _begin(link)
+    begin(link)
     link.line({"error": {"message": "the engine has stopped", "type": "server_error", "code": 500}})
     link.close()
 
@@ -199,14 +214,14 @@ def error_object_line(link: Link) -> None:
 @_fault
 def stall_mid(link: Link) -> None:
     """The answer stands still after two pieces, for as long as the client waits."""
-    _begin(link)
+    begin(link)
     link.pause(LONGEST_STALL)
 
 
 @_fault
 def content_length_short(link: Link) -> None:
     """A length is promised and half of it comes."""
-    body = encoded(_event(link, "The sky is blue.", done=True, done_reason="stop"))
+    body = encoded(event(link, "The sky is blue.", done=True, done_reason="stop"))
     link.head(200, ("Content-Type", JSON), ("Content-Length", str(len(body))))
     link.raw(body[: len(body) // 2])
     link.hang_up()
@@ -218,7 +233,7 @@ def content_length_short(link: Link) -> None:
 @_fault
 def huge_line(link: Link) -> None:
     """A line that does not end, for as long as it is read."""
-    _begin(link)
+    begin(link)
     link.chunk(b'{"model":"llama3","response":"')
     block = b"a" * 65536
     for _ in range(MOST_BYTES // len(block)):
@@ -245,6 +260,12 @@ def number_line(link: Link) -> None:
 
 
 @_fault
+def string_line(link: Link) -> None:
+    """A line that is a text."""
+    _odd_line(link, b'"The sky is blue."')
+
+
+@_fault
 def sse(link: Link) -> None:
     """Server-sent events, as under the OpenAI path."""
     link.open(200, "text/event-stream")
@@ -266,8 +287,8 @@ def deep_json(link: Link) -> None:
 @_fault
 def huge_int(link: Link) -> None:
     """The closing line has a counter of 10,000 digits."""
-    _begin(link)
-    closing = encoded(_event(link, "", done=True, done_reason="stop", eval_count=0))
+    begin(link)
+    closing = encoded(event(link, "", done=True, done_reason="stop", eval_count=0))
     link.chunk(closing.replace(b'"eval_count":0', b'"eval_count":' + b"9" * 10_000) + b"\n")
     link.close()
 
@@ -275,8 +296,8 @@ def huge_int(link: Link) -> None:
 @_fault
 def nan_number(link: Link) -> None:
     """The closing line has counters that are NaN and Infinity, which JSON does not know."""
-    _begin(link)
-    closing = encoded(_event(link, "", done=True, done_reason="stop", eval_count=0, eval_duration=1))
+    begin(link)
+    closing = encoded(event(link, "", done=True, done_reason="stop", eval_count=0, eval_duration=1))
     odd = closing.replace(b'"eval_count":0', b'"eval_count":NaN').replace(b'"eval_duration":1', b'"eval_duration":Infinity')
     link.chunk(odd + b"\n")
     link.close()
@@ -285,54 +306,54 @@ def nan_number(link: Link) -> None:
 @_fault
 def raw_u0085_u2028(link: Link) -> None:
     """The text holds U+0085 and U+2028 unescaped: line ends to some readers, and none in JSON lines."""
-    _begin(link)
-    piece = encoded(_event(link, " blue@and#wide")).replace(b"@", "\x85".encode()).replace(b"#", "\u2028".encode())
+    begin(link)
+    piece = encoded(event(link, " blue@and#wide")).replace(b"@", "\x85".encode()).replace(b"#", "\u2028".encode())
     link.chunk(piece + b"\n")
-    _end(link)
+    end(link)
     link.close()
 
 
 @_fault
 def bad_utf8(link: Link) -> None:
     """The text holds bytes that are no UTF-8."""
-    _begin(link)
-    link.chunk(encoded(_event(link, " blue@")).replace(b"@", b"\xff\xfe\xe4") + b"\n")
-    _end(link)
+    begin(link)
+    link.chunk(encoded(event(link, " blue@")).replace(b"@", b"\xff\xfe\xe4") + b"\n")
+    end(link)
     link.close()
 
 
 @_fault
 def lone_surrogate(link: Link) -> None:
     """The text holds half of a surrogate pair, escaped."""
-    _begin(link)
-    link.chunk(encoded(_event(link, " blue@")).replace(b"@", b"\\ud83d") + b"\n")
-    _end(link)
+    begin(link)
+    link.chunk(encoded(event(link, " blue@")).replace(b"@", b"\\ud83d") + b"\n")
+    end(link)
     link.close()
 
 
 @_fault
 def text_after_done(link: Link) -> None:
     """Text goes on after the closing line."""
-    _begin(link)
-    _end(link)
-    link.line(_event(link, " and more"))
+    begin(link)
+    end(link)
+    link.line(event(link, " and more"))
     link.close()
 
 
 @_fault
 def done_twice(link: Link) -> None:
     """Two closing lines, with different counts."""
-    _begin(link)
-    _end(link)
-    _end(link, eval_count=99)
+    begin(link)
+    end(link)
+    end(link, eval_count=99)
     link.close()
 
 
 @_fault
 def negative_counters(link: Link) -> None:
     """The closing line counts below zero."""
-    _begin(link)
-    _end(link, prompt_eval_count=-1, eval_count=-2, eval_duration=-3, total_duration=-4)
+    begin(link)
+    end(link, prompt_eval_count=-1, eval_count=-2, eval_duration=-3, total_duration=-4)
     link.close()
 
 
@@ -341,9 +362,9 @@ def blank_lines_crlf(link: Link) -> None:
     """Lines end with CR LF, and there are empty ones between them."""
     link.open()
     for piece in BEGINNING:
-        link.chunk(encoded(_event(link, piece)) + b"\r\n\r\n")
+        link.chunk(encoded(event(link, piece)) + b"\r\n\r\n")
     link.chunk(b"\n")
-    _end(link)
+    end(link)
     link.close()
 
 
@@ -367,3 +388,6 @@ def _bomb() -> bytes:
     end = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS).flush()
     header = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x02\xff"
     return header + packed * (BOMB // len(block)) + end + crc.to_bytes(4, "little") + (BOMB % 2**32).to_bytes(4, "little")
+
+
+FAULTS.update(FRAMINGS)
