@@ -13,7 +13,7 @@ from orchestra.errors import OrchestraError
 from orchestra.model import catalog
 from orchestra.model.catalog import ModelCard, Progress, Purpose
 from orchestra.model.client import Client, Observe
-from orchestra.model.language import language_of, with_language
+from orchestra.model.language import wanted, with_language
 from orchestra.model.messages import Message, OptionFields, Options, Piece, Reply, gathered
 from orchestra.model.persona import Persona
 from orchestra.retrieval.offline import Offline
@@ -57,7 +57,7 @@ class AsyncOrchestra:
         model = await self.model_for("base" if base else "chat", model)
         raw = base if base is not None else catalog.is_base(model, await self.client.facts(model))
         plain = raw or options.format is not None or not prompt.strip()
-        text = prompt if plain else with_language(prompt, language_of(prompt))
+        text = prompt if plain else with_language(prompt, wanted(prompt, options.language))
         async with aclosing(self.client.complete(text, model=model, options=options, raw=raw)) as pieces:
             async for piece in pieces:
                 yield piece

@@ -16,8 +16,8 @@ from typing import Any
 from orchestra.agents.expert import Expert
 from orchestra.errors import OrchestraError, UsageError
 from orchestra.model.client import Client
-from orchestra.model.language import Language, language_of
-from orchestra.model.messages import FinishReason, Options, Piece, Receipt, Reply, Usage, gathered
+from orchestra.model.language import language_of
+from orchestra.model.messages import FinishReason, Language, Options, Piece, Receipt, Reply, Usage, gathered
 from orchestra.model.persona import Persona
 from orchestra.retrieval.notice import announced
 from orchestra.retrieval.prompt import Entry, fenced
@@ -49,7 +49,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What came of a task: the answer, the steps to it, the experts whose part is `missing`; usage and receipt of it all."""
+    """What came of a task: the answer, the steps to it, the experts whose part is `missing`; usage and receipt of it all.
+
+    `value` is what the answer says where a schema was asked for.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -58,6 +61,7 @@ class Plan:
     missing: tuple[str, ...] = ()
     usage: Usage = field(default_factory=Usage)
     receipt: Receipt = field(default_factory=Receipt)
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +84,9 @@ async def integrate(
     if not task.strip():
         raise UsageError(detail="the task is empty", detail_zh="任务为空", fix="say what to do", fix_zh="请说明要做什么")
     started = time.monotonic()
-    language = language_of(task)
-    shared = replace(options or Options(), max_tokens=None, format=None)
+    options = options or Options()
+    language = options.language or language_of(task)
+    shared = replace(options, max_tokens=None, format=None, schema=None)
     said: list[_Contribution] = []
     for group in _groups([Expert(persona=persona, client=client, model=model) for persona in experts], client):
         for expert in group:
@@ -110,6 +115,7 @@ async def integrate(
         model=final.model,
         steps=tuple(one.step for one in said),
         missing=missing,
+        value=final.value,
         **_accounts([*(one.reply for one in said if one.reply), final], time.monotonic() - started),
     )
 
@@ -124,7 +130,7 @@ def _groups(experts: list[Expert], client: Client) -> Iterator[list[Expert]]:
 async def _asked(expert: Expert, question: str, options: Options) -> _Contribution:
     """One step. What keeps an expert from answering is a fact of the step; the others go on."""
     started = time.monotonic()
-    language = language_of(question)
+    language = options.language or language_of(question)
     error = ""
     reply: Reply | None
     try:
@@ -182,9 +188,10 @@ def _sum(values: Sequence[Any]) -> Any:
 
 def as_json(plan: Plan) -> dict[str, Any]:
     """The plan as plain JSON values."""
-    return {
+    whole = {
         **asdict(plan),
         "finish_reason": str(plan.finish_reason),
         "steps": [asdict(step) for step in plan.steps],
         "missing": list(plan.missing),
     }
+    return {name: part for name, part in whole.items() if name != "value" or part is not None}

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from orchestra.model.client import Client
-from orchestra.model.language import language_of, with_language
+from orchestra.model.language import language_of, wanted, with_language
 from orchestra.model.messages import Message, Options, Piece, Reply, gathered
 from orchestra.model.persona import Persona
 
@@ -30,11 +30,11 @@ class Expert:
 
         The seed memory stands first; only the question and what belongs to it stand in the user message.
         """
-        language = language_of(question)
-        asked = with_language(f"{question}\n\n{material}" if material else question, language)
-        messages = [Message("system", self.persona.speaks(language)), Message("user", asked)]
-        wanted = (options or Options()).over(self.persona.options)
-        return self.client.chat(messages, model=self.persona.model or self.model, options=wanted)
+        options = (options or Options()).over(self.persona.options)
+        line = wanted(question, options.language)
+        asked = with_language(f"{question}\n\n{material}" if material else question, line)
+        messages = [Message("system", self.persona.speaks(options.language or language_of(question))), Message("user", asked)]
+        return self.client.chat(messages, model=self.persona.model or self.model, options=options)
 
     async def answer(self, question: str, *, options: Options | None = None) -> Reply:
         """The same, whole. Raises `OrchestraError`, with what was said so far as its `reply`."""

@@ -10,7 +10,7 @@
         NoModel  ModelMissing  ModelUnsupported  PromptTooLong  PullFailed
       ReplyFault                  an answer that began and did not end well; `.reply` is what came
         StreamTruncated  StreamCorrupt  LineTooLong  ReplyTooLarge  EmptyReply
-        FirstTokenTimeout  StreamStalled
+        FirstTokenTimeout  StreamStalled  SchemaMismatch
       StoreFault                  the folder and the file of the sessions
         StoreBusy  StoreCorrupt  StoreTooNew  StorageFull  StoreUnwritable
         SessionMissing  SessionExists  SessionBusy  ImportInvalid
@@ -62,6 +62,7 @@ from orchestra.errors.reply import (
     LineTooLong,
     ReplyFault,
     ReplyTooLarge,
+    SchemaMismatch,
     StreamCorrupt,
     StreamStalled,
     StreamTruncated,
@@ -115,6 +116,7 @@ __all__ = [
     "RedirectRefused",
     "ReplyFault",
     "ReplyTooLarge",
+    "SchemaMismatch",
     "SessionBusy",
     "SessionExists",
     "SessionMissing",

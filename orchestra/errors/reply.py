@@ -67,3 +67,10 @@ class StreamStalled(ReplyFault):
         "the text so far is kept; see `ollama ps`, or set ORCHESTRA_PIECE_TIMEOUT",
         "已收到的文字已保留；请查看 `ollama ps`，或设置 ORCHESTRA_PIECE_TIMEOUT",
     )
+
+
+class SchemaMismatch(ReplyFault):
+    """The answer is not what the schema asks for, also after one repair; `.reply` has its text."""
+    status, exit_code = 422, 37
+    says = Words("the answer does not fit the schema: {detail}", "回答不符合给定的 schema：{detail_zh}")
+    advice = Words("{fix}", "{fix_zh}")

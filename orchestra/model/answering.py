@@ -35,6 +35,7 @@ class Answering:
     started: float = field(default_factory=time.monotonic)
     first: float | None = None
     parts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
     equal: int = 0
     watched: bool = True
     ended: bool = False
@@ -58,6 +59,7 @@ class Answering:
         else:
             last = Piece(text, logprobs=event.get("logprobs")) if text else None
         if thinking:
+            self.thoughts.append(thinking)
             return (Piece(thinking, "thinking"), last) if last else (Piece(thinking, "thinking"),)
         return (last,) if last else ()
 
@@ -103,6 +105,7 @@ class Answering:
             model=self.model,
             usage=piece.usage or Usage(),
             receipt=piece.receipt or self.receipt,
+            thinking="".join(self.thoughts),
         )
 
     def fault(self, error: Broken | OrchestraError, *, first: float, between: float) -> OrchestraError:

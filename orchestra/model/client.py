@@ -14,15 +14,20 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 from orchestra.errors import EmptyReply, FirstTokenTimeout, ModelMissing, OrchestraError, StreamTruncated, UsageError
 from orchestra.model import wire
 from orchestra.model.answering import Answering
 from orchestra.model.connection import Connection, Patience, shown
+from orchestra.model.language import held_to
 from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt
-from orchestra.model.stopping import Criteria
+from orchestra.model.stages import Ask, Question, in_language, skipping
+from orchestra.model.stopping import Watch
+from orchestra.model.thinking import Thoughts, opens_thinking, told_apart
 from orchestra.model.tokens import Counter, most_tokens_of
+from orchestra.model.typed import typed
 from orchestra.model.window import (
     Fit,
     Loaded,
@@ -108,7 +113,7 @@ class Client:
         """The answer of an instruct model to a dialogue, as it comes."""
         if not messages:
             raise UsageError(detail="there is no message", detail_zh="没有消息", fix="say something", fix_zh="请输入内容")
-        return self._guarded(list(messages), model, options or Options(), raw=False, fit=fit)
+        return self._asked(Question(subject=list(messages), options=options or Options(), fit=fit), model)
 
     def complete(
         self, prompt: str, *, model: str, options: Options | None = None, raw: bool = False, fit: Fit | None = None
@@ -118,23 +123,57 @@ class Client:
             raise UsageError(
                 detail="the prompt is empty", detail_zh="提示词为空", fix="give it some text to start from", fix_zh="请输入一些文字"
             )
-        return self._guarded(prompt, model, options or Options(), raw=raw, fit=fit)
+        return self._asked(Question(subject=prompt, options=options or Options(), raw=raw, fit=fit), model)
 
-    async def _guarded(
-        self, subject: Subject, model: str, options: Options, *, raw: bool, fit: Fit | None
-    ) -> AsyncGenerator[Piece]:
-        """The stage of the stopping criteria: it may end an answer that loops or has turned to garbage."""
-        criteria = None if options.on_repetition == "ignore" or options.format is not None else Criteria()
-        run, body, patience = await self._prepared(subject, model, options, raw=raw, fit=fit)
-        async with aclosing(self._pieces(run, body, patience)) as pieces:
-            async for piece in pieces:
-                verdict = criteria.push(piece.text) if criteria and piece.text and piece.kind == "text" else None
-                if verdict is None or piece.finish_reason is not None:
-                    yield piece
-                    continue
-                yield piece
-                yield run.closing(verdict.reason)._replace(keep=verdict.keep)
-                return
+    def _asked(self, question: Question, model: str) -> AsyncGenerator[Piece]:
+        """The answer, through the stages that its options ask for."""
+        options, until = question.options, 0.0
+
+        def once(question: Question) -> AsyncGenerator[Piece]:
+            nonlocal until
+            if until:  # what is asked in addition has the rest of the time
+                left = max(0.001, until - time.monotonic())
+                question = replace(question, options=replace(question.options, deadline=left))
+            else:
+                until = time.monotonic() + (options.deadline or self.settings.deadline)
+            return self._once(question, model)
+
+        ask: Ask = once
+        language = None if options.format is not None or question.raw else held_to(question.subject)
+        if language is not None and options.schema is None:
+            ask = partial(in_language, ask, language=language)
+        if options.on_repetition == "skip":
+            ask = partial(skipping, once, first=ask, settings=self.settings)
+        if options.schema is not None:
+            ask = partial(typed, ask)
+        return ask(question)
+
+    async def _once(self, question: Question, model: str) -> AsyncGenerator[Piece]:
+        """One answer of the daemon, its thinking told apart; it is ended where it loops or has turned to garbage."""
+        options = question.options
+        watch = None if options.on_repetition == "ignore" or options.format is not None else Watch()
+        run, body, patience = await self._prepared(question.subject, model, options, raw=question.raw, fit=question.fit)
+        if question.begun is not None:
+            question.begun(run.receipt)
+        opened = opens_thinking(question.subject if question.raw else (await self.facts(model)).get("template"))
+        thoughts = Thoughts(opened=opened)
+        try:
+            async with aclosing(self._pieces(run, body, patience)) as pieces:
+                async for raw in pieces:
+                    for piece in thoughts.push(raw):
+                        verdict = watch.push(piece) if watch else None
+                        if verdict is None:
+                            yield piece
+                        elif piece.finish_reason is None:
+                            yield piece
+                            yield run.closing(verdict.reason)._replace(keep=verdict.keep)
+                            return
+                        else:
+                            yield piece._replace(finish_reason=verdict.reason, keep=verdict.keep)
+        except OrchestraError as error:
+            if error.reply is not None:
+                error.reply = told_apart(error.reply, opened=opened)
+            raise
 
     async def _prepared(
         self, subject: Subject, model: str, options: Options, *, raw: bool, fit: Fit | None

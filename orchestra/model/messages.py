@@ -12,6 +12,8 @@ from typing import Any, Literal, NamedTuple, TypedDict
 
 Role = Literal["system", "user", "assistant"]
 Kind = Literal["text", "thinking"]
+Language = Literal["zh", "en"]
+OnRepetition = Literal["stop", "skip", "ignore"]
 
 
 class FinishReason(StrEnum):
@@ -53,7 +55,10 @@ class OptionFields(TypedDict, total=False):
     logprobs: bool | None
     top_logprobs: int | None
     format: str | dict[str, Any] | None
-    on_repetition: Literal["stop", "ignore"] | None
+    schema: Any
+    think: bool | None
+    language: Language | None
+    on_repetition: OnRepetition | None
     deadline: float | None
 
 
@@ -61,7 +66,9 @@ class OptionFields(TypedDict, total=False):
 class Options:
     """How an answer is asked for; None = not set. `deadline` is in seconds, the others are the daemon's.
 
-    `num_ctx` differing from the loaded window reloads the model for everybody: leave it unset.
+    `num_ctx` differing from the loaded window reloads the model for everybody: leave it unset. `schema` is a type
+    that pydantic knows, or a JSON Schema: `Reply.value` is then what the answer says. `on_repetition` "skip" cuts a
+    loop and goes on once; `language` wins over the question's.
     """
 
     max_tokens: int | None = None
@@ -79,7 +86,10 @@ class Options:
     logprobs: bool | None = None
     top_logprobs: int | None = None
     format: str | dict[str, Any] | None = None
-    on_repetition: Literal["stop", "ignore"] | None = None
+    schema: Any = None
+    think: bool | None = None
+    language: Language | None = None
+    on_repetition: OnRepetition | None = None
     deadline: float | None = None
 
     def over(self, other: Options | None) -> Options:
@@ -136,8 +146,10 @@ class Receipt:
 class Piece(NamedTuple):
     """One part of an answer as it comes. Pieces are never taken back; the last one says how it ended.
 
-    On the last piece `finish_reason` is set and `keep` is the number of characters of the text that the
-    reply, the history and the store keep (a loop's repetitions are streamed, not kept).
+    `keep` is the number of characters of the text so far that the reply, the history and the store keep (a loop's
+    repetitions are streamed, not kept). On the last piece, where `finish_reason` is set, it is the answer's length;
+    on one before it, which then has no text, the answer goes on from there, and what is cut off was thinking where
+    the piece's kind says so.
     """
 
     text: str
@@ -148,11 +160,12 @@ class Piece(NamedTuple):
     receipt: Receipt | None = None
     model: str = ""
     logprobs: Any = None
+    value: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A whole answer."""
+    """A whole answer; `value` is what it says where a schema was asked for."""
 
     text: str
     finish_reason: FinishReason
@@ -161,6 +174,7 @@ class Reply:
     receipt: Receipt = field(default_factory=Receipt)
     thinking: str = ""
     logprobs: tuple[Any, ...] = ()
+    value: Any = None
 
 
 def gathered(pieces: Iterable[Piece], *, unfinished: FinishReason = FinishReason.INCOMPLETE) -> Reply:
@@ -173,6 +187,9 @@ def gathered(pieces: Iterable[Piece], *, unfinished: FinishReason = FinishReason
         (text if piece.kind == "text" else thinking).append(piece.text)
         if piece.logprobs:
             logprobs.extend(piece.logprobs)
+        if piece.keep is not None and piece.finish_reason is None:
+            text, cut = cut_back(text, piece.keep)
+            thinking += [cut] if piece.kind == "thinking" else []
         last = piece
     whole = "".join(text)
     return Reply(
@@ -183,4 +200,11 @@ def gathered(pieces: Iterable[Piece], *, unfinished: FinishReason = FinishReason
         receipt=last.receipt or Receipt(),
         thinking="".join(thinking),
         logprobs=tuple(logprobs),
+        value=last.value,
     )
+
+
+def cut_back(text: Iterable[str], keep: int) -> tuple[list[str], str]:
+    """The first `keep` characters of a text that came in parts, and the rest."""
+    whole = "".join(text)
+    return [whole[:keep]], whole[keep:]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from orchestra.model import outline
-from orchestra.model.messages import FinishReason
+from orchestra.model.messages import FinishReason, Piece
 from orchestra.model.quality import BLOCK, Quality
 from orchestra.model.repetition import REACH, STEP, STRIDE, Periods, Recurrence
 
@@ -43,6 +43,17 @@ class Criteria:
         """Takes one piece of the answer; None = go on. Once there is a verdict it stays."""
         self._held += text
         return None if len(self._held) < self._due else self._advance()
+
+    def finish(self) -> Verdict | None:
+        """The verdict at the end of the answer, for its last few characters too."""
+        if not self._verdict and self._held and self._periods:
+            text, fresh = self._text + self._held, len(self._held)
+            keep = self._periods.advance(text, self._before, fresh, bool(self._fence))
+            if keep is None and self._recurrence and not self._fence:
+                keep = self._recurrence.advance(text + "\n", self._before)
+            if keep is not None:
+                self._verdict = Verdict(FinishReason.REPETITION, self._stripped(text, keep))
+        return self._verdict
 
     def _advance(self) -> Verdict | None:
         held, at, due = self._held, 0, self._due
@@ -94,6 +105,35 @@ class Criteria:
                 if self._quality:
                     self._quality = Quality()
             end = text.find("\n", end + 1)
+
+
+class Watch:
+    """The criteria over the pieces of one answer: its text and its thinking, each by itself."""
+
+    def __init__(self) -> None:
+        self._criteria = {"text": Criteria(), "thinking": Criteria()}
+        self._length = 0
+
+    def push(self, piece: Piece) -> Verdict | None:
+        """Takes one piece. A verdict keeps of the text what is sound, all of it where the thinking was not."""
+        kind, text = piece.kind, piece.text
+        if kind == "text":
+            self._length += len(text)
+        verdict = self._criteria[kind].push(text) if text else None
+        if piece.finish_reason is not None:
+            return self._last(piece, verdict)
+        if piece.keep is not None:  # the answer begins anew
+            self._criteria["text"], self._length = Criteria(), piece.keep
+        return verdict if verdict is None or kind == "text" else verdict._replace(keep=self._length)
+
+    def _last(self, piece: Piece, verdict: Verdict | None) -> Verdict | None:
+        """An answer that ended by itself is judged to its last character."""
+        if piece.keep is not None or piece.finish_reason not in _BY_ITSELF:
+            return None
+        return verdict or self._criteria["text"].finish()
+
+
+_BY_ITSELF = (FinishReason.STOP, FinishReason.LENGTH, FinishReason.CONTEXT_FULL)
 
 
 def examine(text: str, *, size: int = 4) -> Verdict | None:

@@ -95,6 +95,8 @@ def inference_body(
         body["messages"] = [{"role": m.role, "content": neutral(storable(m.content))} for m in subject]
     if options.format is not None:
         body["format"] = options.format
+    if options.think is not None:
+        body["think"] = options.think
     if options.logprobs:
         body["logprobs"] = True
         if options.top_logprobs:

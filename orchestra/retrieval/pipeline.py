@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestra.errors import OrchestraError, UsageError
 from orchestra.model.client import Client
-from orchestra.model.language import language_of
+from orchestra.model.language import language_of, wanted
 from orchestra.model.messages import FinishReason, Options, Piece, Receipt, Usage, gathered
 from orchestra.retrieval.citations import citations
 from orchestra.retrieval.notice import announced
@@ -63,7 +63,7 @@ class Ledger:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """An answer with its ground."""
+    """An answer with its ground; `value` is what it says where a schema was asked for."""
 
     text: str
     finish_reason: FinishReason
@@ -73,6 +73,7 @@ class Answer:
     ledger: Ledger = field(default_factory=Ledger)
     usage: Usage = field(default_factory=Usage)
     receipt: Receipt = field(default_factory=Receipt)
+    value: Any = None
 
 
 async def ask(
@@ -83,13 +84,14 @@ async def ask(
     Where nothing is found the model answers alone, and the answer says so. Raises what the client raises.
     """
     _checked(question, results)
-    language = language_of(question)
+    options = options or Options()
+    language = options.language or language_of(question)
     passages, ledger = await _retrieved(question, client, search, results)
-    messages = grounded(question, passages, language)
+    messages = grounded(question, passages, language, line=wanted(question, options.language))
     pieces: list[Piece] = []
     started = time.monotonic()
     stream = announced(
-        client.chat(messages, model=model, options=(options or Options()).over(SAMPLING)),
+        client.chat(messages, model=model, options=options.over(SAMPLING)),
         notice="" if passages else NOTICE[language],
         note="" if passages else NO_SOURCES,
     )
@@ -156,6 +158,7 @@ def _answer(pieces: list[Piece], passages: Sequence[Passage], ledger: Ledger) ->
         ledger=replace(ledger, calls=reply.receipt.calls),
         usage=reply.usage,
         receipt=reply.receipt,
+        value=reply.value,
     )
 
 
@@ -166,9 +169,10 @@ def _snippet(text: str) -> str:
 
 def as_json(answer: Answer) -> dict[str, Any]:
     """The answer as plain JSON values."""
-    return {
+    whole = {
         **asdict(answer),
         "finish_reason": str(answer.finish_reason),
         "sources": [asdict(source) for source in answer.sources],
         "citations": [asdict(citation) for citation in answer.citations],
     }
+    return {name: part for name, part in whole.items() if name != "value" or part is not None}

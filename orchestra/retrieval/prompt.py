@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from orchestra.model.language import with_language
-from orchestra.model.messages import Message
+from orchestra.model.messages import Language, Message
 from orchestra.retrieval.passages import Passage
 
 SYSTEM = {
@@ -47,12 +47,15 @@ class Entry(NamedTuple):
     text: str
 
 
-def grounded(question: str, passages: Sequence[Passage], language: str) -> list[Message]:
-    """The messages that ask for an answer from `passages`, or, where there are none, from the model alone."""
+def grounded(question: str, passages: Sequence[Passage], language: str, *, line: Language | None) -> list[Message]:
+    """The messages that ask for an answer from `passages`, or, where there are none, from the model alone.
+
+    `line` is the language that the last line asks for.
+    """
     if not passages:
-        return [Message("system", UNGROUNDED[language]), Message("user", with_language(question, language))]
+        return [Message("system", UNGROUNDED[language]), Message("user", with_language(question, line))]
     material = fenced([Entry(passage.title, passage.text) for passage in passages], *_LABELS[language])
-    return [Message("system", SYSTEM[language]), Message("user", with_language(f"{question}\n\n{material}", language))]
+    return [Message("system", SYSTEM[language]), Message("user", with_language(f"{question}\n\n{material}", line))]
 
 
 def fenced(entries: Sequence[Entry], opening: str, closing: str) -> str:
