@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,11 +17,14 @@ from orchestra.request import Breakage, Broken
 EQUAL_PIECES = 30
 # Words that have come so often in a row are a loop; ended here the answer has its end, which the daemon would keep back.
 SOON_CUT = EQUAL_PIECES - 3
+# Notes of the receipt, each with the daemon's number of prompt tokens and ours: it read fewer, or more.
+TRUNCATED, MISCOUNTED = "truncated", "count differs"
 
 
 @dataclass(slots=True, kw_only=True)
 class Answering:
     """The state of one answer. `bound` is its most tokens; `clamped` says that the window, not the caller, set it.
+    `expected` are the prompt's tokens where they were counted exactly, else 0.
 
     `watched` is False where the caller wants loops to go on.
     """
@@ -32,6 +35,8 @@ class Answering:
     receipt: Receipt
     observe: Callable[[str], None]
     clamped: bool = False
+    expected: int = 0
+    heard: Callable[[int], Awaitable[None]] | None = None
     started: float = field(default_factory=time.monotonic)
     first: float | None = None
     parts: list[str] = field(default_factory=list)
@@ -84,13 +89,22 @@ class Answering:
             used=used,
             first_token=self.first and round(self.first - self.started, 6),
             seconds=round(time.monotonic() - self.started, 6),
-            notes=self._notes(),
+            notes=self._notes(usage.prompt_tokens),
         )
         return Piece("", finish_reason=reason, usage=usage, receipt=receipt, model=self.model)
 
-    def _notes(self) -> tuple[str, ...]:
-        garbled = any("\ufffd" in part for part in self.parts)
-        return (*self.receipt.notes, "garbled") if garbled else self.receipt.notes
+    async def audited(self, piece: Piece) -> None:
+        """The daemon's own count of the prompt, on the last piece, is heard by whoever counts."""
+        if self.heard is not None and piece.usage is not None and piece.usage.prompt_tokens:
+            await self.heard(piece.usage.prompt_tokens)
+
+    def _notes(self, prompt: int | None) -> tuple[str, ...]:
+        notes = self.receipt.notes
+        if any("\ufffd" in part for part in self.parts):
+            notes = (*notes, "garbled")
+        if self.expected and prompt is not None and prompt != self.expected:
+            notes = (*notes, f"{TRUNCATED if prompt < self.expected else MISCOUNTED}: {prompt}/{self.expected}")
+        return notes
 
     def reply(self, *, cancelled: bool = False) -> Reply:
         """The answer so far, for the error that ends it."""

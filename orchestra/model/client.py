@@ -21,12 +21,13 @@ from orchestra.errors import EmptyReply, FirstTokenTimeout, ModelMissing, Orches
 from orchestra.model import wire
 from orchestra.model.answering import Answering
 from orchestra.model.connection import Connection, Patience, shown
+from orchestra.model.counting import Counting
 from orchestra.model.language import held_to
 from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt
 from orchestra.model.stages import Ask, Question, in_language, skipping
 from orchestra.model.stopping import Watch
 from orchestra.model.thinking import Thoughts, opens_thinking, told_apart
-from orchestra.model.tokens import Counter, most_tokens_of
+from orchestra.model.tokens import Count, Counter, Subject, most_tokens_of
 from orchestra.model.typed import typed
 from orchestra.model.window import (
     Fit,
@@ -44,7 +45,6 @@ from orchestra.runtime import Runtime
 from orchestra.settings import Settings
 
 Observe = Callable[[str], None]
-Subject = Sequence[Message] | str
 
 FACTS_AGE = 30.0
 _NAME = re.compile(r"[A-Za-z0-9][\w.\-]*(?:[/:@][\w.\-]+)*\Z")
@@ -59,6 +59,7 @@ class Client:
         self.connection = Connection(runtime, settings)
         self._observe: Observe = observe or (lambda phase: None)
         self._facts: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._counting = Counting(runtime, settings.folder())
 
     # --- what the daemon knows
 
@@ -92,8 +93,7 @@ class Client:
 
     async def counter(self, model: str) -> Counter:
         """What counts the tokens of texts and dialogues for this model, as the daemon will."""
-        facts = await self.facts(model)
-        return Counter(template=str(facts.get("template", "")) + str(facts.get("system", "")))
+        return await self._counting.counter(model, await self.facts(model), verbose=lambda: self.show(model, verbose=True))
 
     async def embed(self, model: str, texts: Sequence[str]) -> list[list[float]]:
         """One vector for each text, in order. A text that is too long is an error, never cut."""
@@ -193,26 +193,35 @@ class Client:
             loaded=await self.ready(model, options),
             most=most_tokens_of(subject, "" if raw else str(facts.get("template", "")) + str(facts.get("system", ""))),
         )
-        loaded, prompt = fit.loaded, fit.most
+        loaded, count = fit.loaded, Count(fit.most, fit.counted)
         wanted = answer_share(loaded.window, options, self.settings)
         asked = wire.Asked(url=self.connection.url, model=model, window=loaded.window, most=context_length(facts))
         calls = 1
         bounds = wire.Bounds(num_predict=1, num_ctx=loaded.window if loaded.told else None)
-        if prompt + wanted > loaded.window:
-            calls = 2
-            patience = self.connection.patience(prompt_tokens=prompt, deadline=deadline)
-            prompt = await self._measured(wire.inference_body(model, subject, options, bounds, raw=raw), asked, patience) or prompt
-        room = max(1, loaded.window - prompt)
+        if count.tokens + wanted > loaded.window and count.counted != "exact":
+            count = (await self.counter(model)).measure(subject, raw=raw)
+            if count.counted != "exact" or not loaded.told:
+                calls = 2
+                patience = self.connection.patience(prompt_tokens=count.tokens, deadline=deadline)
+                body = wire.inference_body(model, subject, options, bounds, raw=raw)
+                said = await self._measured(body, asked, patience)
+                if said:
+                    await self._counting.heard(model, facts, subject, said, raw=raw)
+                count = _agreed(count, said, asked)
+        if count.counted == "exact" and count.tokens >= loaded.window and loaded.told:
+            raise wire.too_long(count.tokens, loaded.window, asked)
+        room = max(1, loaded.window - count.tokens)
         bounds = replace(bounds, num_predict=min(wanted, room))
-        receipt = Receipt(window=loaded.window, calls=calls, loads=loaded.loads, reloads=loaded.reloads)
+        receipt = Receipt(window=loaded.window, calls=calls, loads=loaded.loads, reloads=loaded.reloads, counted=count.counted)
         run = Answering(
             model=model, asked=asked, bound=bounds.num_predict, receipt=receipt, observe=self._observe, clamped=wanted > room,
-            watched=options.on_repetition != "ignore",
+            watched=options.on_repetition != "ignore", expected=count.tokens if count.counted == "exact" else 0,
+            heard=partial(self._counting.heard, model, facts, subject, raw=raw),
         )  # fmt: skip
         body = wire.inference_body(model, subject, options, bounds, raw=raw)
         if self.settings.keep_alive:
             body["keep_alive"] = wire.keep_alive(self.settings.keep_alive)
-        return run, body, self.connection.patience(prompt_tokens=prompt, deadline=deadline)
+        return run, body, self.connection.patience(prompt_tokens=count.tokens, deadline=deadline)
 
     async def _measured(self, body: dict[str, Any], asked: wire.Asked, patience: Patience) -> int:
         """The prompt's tokens, counted by the daemon itself where the bound in bytes does not fit; 0 = not said.
@@ -238,6 +247,7 @@ class Client:
             async with aclosing(self._events(run, body, patience)) as events:
                 async for event in events:
                     for piece in run.pieces(event):
+                        await run.audited(piece)
                         yield piece
                     if run.ended:
                         return
@@ -328,6 +338,15 @@ def _checked(model: str) -> None:
             fix="`orchestra models` lists the installed ones",
             fix_zh="`orchestra models` 会列出已安装的模型",
         )
+
+
+def _agreed(count: Count, said: int, asked: wire.Asked) -> Count:
+    """Our count and the daemon's (0 = it said none). Raises `PromptTooLong` where it read less than there is: it has cut."""
+    if count.counted != "exact":
+        return Count(said, "measured") if said else count
+    if 0 < said < count.tokens:
+        raise wire.too_long(count.tokens, asked.window, asked)
+    return count
 
 
 def _sound(options: Options) -> None:

@@ -125,10 +125,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What an answer took: tokens used of the real window, what was dropped, model calls, reloads.
+    """What an answer took: tokens used of the real window, what became of older turns, model calls, reloads.
 
     `used` is prompt and answer in tokens; `loads` counts loads of a model that was not loaded, `reloads`
-    loads of one that was; `dropped` is the number of older turns left out of the prompt.
+    loads of one that was. Of the older turns, `compacted` stood in the prompt as a summary and `dropped` not at all.
+    `counted` says how the prompt's tokens were known before it was sent: "exact", "calibrated", "measured", or "bound"
+    where that was enough.
     """
 
     used: int | None = None
@@ -137,7 +139,9 @@ class Receipt:
     loads: int = 0
     reloads: int = 0
     dropped: int = 0
+    compacted: int = 0
     retries: int = 0
+    counted: str = ""
     first_token: float | None = None
     seconds: float | None = None
     notes: tuple[str, ...] = ()

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestra.model.messages import Options
+from orchestra.model.tokens import Counted
 from orchestra.settings import Settings
 
 WINDOW_OF_OLD_DAEMONS = 2048
@@ -24,10 +25,14 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fit:
-    """What a caller already knows: the loaded model, and the most tokens that the rendered prompt can have."""
+    """What a caller already knows: the loaded model, and the most tokens that the rendered prompt can have.
+
+    `counted` "exact" says that it has just so many, by the model's own counter.
+    """
 
     loaded: Loaded
     most: int
+    counted: Counted = "bound"
 
 
 def answer_share(window: int, options: Options, settings: Settings) -> int:
