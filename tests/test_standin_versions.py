@@ -249,6 +249,12 @@ def test_thinking_by_default(version: str, expected: tuple[str, int]) -> None:
     assert (answer.get("thinking", ""), status) == expected
 
 
+@borders(("0.21.9", 400), ("0.22.0", 200))
+def test_the_highest_level_of_thinking(version: str, expected: int) -> None:
+    with StandIn([THOUGHT] if expected == 200 else [], models=["thinker"], version=version) as daemon:
+        assert ask(daemon, model="thinker", think="max")[0] == expected
+
+
 # --- a queue that is full, an engine that dies
 
 

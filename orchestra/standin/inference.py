@@ -32,6 +32,7 @@ THOUGHTS = {
     "en": "Let me think about what is asked here. The answer should be short and true.",
     "zh": "让我想一想这个问题。回答应该简短而真实。",
 }
+MOST_THOUGHT = "max"
 READING = 1e-5
 """Seconds of work for each token of a prompt that is not in the cache, so that a kept prefix shows in the durations."""
 
@@ -96,6 +97,8 @@ class Inference:
             raise Refusal(400, "top_logprobs must be between 0 and 20")
         if self.chat and not self.name:
             raise Refusal(400, "model is required")
+        if self.body.get("think") == MOST_THOUGHT and not self.house.profile.has("thinking at most"):
+            raise Refusal(400, f'invalid think value: "{MOST_THOUGHT}" (must be "high", "medium", "low", true, or false)')
         model = self.house.library.need(self.name)
         if self.body.get("raw") and any(self.body.get(field) for field in ("template", "system", "context")):
             raise Refusal(400, "raw mode does not support template, system, or context")

@@ -25,6 +25,7 @@ SINCE: dict[str, Number] = {
     "shift": (0, 12, 6),
     "logprobs": (0, 12, 11),
     "top_logprobs": (0, 12, 11),
+    "thinking at most": (0, 22, 0),
     "tags.capabilities": (0, 30, 0),
     "engine of its own": (0, 30, 0),
     "cut to half": (0, 30, 11),
