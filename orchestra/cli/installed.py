@@ -55,7 +55,7 @@ def list_models(wish: Wish, *, context: int) -> None:
 
 def _described(each: Sized, how: Verdict) -> dict[str, Any]:
     card, taken = each
-    memory = {"context": taken.context, "weights": taken.weights, "kv_cache": taken.kv_cache, "overhead": taken.overhead, "needed": taken.needed}
+    memory = {**plain(taken), "needed": taken.needed}
     return {**plain(card), "kind": kind_of(card), "memory": memory, "fits": how}
 
 

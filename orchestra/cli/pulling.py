@@ -49,7 +49,8 @@ def pull_model(name: str, wish: Wish, *, origin: str, short: str) -> None:
     """Bring a model in. An interrupted pull goes on where it stopped."""
     if origin not in HOSTS:
         known = ", ".join(HOSTS)
-        raise UsageError(detail=f"--from does not know {origin!r}", detail_zh=f"--from 不支持 {origin!r}", fix=f"one of: {known}", fix_zh=f"可选：{known}")
+        detail, detail_zh = f"--from does not know {origin!r}", f"--from 不支持 {origin!r}"
+        raise UsageError(detail=detail, detail_zh=detail_zh, fix=f"one of: {known}", fix_zh=f"可选：{known}")
     source: Origin = origin
     place = place_of(name, source, short)
     puller = _ready()
@@ -141,7 +142,8 @@ class Pace:
             return ""
         self._told = now
         speed = (step.completed - self._began[1]) / (now - self._began[0])
-        far = f"{100 * step.completed // step.total} % ({size(step.completed)} / {size(step.total)})"
+        share, done, whole = 100 * step.completed // step.total, size(step.completed), size(step.total)
+        far = say(f"{share} % ({done} / {whole})", f"{share} %（{done} / {whole}）")
         if speed <= 0:
             return far
         left = (step.total - step.completed) / speed

@@ -125,7 +125,10 @@ def reached(client: Client, settings: Settings) -> Check:
 
 
 def version_of(version: str) -> Check:
-    """Whether the daemon can keep a prompt whole, and say how likely its tokens are. Without a number (0.0.0) it is taken for a new one."""
+    """Whether the daemon can keep a prompt whole, and say how likely its tokens are.
+
+    A build without a number (0.0.0) is taken for a new one.
+    """
     if _since(version, LOGPROBS):
         return Check(name="version", ok=True, detail=Words(version or "not said", version or "未说明"))
     if _since(version, NEEDED_VERSION):
@@ -151,7 +154,9 @@ def penalty(version: str, settings: Settings) -> Check:
     """Whether something keeps small models from repeating themselves: the daemon by itself no longer does."""
     ours = settings.repeat_penalty
     default = "1.0" if _since(version, NO_PENALTY) else "1.1"
-    said = Words(f"repeat_penalty {ours:g} is sent (the daemon's own default is {default})", f"发送 repeat_penalty {ours:g}（Ollama 默认为 {default}）")
+    said = Words(
+        f"repeat_penalty {ours:g} is sent (the daemon's own default is {default})", f"发送 repeat_penalty {ours:g}（Ollama 默认为 {default}）"
+    )
     if ours > 1:
         return Check(name="penalty", ok=True, detail=said)
     fix = Words("unset ORCHESTRA_REPEAT_PENALTY, or set it to 1.1", "请 unset ORCHESTRA_REPEAT_PENALTY，或设为 1.1")

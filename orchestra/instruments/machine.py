@@ -14,11 +14,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 PATIENCE = 1.5  # seconds for all commands together
+GRACE = 0.1  # and for one that has ended while another hung
 NVIDIA = "nvidia-smi --query-gpu=name,memory.total,memory.free --format=csv,noheader,nounits"
 ROCM = "rocm-smi --showmeminfo vram --json"
 COMMANDS = {
@@ -236,9 +238,12 @@ def _outputs(commands: tuple[str, ...]) -> dict[str, str]:
 
 
 def _said(process: subprocess.Popen[str], until: float) -> str:
-    with process:
-        try:
-            return process.communicate(timeout=max(0.0, until - time.monotonic()))[0]
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return ""
+    try:
+        return process.communicate(timeout=max(GRACE, until - time.monotonic()))[0]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        with suppress(subprocess.TimeoutExpired):  # a driver that hangs cannot be killed: it is not waited for
+            process.wait(GRACE)
+        if process.stdout:
+            process.stdout.close()
+        return ""

@@ -36,7 +36,9 @@ OFFERED = 4  # models that are not installed
 PLENTY = 14.0  # billions of parameters beyond which more do not count
 UNHURRIED = 8.5  # and beyond which a machine without a graphics card is slow
 # How much of a model is left, by how its quantization begins.
-_LEFT = (("Q2", 0.3), ("Q3", 0.6), ("Q4_0", 0.8), ("Q4", 0.9), ("MXFP4", 0.9), ("Q5", 0.95), ("Q6", 0.97), ("Q8", 1.0), ("F", 1.0), ("BF", 1.0))
+_LEFT = (
+    ("Q2", 0.3), ("Q3", 0.6), ("Q4_0", 0.8), ("Q4", 0.9), ("MXFP4", 0.9), ("Q5", 0.95), ("Q6", 0.97), ("Q8", 1.0), ("F", 1.0), ("BF", 1.0),
+)  # fmt: skip
 _SHARES = {"data": 0.35, "input": 0.2, "efficiency": 0.35, "quantization": 0.1}
 
 
@@ -107,11 +109,15 @@ def recommended(found: Sequence[Candidate], machine: Machine, *, work: Work, lan
     What is neither installed nor would fit is left out.
     """
     judged = [_judged(each, machine, work, language, context) for each in found]
-    kept = sorted(judged, key=lambda each: (not each.installed, each.verdict == "too big", each.role == "embedding", -each.score, each.name))
+    kept = sorted(judged, key=_rank)
     offered = [each for each in kept if not each.installed and each.verdict != "too big"]
     vectors = [each for each in offered if each.role == "embedding"][:1]
     answering = [each for each in offered if each.role != "embedding"][: OFFERED - len(vectors)]
     return [*(each for each in kept if each.installed), *answering, *vectors]
+
+
+def _rank(each: Recommendation) -> tuple[bool, bool, bool, float, str]:
+    return not each.installed, each.verdict == "too big", each.role == "embedding", -each.score, each.name
 
 
 def _judged(each: Candidate, machine: Machine, work: Work, language: str, context: int) -> Recommendation:
@@ -150,7 +156,8 @@ def _data(each: Candidate, work: Work, language: str) -> _Merit:
         merit, said = 0.2, Words(f"made for English, weak in {spoken.en}", f"以英文训练为主，{spoken.zh}较弱")
     if work == "agents":
         merit = merit if each.tools else merit * 0.8
-        tools = Words("calls tools", "支持工具调用") if each.tools else Words("no tools of its own: its steps are asked for as JSON", "不支持工具调用：以 JSON 形式给出步骤")
+        own, none = Words("calls tools", "支持工具调用"), Words("no tools of its own: its steps are asked for as JSON", "不支持工具调用：以 JSON 形式给出步骤")
+        tools = own if each.tools else none
         said = Words(f"{said.en}; {tools.en}", f"{said.zh}；{tools.zh}")
     return merit, Words(f"{role.en}; {said.en}", f"{role.zh}；{said.zh}")
 
@@ -178,9 +185,10 @@ def _efficiency(each: Candidate, machine: Machine, how: Verdict) -> _Merit:
     slow = Words("", "")
     if each.parameters > UNHURRIED and machine.total and not machine.vram:
         merit, slow = merit * 0.6, Words("; slow without a graphics card", "；没有显卡会较慢")
-    needs = f"{gigabytes(each.footprint.needed)}"
-    window = each.footprint.context
-    return merit, Words(f"{size} parameters, {needs} at {window} tokens: {said.en}{slow.en}", f"{size} 参数，{window} token 时需 {needs}：{said.zh}{slow.zh}")
+    needs, window = gigabytes(each.footprint.needed), each.footprint.context
+    return merit, Words(
+        f"{size} parameters, {needs} at {window} tokens: {said.en}{slow.en}", f"{size} 参数，{window} token 时需 {needs}：{said.zh}{slow.zh}"
+    )
 
 
 def _quantization(each: Candidate) -> _Merit:

@@ -28,7 +28,8 @@ def way_out(machine: Machine) -> Words:
     """Where the daemon would be that cannot be reached on loopback from here; empty on a plain machine."""
     if machine.container:
         host = OUTSIDE.get(machine.container, DOCKER_HOST)
-        extra = f"docker run --add-host={DOCKER_HOST}:host-gateway" if host == DOCKER_HOST else f"podman run -e OLLAMA_HOST=http://{host}:{DEFAULT_PORT}"
+        docker, podman = f"docker run --add-host={DOCKER_HOST}:host-gateway", f"podman run -e OLLAMA_HOST=http://{host}:{DEFAULT_PORT}"
+        extra = docker if host == DOCKER_HOST else podman
         return Words(
             f"here is a container, 127.0.0.1 is the container itself: export OLLAMA_HOST=http://{host}:{DEFAULT_PORT} "
             f"(on Linux: {extra}), and let the daemon listen there: OLLAMA_HOST=0.0.0.0 ollama serve",
@@ -38,8 +39,8 @@ def way_out(machine: Machine) -> Words:
     if machine.wsl == "WSL2":
         gateway = "$(ip route show default | awk '{print $3}')"
         return Words(
-            f"a daemon on the Windows side: set OLLAMA_HOST=0.0.0.0 in Windows, and here: export OLLAMA_HOST=http://{gateway}:{DEFAULT_PORT} "
-            "(or networkingMode=mirrored in .wslconfig)",
+            "a daemon on the Windows side: set OLLAMA_HOST=0.0.0.0 in Windows, and here: "
+            f"export OLLAMA_HOST=http://{gateway}:{DEFAULT_PORT} (or networkingMode=mirrored in .wslconfig)",
             f"如果 Ollama 运行在 Windows 一侧：在 Windows 中设置 OLLAMA_HOST=0.0.0.0，并在此处 export OLLAMA_HOST=http://{gateway}:{DEFAULT_PORT}"
             "（或在 .wslconfig 中设置 networkingMode=mirrored）",
         )
@@ -85,10 +86,13 @@ def slots(settings: Settings, environment: Mapping[str, str]) -> Check:
     ours, theirs = max(1, settings.parallel), environment.get("OLLAMA_NUM_PARALLEL", "")
     if theirs.isdigit() and int(theirs) not in (0, ours):
         fix = f"export ORCHESTRA_PARALLEL={theirs}"
-        detail = Words(f"ORCHESTRA_PARALLEL is {ours}, OLLAMA_NUM_PARALLEL {theirs}", f"ORCHESTRA_PARALLEL 为 {ours}，OLLAMA_NUM_PARALLEL 为 {theirs}")
+        detail = Words(
+            f"ORCHESTRA_PARALLEL is {ours}, OLLAMA_NUM_PARALLEL {theirs}", f"ORCHESTRA_PARALLEL 为 {ours}，OLLAMA_NUM_PARALLEL 为 {theirs}"
+        )
         return Check(name="slots", ok=False, detail=detail, fix=Words(fix, fix))
     told = Words("", "") if theirs else Words("; the daemon does not say how many it has", "；Ollama 不告知其并发数")
-    return Check(name="slots", ok=True, detail=Words(f"{ours} request(s) at once (ORCHESTRA_PARALLEL){told.en}", f"同时 {ours} 个请求（ORCHESTRA_PARALLEL）{told.zh}"))
+    said = Words(f"{ours} request(s) at once (ORCHESTRA_PARALLEL){told.en}", f"同时 {ours} 个请求（ORCHESTRA_PARALLEL）{told.zh}")
+    return Check(name="slots", ok=True, detail=said)
 
 
 def memory(models: Sequence[Sized], machine: Machine, url: str) -> Check:

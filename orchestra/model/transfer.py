@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from threading import Thread
 from typing import Any
 
 from orchestra.errors import DaemonUnreachable, PullFailed, UsageError
+from orchestra.model import wire
 from orchestra.request import Breakage, Call
 from orchestra.runtime import Runtime
 
@@ -46,22 +47,23 @@ Source = Callable[[Call], Generator[Progress]]
 
 
 async def watched(runtime: Runtime, source: Source, *, model: str, quiet: float = 0.0) -> AsyncGenerator[Progress]:
-    """The steps of `source`, and one that says so each time that nothing moves for `quiet` seconds (by default 20).
+    """The steps of `source`, and one that says so where nothing moves for `quiet` seconds (by default 20).
 
     Raises `PullFailed` when nothing moves for ten minutes. Leaving ends the request.
     """
     call = Call()
-    steps: SimpleQueue[Progress | BaseException | None] = SimpleQueue()
-    thread = Thread(target=_pumped, args=(source(call), steps), name="orchestra-transfer", daemon=True)
+    steps: SimpleQueue[Progress | None] = SimpleQueue()
     watch = _Watch(quiet or QUIET)
-    thread.start()
+    thread = ThreadPoolExecutor(1, "orchestra-transfer")
+    reading = thread.submit(_pumped, source(call), steps)
+    thread.shutdown(wait=False)
 
     def leave() -> None:
         call.end(Breakage.CLOSED)
         steps.put(None)  # a thread of the runtime may still be waiting for the next step
-        thread.join(LEAVING)
+        wait([reading], LEAVING)
 
-    def following() -> Progress | BaseException | None:
+    def following() -> Progress | None:
         try:
             return steps.get(timeout=watch.patience())
         except Empty:
@@ -69,8 +71,6 @@ async def watched(runtime: Runtime, source: Source, *, model: str, quiet: float 
 
     try:
         while (step := await runtime.call(following)) is not None:
-            if isinstance(step, BaseException):
-                raise step
             if step is not watch.last:
                 watch.seen(step)
                 yield step
@@ -78,17 +78,17 @@ async def watched(runtime: Runtime, source: Source, *, model: str, quiet: float 
                 yield Progress(status=step.status, digest=step.digest, silent=silent)
             if watch.hopeless():
                 raise PullFailed(model=model, detail=f"nothing has come for {GIVEN_UP:.0f} s")
+        await runtime.call(reading.result)
     finally:
         await runtime.call(leave)
 
 
-def _pumped(source: Generator[Progress], steps: SimpleQueue[Progress | BaseException | None]) -> None:
+def _pumped(source: Generator[Progress], steps: SimpleQueue[Progress | None]) -> None:
     try:
         for step in source:
             steps.put(step)
+    finally:
         steps.put(None)
-    except BaseException as error:
-        steps.put(error)
 
 
 class _Watch:
@@ -96,25 +96,30 @@ class _Watch:
 
     def __init__(self, quiet: float) -> None:
         self._quiet = quiet
-        self._since = self._said = time.monotonic()
+        self._since = self._looked = time.monotonic()
+        self._told = False
         self.last = Progress(status="")
 
     def seen(self, step: Progress) -> None:
         moved = (step.status, step.digest, step.completed) != (self.last.status, self.last.digest, self.last.completed)
         self.last = step
         if moved or step.status.startswith(_OWN):
-            self._since = self._said = time.monotonic()
+            self._since = self._looked = time.monotonic()
+            self._told = False
 
     def patience(self) -> float:
-        return max(0.01, self._said + self._quiet - time.monotonic())
+        return max(0.01, self._looked + self._quiet - time.monotonic())
 
     def silence(self) -> float:
-        """The seconds of silence where they are to be said now, once for each such while; else 0."""
+        """The seconds of silence where they are to be said now, once for each time that nothing moves; else 0."""
         now = time.monotonic()
-        if now - self._said < self._quiet:
+        if now - self._looked < self._quiet:
             return 0.0
-        self._said = now
-        return 0.0 if self.last.status.startswith(_OWN) else now - self._since
+        self._looked = now
+        if self._told or self.last.status.startswith(_OWN):
+            return 0.0
+        self._told = True
+        return now - self._since
 
     def hopeless(self) -> bool:
         return time.monotonic() - self._since >= GIVEN_UP and not self.last.status.startswith(_OWN)
@@ -171,41 +176,41 @@ def _sent(url: str, file: Path, digest: str, call: Call) -> Generator[Progress]:
     # the daemon answers when it has written the last byte: as long as it takes bytes, it is patience enough
     patience = httpx.Timeout(120.0, connect=5.0)
     place, size, done = f"{url}/api/blobs/{digest}", file.stat().st_size, 0
-    states: SimpleQueue[int | BaseException | None] = SimpleQueue()
+    taken: SimpleQueue[int] = SimpleQueue()
     try:
-        with httpx.Client(timeout=patience, trust_env=False, event_hooks={"request": [traced]}) as client:
+        with (
+            httpx.Client(timeout=patience, trust_env=False, event_hooks={"request": [traced]}) as client,
+            ThreadPoolExecutor(1, "orchestra-upload") as thread,
+        ):
             if client.head(place).status_code == 200:
                 return
-            sending = Thread(target=_posted, args=(client, place, file, size, call, states), daemon=True)
-            sending.start()
-            while (state := states.get()) is not None:
-                if isinstance(state, BaseException):
-                    raise state
-                done += state
+            sending = thread.submit(_posted, client, place, (file, size, call), taken)
+            while part := taken.get():
+                done += part
                 yield Progress(status="sending", digest=digest, completed=done, total=size)
-            sending.join()
+            answer = sending.result()
+        if answer.status_code not in (200, 201):
+            asked = wire.Asked(url=url, model=file.name)
+            raise wire.said(answer.status_code, wire.readable(answer.text), asked)
     except httpx.ConnectError:
         raise DaemonUnreachable(url=url, detail="nothing listens there", detail_zh="该地址没有服务在监听") from None
     except httpx.HTTPError as error:
         raise PullFailed(model=file.name, detail=str(error) or type(error).__name__) from None
 
 
-def _posted(client: Any, place: str, file: Path, size: int, call: Call, states: SimpleQueue[int | BaseException | None]) -> None:
+def _posted(client: Any, place: str, what: tuple[Path, int, Call], taken: SimpleQueue[int]) -> Any:
     """Sends the file in a thread of its own: the HTTP library takes the chunks, it does not give them back."""
-    from orchestra.model import wire
+    file, size, call = what
 
     def chunks() -> Iterator[bytes]:
         for chunk in _chunks(file, call):
             yield chunk
-            states.put(len(chunk))
+            taken.put(len(chunk))
 
     try:
-        answer = client.post(place, content=chunks(), headers={"content-length": str(size)})
-        if answer.status_code not in (200, 201):
-            raise wire.said(answer.status_code, wire.readable(answer.text), wire.Asked(url=place.partition("/api")[0], model=file.name))
-        states.put(None)
-    except BaseException as error:
-        states.put(error)
+        return client.post(place, content=chunks(), headers={"content-length": str(size)})
+    finally:
+        taken.put(0)
 
 
 def _chunks(file: Path, call: Call) -> Iterator[bytes]:

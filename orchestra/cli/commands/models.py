@@ -17,7 +17,9 @@ def models(
     recommend: Annotated[bool, typer.Option("--recommend", help=say("which model for which work", "推荐模型"))] = False,
     work: Annotated[str, typer.Option("--for", help="chat, complete, search, agents")] = "chat",
     lang: Annotated[str, typer.Option("--lang", help=say("language of the work: zh or en", "使用的语言：zh 或 en"))] = "",
-    size: Annotated[int | None, typer.Option("--context", min=16, max=10_000_000, help=say("memory at this many tokens (8192)", "按该上下文计算内存（8192）"))] = None,
+    size: Annotated[
+        int | None, typer.Option("--context", min=16, max=10_000_000, help=say("memory at this many tokens (8192)", "按该上下文计算内存（8192）"))
+    ] = None,
     unload: Annotated[str, typer.Option("--unload", metavar="NAME", help=say("take a model out of memory", "从内存中卸载模型"))] = "",
     json: o.Json = False,
 ) -> None:
