@@ -218,6 +218,9 @@ def value_differences(ours: Answer, theirs: Answer) -> Iterator[str]:
             values = [[sorted(str(each).splitlines()) for each in pair] for pair in values]
         if values[0] != values[1] and not (name == "template" and "{#-" in str(values[1])):
             yield f"{name} {values[0]!r}, not {values[1]!r}"
+    reasons = [[choice["finish_reason"] for line in answer.lines for choice in line.get("choices", ())][-1:] for answer in (ours, theirs)]
+    if reasons[0] != reasons[1]:
+        yield f"reasons {reasons[0]}, not {reasons[1]}"
     if "expires_at" in str(theirs.lines):
         loaded = [[(each["name"], each["context_length"]) for each in answer.lines[0]["models"]] for answer in (ours, theirs)]
         if loaded[0] != loaded[1]:
@@ -246,6 +249,23 @@ def test_a_recorded_request_is_answered_as_it_was(case: str) -> None:
 )
 def test_an_answer_that_differs_is_noticed(old: bytes, new: bytes) -> None:
     sound = expected("chat-stream")
+    assert old in sound.body
+    assert not list(differences(sound, sound))
+    assert list(differences(sound._replace(body=sound.body.replace(old, new)), sound))
+
+
+@pytest.mark.parametrize(
+    ("case", "old", "new"),
+    [
+        ("v1-chat-stream", b'"finish_reason":"length"', b'"finish_reason":"stop"'),
+        ("v1-chat-stream", b'"prompt_tokens":19', b'"prompt_tokens":18'),
+        ("v1-chat-loop-stream", b'"object":"chat.completion.chunk"', b'"object":"text_completion"'),
+        ("ps-before-unload", b'"context_length":512', b'"context_length":4096'),
+        ("runner-killed-midstream", b"unexpected EOF", b"EOF"),
+    ],
+)
+def test_the_other_kinds_of_answers_are_compared_too(case: str, old: bytes, new: bytes) -> None:
+    sound = expected(case)
     assert old in sound.body
     assert not list(differences(sound, sound))
     assert list(differences(sound._replace(body=sound.body.replace(old, new)), sound))
