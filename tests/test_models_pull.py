@@ -23,7 +23,7 @@ from command_line import Line, Terminal, bare, line, process, started  # noqa: F
 from orchestra.cli import pulling
 from orchestra.errors import DaemonError, DaemonUnreachable, ModelMissing, PullFailed, UsageError
 from orchestra.model import transfer
-from orchestra.model.catalog import Progress, bring, models, pull, unload
+from orchestra.model.catalog import Progress, bring, delete, models, pull, unload
 from orchestra.model.client import Client
 from orchestra.request import Call
 from orchestra.runtime import Blocking, finish
@@ -41,6 +41,7 @@ class Registry:
         self.blobs: dict[str, bytes] = {}
         self.lines: list[tuple[float, dict[str, Any]]] = [(0, {"status": "pulling manifest"}), (0, {"status": "success"})]
         self.refuses = 0
+        self.stalls = False
         self.ended = threading.Event()
         self.url = ""
 
@@ -60,6 +61,9 @@ class Handler(BaseHTTPRequestHandler):
         self.answer(200 if self.path.rpartition("/")[2] in self.registry.blobs else 404, [])
 
     def do_POST(self) -> None:
+        if self.registry.stalls:
+            self.registry.ended.wait(30)
+            return
         raw = self.rfile.read(int(self.headers["content-length"]))
         if self.path.startswith("/api/blobs/"):
             self.registry.asked.append(("POST", "/api/blobs", len(raw)))
@@ -335,6 +339,22 @@ def test_ctrl_c_says_how_to_go_on(registry: Registry) -> None:
     assert "Traceback" not in err.decode()
 
 
+def test_ctrl_c_while_a_file_is_sent(registry: Registry, gguf: Path) -> None:
+    registry.stalls = True
+    with started("pull", "--gguf", str(gguf), "--as", "mine", OLLAMA_HOST=registry.url) as running:
+        while not registry.paths("HEAD"):
+            assert running.poll() is None
+            time.sleep(0.01)
+        time.sleep(0.2)
+        before = time.monotonic()
+        running.send_signal(signal.SIGINT)
+        _, err = running.communicate(timeout=10)
+        assert time.monotonic() - before < 3
+    assert running.returncode == 130
+    assert f"orchestra pull --gguf {gguf} --as mine (a file that has arrived whole is not sent twice)" in err.decode()
+    assert "Traceback" not in err.decode()
+
+
 def test_how_far_fast_and_long(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
     pace = pulling.Pace(lambda: now)
@@ -383,6 +403,33 @@ def test_unloading(standin: StandIn, line: Line, monkeypatch: pytest.MonkeyPatch
     assert line("models", "--unload", "nobody", "--json").error["code"] == "model_missing"
     with pytest.raises(ModelMissing):
         finish(unload(ours, "nobody"))
+
+
+def made_of(url: str, name: str, origin: str) -> None:
+    """A persona on the weights of another model."""
+    body = {"model": name, "from": origin, "system": "Be brief.", "stream": False}
+    finish(client(url).connection.ask("POST", "/api/create", body))
+
+
+def test_models_that_share_their_weights_go_together(standin: StandIn) -> None:
+    ours = client(standin.url)
+    made_of(standin.url, "brief", "llama3")
+    finish(ours.ready("llama3"))
+    assert finish(unload(ours, "llama3:text")) is False
+    assert [row["name"] for row in finish(ours.ps())] == ["llama3:latest"]
+    assert finish(unload(ours, "brief")) is True, "it was loaded under the other name"
+    assert finish(ours.ps()) == []
+
+
+def test_unloading_on_a_real_daemon(real_daemon: str, real_model: str) -> None:
+    ours = client(real_daemon)
+    name = "orchestra-test-brief"
+    made_of(real_daemon, name, real_model)
+    try:
+        finish(ours.ready(real_model))
+        assert finish(unload(ours, name)) is True
+    finally:
+        finish(delete(ours, name))
 
 
 # --- on the command line

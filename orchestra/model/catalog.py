@@ -20,7 +20,7 @@ from orchestra.model.client import Client
 from orchestra.model.connection import Patience
 from orchestra.model.transfer import Progress as Progress
 from orchestra.model.transfer import checked_gguf, uploaded, watched
-from orchestra.model.window import full_name, section
+from orchestra.model.window import full_name, section, weights_of
 from orchestra.request import Broken, Call
 
 Purpose = Literal["chat", "base", "any"]
@@ -209,16 +209,16 @@ async def named(client: Client, model: str, name: str) -> None:
 async def unload(client: Client, model: str) -> bool:
     """Take a model out of memory, after the answers that it is giving; False where it was not loaded.
 
+    Models made from one another share what is loaded, under the name that came first: it goes for all of them.
     Raises `ModelMissing`.
     """
-    before = await _loaded(client)
+    ours = weights_of(await client.facts(model))
+    before = {name for name in await _loaded(client) if name == full_name(model) or (ours and weights_of(await client.facts(name)) == ours)}
     await client.connection.ask("POST", "/api/generate", {"model": model, "keep_alive": 0, "stream": False}, model=model)
-    if full_name(model) not in before:
-        return False
     until = time.monotonic() + UNLOADING
-    while full_name(model) in await _loaded(client) and time.monotonic() < until:
+    while before & await _loaded(client) and time.monotonic() < until:  # it is still listed for a moment
         await client.runtime.pause(0.05)
-    return True
+    return bool(before)
 
 
 async def _loaded(client: Client) -> set[str]:
