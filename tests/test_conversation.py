@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 from dialogues import EN, POLITE, ZH, prompts, said
@@ -13,7 +10,6 @@ from dialogues import EN, POLITE, ZH, prompts, said
 import orchestra.errors as e
 from orchestra import Message, Orchestra, Persona
 from orchestra.model.messages import Options
-from orchestra.sessions import conversation
 from orchestra.sessions.conversation import labelled
 from orchestra.standin import StandIn
 
@@ -159,54 +155,6 @@ def test_a_history_of_more_than_two_is_refused(line: str) -> None:
 # --- what outgrows the window
 
 
-def dialogue(daemon: StandIn, turns: int = 18, **about: Any) -> tuple[list[list[str]], list[int]]:
-    """The prompts and the numbers of dropped turns of a dialogue whose questions are of very different length."""
-    rng = random.Random(4)
-    dropped = []
-    with Orchestra(host=daemon.url) as orchestra:
-        session = orchestra.session("long", **about)
-        for number in range(turns):
-            question = f"Question {number}: " + "why? " * rng.choice([1, 2, 12, 20])
-            reply = session.ask(question, max_tokens=120)
-            dropped.append(reply.receipt.dropped)
-            assert reply.receipt.used is not None
-            assert reply.receipt.used <= daemon.window
-    return [said(prompt) for prompt in prompts(daemon)], dropped
-
-
-def keeps_its_prefix(shown: list[list[str]], dropped: list[int]) -> None:
-    """Each prompt begins with the whole prompt before it, but where turns were dropped, which happens in few large steps."""
-    steps = 0
-    for (before, after), (less, more) in zip(pairwise(shown), pairwise(dropped), strict=True):
-        if less == more:
-            assert after[: len(before)] == before
-        else:
-            steps += 1
-            assert more - less >= 2
-            assert after[0] == before[0]
-    assert 1 <= steps <= len(dropped) // 4
-
-
-def test_the_prompt_keeps_its_prefix_until_turns_are_dropped_in_one_step() -> None:
-    with StandIn(window=2048) as daemon:
-        shown, dropped = dialogue(daemon, persona=POLITE, options=Options(seed=1))
-    assert dropped[-1] > 0
-    assert sorted(dropped) == dropped
-    keeps_its_prefix(shown, dropped)
-    assert all(prompt[0] == "You are very polite." for prompt in shown)
-
-
-def test_a_sliding_window_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def sliding(costs: Sequence[int], share: int) -> int:
-        return next((start for start in range(len(costs)) if sum(costs[start:]) <= share), len(costs))
-
-    monkeypatch.setattr(conversation, "first_kept", sliding)
-    with StandIn(window=2048) as daemon:
-        shown, dropped = dialogue(daemon, persona=POLITE, options=Options(seed=1))
-    with pytest.raises(AssertionError):
-        keeps_its_prefix(shown, dropped)
-
-
 def test_a_long_first_turn_counts_as_the_daemon_counted_it() -> None:
     long = "What does this mean: " + "the the the the the " * 60
     with StandIn(["A text.", "The first one."], window=2048) as daemon, Orchestra(host=daemon.url) as orchestra:
@@ -215,13 +163,14 @@ def test_a_long_first_turn_counts_as_the_daemon_counted_it() -> None:
         assert session.ask("Which text?", max_tokens=300).receipt.dropped == 0
 
 
-def test_a_question_too_long_for_its_share_leaves_out_more_for_once() -> None:
+def test_a_question_too_long_for_its_share_has_more_summarised_first() -> None:
     with StandIn(window=1024) as daemon, Orchestra(host=daemon.url) as orchestra:
         session = orchestra.session("s")
         for number in range(4):
             session.ask(f"Question {number}: " + "why? " * 10, max_tokens=20)
-        long = session.ask("And now: " + "why? " * 120, max_tokens=60)
-        assert long.receipt.dropped > 0
+        long = session.ask("And now: " + "why? " * 170, max_tokens=60)
+        assert (long.receipt.compacted > 0, long.receipt.dropped, long.receipt.calls) == (True, 0, 2)
+        assert "compacted" in long.receipt.notes
         with pytest.raises(e.PromptTooLong):
             session.ask("why? " * 2000)
         assert session.turns()[-1].status == "interrupted"

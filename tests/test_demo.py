@@ -85,7 +85,7 @@ def test_the_demo_runs_without_a_daemon(temporary: Path, home: Path) -> None:
     assert said["seconds"] < 60
     loop, overflow, kill, house = said["scenes"]
     assert (loop["finish_reason"], loop["kept"], loop["recorded"]["done"]) == ("repetition", "The lake is blue", False)
-    assert overflow["left_out"][-1] > 0
+    assert overflow["summarised"][-1] > 0
     assert (kill["status"], kill["kept"] > 0, kill["exit_code"]) == ("interrupted", True, -9)
     assert house["ask"]["citations"] == ["yes"]
     assert [step["ok"] for step in house["integrate"]["steps"]] == [True, True]
@@ -256,7 +256,7 @@ def test_red_where_history_is_cut_in_silence(line: Line, monkeypatch: pytest.Mon
         return chat(self, messages[-1:], **rest)
 
     monkeypatch.setattr(Client, "chat", cutting)
-    assert "the receipt counts what was left out" in failed(line, monkeypatch, "overflow")
+    assert "the receipt counts what became of older turns" in failed(line, monkeypatch, "overflow")
 
 
 def test_red_where_the_first_message_is_not_found(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

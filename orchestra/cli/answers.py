@@ -12,28 +12,46 @@ from orchestra.cli.running import Patience, cancelled, footer
 from orchestra.cli.terminal import Cleaner, as_line, colourful, write
 from orchestra.model.messages import Piece, Reply, gathered
 
+COMPACTING = "compacting"  # the note of a receipt whose answer is followed by a summary
+
 
 async def show(pieces: AsyncGenerator[Piece], wish: Wish, patience: Patience, **beside: Any) -> Reply:
-    """Show an answer as it comes; the reply. What `beside` says stands in the JSON object too."""
+    """Show an answer as it comes; the reply. What `beside` says stands in the JSON object too.
+
+    Where older turns are summarised after the answer, it is shown to its end before that. Ctrl-C then leaves at once,
+    and in order: the answer is whole.
+    """
     collected: list[Piece] = []
     page = _page(wish)
+    reply: Reply | None = None
     try:
         async with aclosing(pieces):
             async for piece in pieces:
                 collected.append(piece)
                 page.push(piece)
+                if piece.receipt is not None and COMPACTING in piece.receipt.notes:
+                    reply = _whole(collected, page, wish, patience, beside)
     except BaseException as error:
         patience.clear()
+        if reply is not None and not isinstance(error, Exception):
+            return reply
         page.close()
         if not isinstance(error, Exception) and not isinstance(error, GeneratorExit):
             cancelled([p.text for p in collected if p.kind == "text"], wish, **_now(beside))
         raise
+    patience.clear()
+    return reply or _whole(collected, page, wish, patience, beside)
+
+
+def _whole(collected: list[Piece], page: Page, wish: Wish, patience: Patience, beside: dict[str, Any]) -> Reply:
+    """The end of an answer: nothing more will be shown of it."""
     patience.clear()
     page.close()
     reply = gathered(collected)
     if wish.json:
         write(as_line({**shown(reply), **_now(beside)}) + "\n")
     footer(reply, wish)
+    sys.stdout.flush()
     return reply
 
 

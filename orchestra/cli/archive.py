@@ -14,8 +14,9 @@ from orchestra.cli.terminal import as_line, colourful, harmless, tell, unseen, w
 from orchestra.cli.words import say
 from orchestra.errors import ImportInvalid, UsageError
 from orchestra.sessions.export import LONGEST_LINE, export_jsonl, export_markdown, import_jsonl
-from orchestra.sessions.records import SessionRecord, Turn, timestamp
+from orchestra.sessions.records import Compaction, SessionRecord, Turn, timestamp
 from orchestra.sessions.store import Store
+from orchestra.sessions.summaries import compactions
 from orchestra.settings import Settings
 
 STATUSES = {
@@ -62,9 +63,12 @@ def show(name: str, wish: Wish) -> None:
     with opened() as store:
         record = store.session(name or last_name(store))
         said = store.history(record.id)
+        made = [each for each in compactions(store, record.id) if each.fault is None]
+    summaries = {turn.id: each for turn in said for each in made if each.turn == turn.id}
     if wish.json:
         about = {"session": record.name, **_described(record), "language": record.language}
-        write(as_line({**about, "messages": [message for turn in said for message in _messages(turn)]}) + "\n")
+        told = [message for turn in said for message in _messages(turn)]
+        write(as_line({**about, "messages": told, "compactions": [_compacted(each) for each in summaries.values()]}) + "\n")
         return
     who = " · ".join(part for part in (record.name, record.persona, record.model) if part)
     tell(who)
@@ -72,6 +76,28 @@ def show(name: str, wish: Wish) -> None:
         write(_bold(harmless(f"> {turn.question}\n")) if turn.question else "")
         ended = STATUSES.get(turn.status)
         write(harmless(turn.answer) + (f" [{say(*ended)}]" if ended else "") + "\n\n")
+        if turn.id in summaries:
+            write(_marked(summaries[turn.id]))
+
+
+def _marked(made: Compaction) -> str:
+    """The line under the last turn that stands as a summary."""
+    text = " ".join(harmless(made.text).split())
+    return say(
+        f"--- turns 1 to {made.turns} stand as a summary from here on: {text}\n\n",
+        f"--- 第 1 至 {made.turns} 轮此后以摘要代替：{text}\n\n",
+    )
+
+
+def _compacted(made: Compaction) -> dict[str, Any]:
+    return {
+        "turns": made.turns,
+        "turn": made.turn,
+        "text": made.text,
+        "model": made.model,
+        "tokens": made.tokens,
+        "created": timestamp(made.created),
+    }
 
 
 def last_name(store: Store) -> str:

@@ -1,22 +1,20 @@
 """A dialogue that remembers: each turn is on disk before the model is asked, its answer as it grows.
 
-The spine is a pipe of stages: history and question -> prompt, fitted into the loaded window -> client ->
-stopping criteria -> journal -> caller. An instruct model gets messages; a base model gets a transcript
-("Customer: ... / Support: ...") that stops at the next speaker's label, as in the lesson.
+The spine is a pipe of stages: history and question -> prompt, fitted into the loaded window -> client -> stopping
+criteria -> journal -> caller; and after the last piece, where the dialogue has outgrown its share, its summary.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
-from typing import NamedTuple, Unpack
+from dataclasses import dataclass, field, replace
+from typing import Unpack
 
 from orchestra.errors import OrchestraError, StorageFull, StoreFault, UsageError
-from orchestra.model.budget import Shares, first_kept
 from orchestra.model.catalog import chosen, is_base
 from orchestra.model.client import Client
-from orchestra.model.language import Language, language_of, with_language
+from orchestra.model.language import language_of
 from orchestra.model.messages import (
     FinishReason,
     Message,
@@ -28,14 +26,13 @@ from orchestra.model.messages import (
     gathered,
 )
 from orchestra.model.persona import Persona
-from orchestra.model.tokens import PER_MESSAGE, most_tokens
 from orchestra.model.window import Fit, answer_share
+from orchestra.sessions.compaction import Compactor, fit_of, left_out
 from orchestra.sessions.journal import Journal
+from orchestra.sessions.prompt import SPEAKERS, Frame, Past, messages, stops, transcript, unindented
 from orchestra.sessions.records import About, SessionRecord, Turn, paired
 from orchestra.sessions.store import Store, described
-
-QUESTION_SHARE = 8  # of the window, one part in so many is set aside for the question
-SPEAKERS = {"en": ("User", "Assistant"), "zh": ("用户", "助手")}
+from orchestra.sessions.summaries import latest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,23 +53,26 @@ class Opening:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Prompt:
-    """What the model is asked with: messages, or for a base model a transcript."""
+    """What the model is asked with: messages or, for a base model, a transcript; and what that took."""
 
-    messages: tuple[Message, ...] = ()
-    transcript: str = ""
-    stop: tuple[str, ...] = ()
-    fit: Fit | None = None
+    subject: tuple[Message, ...] | str
+    fit: Fit
     dropped: int = 0
+    compacted: int = 0
+    calls: int = 0
+    notes: tuple[str, ...] = ()
 
 
-class _Talk(NamedTuple):
-    """What a prompt is made of."""
+@dataclass(slots=True, kw_only=True)
+class _Exchange:
+    """One turn on its way; `frame` and `past` are known once the model is."""
 
     record: SessionRecord
-    seed: str
-    past: Sequence[Turn]
     text: str
-    base: bool
+    options: Options
+    turn: Turn | None = None
+    frame: Frame | None = None
+    past: Past = field(default_factory=Past)
 
 
 class AsyncSession:
@@ -84,6 +84,7 @@ class AsyncSession:
         self.name = name
         self._store = store
         self._client = client
+        self._compactor = Compactor(store, client)
         self._opening = opening or Opening()
         self._options = options or Options()
 
@@ -99,7 +100,11 @@ class AsyncSession:
         self, text: str, *, options: Options | None = None, turn_id: str | None = None, branch: bool = False,
         **fields: Unpack[OptionFields],
     ) -> AsyncGenerator[Piece]:  # fmt: skip
-        """One turn as it comes. A `turn_id` that was already answered gives that answer again; `branch` forks here."""
+        """One turn as it comes. A `turn_id` that was already answered gives that answer again; `branch` forks here.
+
+        After the last piece older turns may be summarised (its receipt notes "compacting"): whoever leaves then has
+        the whole answer, and the summary is made when it is needed.
+        """
         if not text.strip():
             raise UsageError(detail="the message is empty", detail_zh="消息为空", fix="say something", fix_zh="请输入内容")
         options = Options(**fields).over(options).over(self._options)
@@ -111,9 +116,10 @@ class AsyncSession:
             for piece in _again(journal.turn):
                 yield piece
             return
-        pieces = self._answer(record, journal.turn if journal else None, text, options)
-        async with aclosing(self._recorded(pieces, journal, fault)) as stored:
-            async for piece in stored:
+        exchange = _Exchange(record=record, text=text, options=options, turn=journal.turn if journal else None)
+        pieces = self._recorded(self._answer(exchange), journal, fault)
+        async with aclosing(self._settled(pieces, exchange, journal)) as settled:
+            async for piece in settled:
                 yield piece
 
     async def turns(self) -> list[Turn]:
@@ -151,13 +157,14 @@ class AsyncSession:
         found = self._store.find(self.name) if self.name is not None else None
         return found or self._store.create(self.name, history=self._opening.history, **about)
 
-    async def _past(self, record: SessionRecord, turn: Turn | None) -> list[Turn]:
+    async def _past(self, record: SessionRecord, turn: Turn | None, model: str) -> Past:
         """What was said before this turn and has an answer."""
-        if record.id:
-            history = await self._client.runtime.call(lambda: self._store.history(record.name))
-        else:
-            history = [Turn(id="", session="", question=said, answer=answer) for said, answer in paired(self._opening.history)]
-        return [each for each in history if (turn is None or each.id != turn.id) and each.answer]
+        call = self._client.runtime.call
+        if not record.id:
+            said = paired(self._opening.history)
+            return Past(turns=tuple(Turn(id="", session="", question=asked, answer=answer) for asked, answer in said if answer))
+        history, made = await call(lambda: latest(self._store, record.id, turns=record.turns + 1))
+        return Past.of([each for each in history if turn is None or each.id != turn.id], made, model)
 
     def _persona(self, record: SessionRecord) -> Persona | None:
         opening = self._opening
@@ -176,51 +183,106 @@ class AsyncSession:
         except StorageFull as fault:
             return None, fault
 
-    async def _answer(
-        self, record: SessionRecord, turn: Turn | None, text: str, options: Options
-    ) -> AsyncGenerator[Piece]:
+    async def _answer(self, exchange: _Exchange) -> AsyncGenerator[Piece]:
         client = self._client
-        persona = self._persona(record)
-        own = persona.model if persona else None
-        model = self._opening.model or record.model or own or await chosen(client, purpose="base" if self._opening.base else "chat")
-        facts = await client.facts(model)
-        base = self._opening.base if self._opening.base is not None else is_base(model, facts)
-        if persona is not None:
-            options = options.over(persona.options)
-        seed = persona.speaks(record.language or "en") if persona else ""
-        prompt = await self._fitted(_Talk(record, seed, await self._past(record, turn), text, base), model=model, options=options)
-        if base:
-            options = replace(options, stop=(*(options.stop or ()), *prompt.stop))
-            pieces = _unindented(client.complete(prompt.transcript, model=model, options=options, raw=True, fit=prompt.fit))
+        exchange.frame = frame = await self._frame(exchange.record, exchange.options)
+        exchange.past = await self._past(exchange.record, exchange.turn, frame.model)
+        prompt = await self._fitted(frame, exchange)
+        if isinstance(prompt.subject, str):
+            options = replace(frame.options, stop=(*(frame.options.stop or ()), *stops(frame)))
+            pieces = unindented(client.complete(prompt.subject, model=frame.model, options=options, raw=True, fit=prompt.fit))
         else:
-            pieces = client.chat(prompt.messages, model=model, options=options, fit=prompt.fit)
+            pieces = client.chat(prompt.subject, model=frame.model, options=frame.options, fit=prompt.fit)
         async with aclosing(pieces):
             async for piece in pieces:
                 if piece.receipt is not None:
-                    piece = piece._replace(receipt=replace(piece.receipt, dropped=prompt.dropped))
+                    piece = piece._replace(receipt=_with_prompt(piece.receipt, prompt))
                 yield piece
 
-    async def _fitted(self, talk: _Talk, *, model: str, options: Options) -> _Prompt:
-        """The prompt, older turns left out in one step where the history has outgrown its share.
+    async def _frame(self, record: SessionRecord, options: Options) -> Frame:
+        """Who answers, and what the prompt has to fit into."""
+        client, opening = self._client, self._opening
+        persona = self._persona(record)
+        own = persona.model if persona else None
+        model = opening.model or record.model or own or await chosen(client, purpose="base" if opening.base else "chat")
+        facts = await client.facts(model)
+        if persona is not None:
+            options = options.over(persona.options)
+        loaded = await client.ready(model, options)
+        return Frame(
+            record=record,
+            model=model,
+            loaded=loaded,
+            base=opening.base if opening.base is not None else is_base(model, facts),
+            seed=persona.speaks(record.language or "en") if persona else "",
+            template=str(facts.get("template", "")),
+            answer=answer_share(loaded.window, options, client.settings),
+            options=options,
+        )
 
-        The share does not depend on the question, or each would cut elsewhere and the prompt lose its prefix; a
-        question that needs more than is set aside for it leaves out more, for this once.
+    async def _fitted(self, frame: Frame, exchange: _Exchange) -> _Prompt:
+        """The prompt. Where it would not fit, older turns are summarised first; where that fails, they are left out.
+
+        A question that needs more than is usually set aside for it leaves out more, for this once.
         """
-        loaded = await self._client.ready(model, options)
-        template = "" if talk.base else str((await self._client.facts(model)).get("template", ""))
-        fixed = most_tokens(talk.seed) + most_tokens(template) + 6 * PER_MESSAGE
-        answer = answer_share(loaded.window, options, self._client.settings)
-        question, aside = most_tokens(talk.text), loaded.window // QUESTION_SHARE
-        costs = _costs(talk.past, model, sum(map(most_tokens, _labels(talk.record))) if talk.base else 0)
-        start = first_kept(costs, Shares(window=loaded.window, fixed=fixed + aside, answer=answer).history)
-        if question > aside:
-            start = max(start, first_kept(costs, Shares(window=loaded.window, fixed=fixed + question, answer=answer).history))
-        kept = talk.past[start:]
-        fit = Fit(loaded=loaded, most=fixed + question + sum(costs[start:]))
-        if talk.base:
-            transcript, stop = _transcript(talk.record, talk.seed, kept, talk.text)
-            return _Prompt(transcript=transcript, stop=stop, fit=fit, dropped=start)
-        return _Prompt(messages=_messages(talk.record, talk.seed, kept, talk.text), fit=fit, dropped=start)
+        past, text = exchange.past, exchange.text
+        measured = await self._compactor.measured(frame, past, text)
+        made = None
+        if not measured.fits:
+            made = await self._compactor.compact(frame, past, text=text)
+            if made is not None:
+                exchange.past = past = await self._past(frame.record, exchange.turn, frame.model)
+                measured = await self._compactor.measured(frame, past, text)
+        dropped = left_out(measured, past)
+        head = measured.sizes.head
+        if past.compaction is not None and head > measured.room:
+            past, dropped, head = replace(past, compaction=None), len(past.turns), 0
+        start = min(len(past.turns), past.start + dropped)
+        sizes = measured.sizes
+        compose = transcript if frame.base else messages
+        subject = compose(frame, past, text, start=start)
+        most = sizes.fixed + sizes.question + head + sum(sizes.turns[start - past.start :])
+        return _Prompt(
+            subject=subject,
+            fit=fit_of(frame, measured, subject, most=most),
+            dropped=dropped,
+            compacted=past.compaction.turns if past.compaction else 0,
+            calls=0 if made is None else 1,
+            notes=("compacted",) if made is not None and made.fault is None else (),
+        )
+
+    async def _settled(
+        self, pieces: AsyncGenerator[Piece], exchange: _Exchange, journal: Journal | None
+    ) -> AsyncGenerator[Piece]:
+        """The stage after the answer: older turns are summarised before they stand in the next one's way.
+
+        A turn that starts meanwhile, here or in another process, goes first.
+        """
+        due = False
+        async with aclosing(pieces):
+            async for piece in pieces:
+                if piece.receipt is not None and journal is not None:
+                    due = await self._outgrown(exchange, journal.turn)
+                    piece = piece._replace(receipt=_noted(piece.receipt, "compacting")) if due else piece
+                yield piece
+        if due and exchange.frame is not None and journal is not None:
+            name, own = exchange.record.id, journal.turn.id
+
+            async def moved() -> bool:
+                found = await self._client.runtime.call(lambda: self._store.find(name))
+                return found is None or found.head != own
+
+            await self._compactor.compact(exchange.frame, exchange.past, moved=moved)
+
+    async def _outgrown(self, exchange: _Exchange, turn: Turn) -> bool:
+        """Whether the dialogue with this turn leaves no place for the next."""
+        if exchange.frame is None or turn.status != "done" or not turn.answer:
+            return False
+        exchange.past = replace(exchange.past, turns=(*exchange.past.turns, turn))
+        try:
+            return await self._compactor.due(exchange.frame, exchange.past)
+        except OrchestraError:  # the answer is there; whatever is wrong now will be said by the next turn
+            return False
 
     async def _recorded(
         self, pieces: AsyncGenerator[Piece], journal: Journal | None, fault: StoreFault | None
@@ -283,81 +345,22 @@ def _noted(receipt: Receipt, note: str) -> Receipt:
     return replace(receipt, notes=(*receipt.notes, note))
 
 
+def _with_prompt(receipt: Receipt, prompt: _Prompt) -> Receipt:
+    return replace(
+        receipt,
+        dropped=prompt.dropped,
+        compacted=prompt.compacted,
+        calls=receipt.calls + prompt.calls,
+        notes=(*receipt.notes, *prompt.notes),
+    )
+
+
 def _again(turn: Turn) -> list[Piece]:
     """A turn that was answered before, as pieces."""
     usage = None
     receipt = Receipt(calls=0, notes=("already_answered",))
     reason = turn.finish_reason or FinishReason.STOP
     return [Piece(turn.answer), Piece("", finish_reason=reason, usage=usage, receipt=receipt, model=turn.model)]
-
-
-def _costs(turns: Sequence[Turn], model: str, labels: int = 0) -> list[int]:
-    """The most tokens that each turn can take in a prompt: as the daemon counted them for `model`, else the bound in bytes.
-
-    Two turns in a row, the prompt of the second holding the whole first: the difference of their totals is what
-    the second added. A turn's cost never changes once it is finished, so that the same turns are dropped each time.
-    `labels` is what the speakers' labels take, in each turn of a transcript.
-    """
-    costs: list[int] = []
-    before: tuple[int, int] | None = None
-    for turn in turns:
-        bound = most_tokens(with_language(turn.question, language_of(turn.question))) + most_tokens(turn.answer)
-        bound += 2 * PER_MESSAGE + labels
-        usage, receipt = turn.usage or {}, turn.receipt or {}
-        prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
-        now = None
-        if turn.status == "done" and turn.model == model and isinstance(prompt, int) and isinstance(completion, int):
-            now = (prompt + completion, int(receipt.get("dropped") or 0))
-            bound = min(bound, now[0] + PER_MESSAGE)  # the whole prompt held the question
-        if now and before and now[1] == before[1] and isinstance(completion, int):
-            # never below the answer alone: the persona may have been another one at the turn before
-            bound = min(bound, max(now[0] - before[0], completion) + PER_MESSAGE)
-        costs.append(bound)
-        before = now
-    return costs
-
-
-def _messages(record: SessionRecord, seed: str, kept: Sequence[Turn], text: str) -> tuple[Message, ...]:
-    """Persona, dialogue, question. Each question ends with its language line, always the same: the prefix stays."""
-    default: Language = "zh" if record.language == "zh" else "en"
-    messages = [Message("system", seed)] if seed else []
-    for turn in kept:
-        if turn.question:
-            messages.append(Message("user", with_language(turn.question, language_of(turn.question, default))))
-        messages.append(Message("assistant", turn.answer))
-    messages.append(Message("user", with_language(text, language_of(text, default))))
-    return tuple(messages)
-
-
-def _labels(record: SessionRecord) -> tuple[str, str]:
-    asks, answers = record.speakers[:2] if len(record.speakers) >= 2 else SPEAKERS["en"]
-    return asks, answers
-
-
-def _transcript(record: SessionRecord, seed: str, kept: Sequence[Turn], text: str) -> tuple[str, tuple[str, ...]]:
-    """The dialogue as a text to be continued, and the labels that end the answer."""
-    asks, answers = _labels(record)
-    lines = [seed, ""] if seed else []
-    for turn in kept:
-        if turn.question:
-            lines.append(f"{asks}: {turn.question}")
-        lines.append(f"{answers}: {turn.answer.strip()}")
-    lines += [f"{asks}: {text}", f"{answers}:"]
-    return "\n".join(lines), (f"\n{asks}:", f"\n{answers}:")
-
-
-async def _unindented(pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
-    """A base model's answer begins with the space after the label; it is no part of what was said."""
-    cut: int | None = None
-    async with aclosing(pieces):
-        async for piece in pieces:
-            if cut is None and piece.text:
-                text = piece.text.lstrip(" ")
-                cut = len(piece.text) - len(text)
-                piece = piece._replace(text=text)
-            if piece.keep is not None:
-                piece = piece._replace(keep=max(0, piece.keep - (cut or 0)))
-            yield piece
 
 
 def labelled(history: Sequence[Message | str]) -> tuple[tuple[Message, ...], tuple[str, ...]]:

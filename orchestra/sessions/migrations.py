@@ -94,6 +94,26 @@ def words(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE VIRTUAL TABLE words USING fts5(text, content='', tokenize='ascii')")
 
 
+@migration
+def compactions(connection: sqlite3.Connection) -> None:
+    """The summaries in which older turns stand: each belongs to the last turn that it covers, and so to all forks of it."""
+    # `root` is that of the turn; `fault` says why an attempt gave no summary, and its text is empty then
+    connection.execute(
+        """CREATE TABLE compaction (
+            seq INTEGER PRIMARY KEY AUTOINCREMENT,
+            id TEXT NOT NULL UNIQUE,
+            turn INTEGER NOT NULL REFERENCES turn(seq) ON DELETE CASCADE,
+            root INTEGER NOT NULL,
+            text TEXT NOT NULL,
+            model TEXT NOT NULL,
+            tokens INTEGER,
+            fault TEXT,
+            created REAL NOT NULL)"""
+    )
+    connection.execute("CREATE INDEX compaction_root ON compaction(root)")
+    connection.execute("CREATE INDEX compaction_turn ON compaction(turn)")
+
+
 def migrate(connection: sqlite3.Connection, path: Path, *, steps: Sequence[Migration] | None = None) -> list[str]:
     """Brings the file to the newest step and says which were made.
 

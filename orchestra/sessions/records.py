@@ -85,6 +85,24 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Compaction:
+    """A summary in which all turns up to `turn` stand in later prompts; the turns themselves stay as they are.
+
+    `turns` counts them and `tokens` are the summary's, None where the daemon did not say. `fault` says why an attempt
+    gave no summary: its `text` is empty then.
+    """
+
+    turn: str
+    text: str
+    model: str = ""
+    tokens: int | None = None
+    fault: str | None = None
+    turns: int = 0
+    created: float = 0.0
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """A message that a search found; `text` is the part of it around the first word found."""
 

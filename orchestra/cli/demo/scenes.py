@@ -17,7 +17,7 @@ from orchestra.sessions.records import Turn
 from orchestra.standin import Scripted, StandIn
 
 LOOP_PACE = 0.07
-WINDOW = 640
+WINDOW = 384
 ROW_PAUSE = 0.45
 
 
@@ -120,7 +120,7 @@ def _stopped(right: Card, record: Record, reply: Reply, streamed: int, history: 
 
 
 def overflow(stage: Stage, world: World, record: Record) -> None:
-    """A dialogue outgrows its window: the receipt says what was left out, and nothing is lost."""
+    """A dialogue outgrows its window: its older turns are summarised, the receipt says so, and nothing is lost."""
     left, right = _forgotten(record), stand_in_card()
     first = say("My cat is called Mimi.", "我的猫叫豆豆。")
     word = say("Mimi", "豆豆")
@@ -134,7 +134,7 @@ def overflow(stage: Stage, world: World, record: Record) -> None:
         stage.shown(left, right) as redraw,
     ):
         right.say(say(f"orchestra chat · a window of {WINDOW} tokens", f"orchestra chat · 窗口 {WINDOW} token"), QUIET)
-        grow = right.table((say("turn", "轮次"), say("tokens used", "已用 token"), say("left out", "未包含的轮次")), [])
+        grow = right.table((say("turn", "轮次"), say("tokens used", "已用 token"), say("summarised", "已总结的轮次")), [])
         replies: list[Reply] = []
         dialogue = orchestra.session("cat")
         for question in [first, *others]:
@@ -144,7 +144,7 @@ def overflow(stage: Stage, world: World, record: Record) -> None:
             stage.pause(ROW_PAUSE)
         _remembered(right, record, orchestra, dialogue, word=word)
         _accounted(record, daemon, replies)
-        right.verdict(record.ok, say("what was left out is said, and still there", "略去了什么有据可查，而且都还在"))
+        right.verdict(record.ok, say("what became of older turns is said, and they are still there", "较早的对话有何变化有据可查，而且都还在"))
 
 
 def _forgotten(record: Record) -> Card:
@@ -178,7 +178,12 @@ def _needed(error: str) -> int:
 
 def _receipt(number: int, reply: Reply) -> tuple[str, str, str]:
     used, window = reply.receipt.used, reply.receipt.window
-    return str(number), f"{used} / {window}", str(reply.receipt.dropped or "–")
+    return str(number), f"{used} / {window}", str(_away(reply) or "–")
+
+
+def _away(reply: Reply) -> int:
+    """The older turns that did not stand in the prompt word for word."""
+    return reply.receipt.compacted + reply.receipt.dropped
 
 
 def _remembered(right: Card, record: Record, orchestra: Orchestra, dialogue: Session, *, word: str) -> None:
@@ -196,18 +201,19 @@ def _remembered(right: Card, record: Record, orchestra: Orchestra, dialogue: Ses
 def _accounted(record: Record, daemon: StandIn, replies: list[Reply]) -> None:
     """The receipts are compared with what was really sent."""
     sent = [sum(message["role"] == "user" for message in body["messages"]) for body in _questions(daemon)]
-    said = [number - reply.receipt.dropped for number, reply in enumerate(replies, 1)]
-    record.promise(sent == said, "the receipt counts what was left out")
+    said = [number - _away(reply) for number, reply in enumerate(replies, 1)]
+    record.promise(sent == said, "the receipt counts what became of older turns")
     record.promise(all((reply.receipt.used or WINDOW + 1) <= WINDOW for reply in replies), "no answer passes the window")
-    record.promise(replies[-1].receipt.dropped > 0, "the dialogue outgrows the window")
+    record.promise(_away(replies[-1]) > 0, "the dialogue outgrows the window")
     record.promise(all(body.get("truncate") is False for body in daemon.asked("/api/chat")), "the daemon is told not to cut")
     record.facts |= {
         "window": WINDOW,
         "used": [reply.receipt.used for reply in replies],
+        "summarised": [reply.receipt.compacted for reply in replies],
         "left_out": [reply.receipt.dropped for reply in replies],
     }
 
 
 def _questions(daemon: StandIn) -> list[dict[str, list[dict[str, str]]]]:
-    """The requests for an answer; those that only count a prompt ask for one token."""
-    return [body for body in daemon.asked("/api/chat") if body.get("options", {}).get("num_predict") != 1]
+    """The requests for an answer; a summary is asked for at temperature 0, and what is only counted is not streamed."""
+    return [body for body in daemon.asked("/api/chat") if body["stream"] and body["options"].get("temperature") != 0]
