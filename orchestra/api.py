@@ -16,6 +16,7 @@ from orchestra.model.client import Client, Observe
 from orchestra.model.language import wanted, with_language
 from orchestra.model.messages import Message, OptionFields, Options, Piece, Reply, gathered
 from orchestra.model.persona import Persona
+from orchestra.model.tokens import Tokens
 from orchestra.retrieval.offline import Offline
 from orchestra.retrieval.pipeline import Answer, ask
 from orchestra.runtime import Blocking, Looped, Runtime, blocking, finish, stepping
@@ -28,19 +29,10 @@ DEFAULT_EXPERTS = ("computer_scientist", "lawyer")
 DEFAULT_COORDINATOR = "standardization_expert"
 
 
-class AsyncOrchestra:
-    """All of Orchestra over one daemon. Settings come from the environment; what is given here wins."""
+class AsyncModels:
+    """1. Talking to the model: what needs neither a store nor personas."""
 
-    def __init__(
-        self, *, settings: Settings | None = None, runtime: Runtime | None = None, observe: Observe | None = None, **overrides: Any
-    ) -> None:
-        self.settings = settings or Settings.read(**overrides)
-        self.runtime = runtime or Looped(parallel=self.settings.parallel)
-        self.client = Client(self.runtime, self.settings, observe=observe)
-        self.store = Store(self.settings.folder(), timeout=self.settings.store_timeout)
-        self.personas = Library.of(self.settings)
-
-    # --- 1. talking to the model
+    client: Client
 
     async def generate(
         self, prompt: str, *, model: str = "", base: bool | None = None, options: Options | None = None, **fields: Unpack[OptionFields]
@@ -79,6 +71,24 @@ class AsyncOrchestra:
         async with aclosing(catalog.pull(self.client, model)) as steps:
             async for step in steps:
                 yield step
+
+    async def tokens(self, text: str, *, model: str = "") -> Tokens:
+        """How a model cuts a text: its tokens with their ids and bytes, or, of an unknown vocabulary, a number rather too high."""
+        model = await self.model_for("chat", model)
+        return (await self.client.counter(model)).read(text, model=model)
+
+
+class AsyncOrchestra(AsyncModels):
+    """All of Orchestra over one daemon. Settings come from the environment; what is given here wins."""
+
+    def __init__(
+        self, *, settings: Settings | None = None, runtime: Runtime | None = None, observe: Observe | None = None, **overrides: Any
+    ) -> None:
+        self.settings = settings or Settings.read(**overrides)
+        self.runtime = runtime or Looped(parallel=self.settings.parallel)
+        self.client = Client(self.runtime, self.settings, observe=observe)
+        self.store = Store(self.settings.folder(), timeout=self.settings.store_timeout)
+        self.personas = Library.of(self.settings)
 
     # --- 2. remembering
 
@@ -194,7 +204,19 @@ class Session:
         return self.turns()
 
 
-class Orchestra:
+class Models:
+    """The same for code without an event loop."""
+
+    generate = blocking(AsyncModels.generate)
+    stream = stepping(AsyncModels.stream)
+    embed = blocking(AsyncModels.embed)
+    tokens = blocking(AsyncModels.tokens)
+    model_for = blocking(AsyncModels.model_for)
+    models = blocking(AsyncModels.models)
+    pull = stepping(AsyncModels.pull)
+
+
+class Orchestra(Models):
     """The same for code without an event loop. It holds its own core and never shares `self` with it."""
 
     def __init__(self, *, settings: Settings | None = None, observe: Observe | None = None, **overrides: Any) -> None:
@@ -204,12 +226,6 @@ class Orchestra:
         self.store = self._core.store
         self.personas = self._core.personas
 
-    generate = blocking(AsyncOrchestra.generate)
-    stream = stepping(AsyncOrchestra.stream)
-    embed = blocking(AsyncOrchestra.embed)
-    model_for = blocking(AsyncOrchestra.model_for)
-    models = blocking(AsyncOrchestra.models)
-    pull = stepping(AsyncOrchestra.pull)
     ask = blocking(AsyncOrchestra.ask)
     ask_stream = stepping(AsyncOrchestra.ask_stream)
     integrate = blocking(AsyncOrchestra.integrate)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from orchestra import AsyncOrchestra, AsyncSession, Orchestra, Session
+from orchestra.api import AsyncModels, Models
 
-PAIRS = [(AsyncOrchestra, Orchestra), (AsyncSession, Session)]
+PAIRS = [(AsyncModels, Models), (AsyncOrchestra, Orchestra), (AsyncSession, Session)]
 LOOP_ONLY = {"__aenter__", "__aexit__"}
 
 

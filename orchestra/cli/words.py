@@ -29,6 +29,11 @@ def ending(reason: str, keep: int | None = None) -> str:
 def note(name: str) -> str:
     """A receipt's note in words."""
     known = {
+        "compacting": say(
+            "older turns are being summarised for the next one (Ctrl-C leaves now; nothing is lost)",
+            "正在为下一轮总结较早的对话（按 Ctrl-C 可立即离开，不会丢失内容）",
+        ),
+        "compacted": say("older turns were summarised first, to make room for this one", "已先总结较早的对话，为本轮腾出空间"),
         "garbled": say("the answer contains characters that could not be decoded", "回答中含有无法解码的字符"),
         "no sources": say("this answer has no sources", "该回答没有来源"),
         "not_stored": say("this answer could not be stored", "该回答未能保存"),
@@ -36,4 +41,12 @@ def note(name: str) -> str:
     label, colon, names = name.partition(": ")
     if colon and label == "missing":
         return say(f"without the part of: {names}", f"缺少以下专家的部分：{names}")
+    read, slash, sent = names.partition("/")
+    if slash and label == "truncated":
+        return say(
+            f"the daemon read {read} of the prompt's {sent} tokens: it has cut the rest",
+            f"Ollama 只读取了提示词 {sent} 个 token 中的 {read} 个：其余被截断",
+        )
+    if slash and label == "count differs":
+        return say(f"the daemon counts {read} tokens in the prompt, not {sent}", f"Ollama 计得提示词为 {read} 个 token，而非 {sent} 个")
     return known.get(name, name)

@@ -120,12 +120,14 @@ class Counter:
         if self._vocabulary is None:
             self._rates.learn(subject if isinstance(subject, str) else "".join(message.content for message in subject), tokens)
 
-    def tokens(self, text: str) -> tuple[Token, ...]:
-        """The pieces of a text, one after another its bytes; control tokens are read as such. Empty: not known."""
-        if self._vocabulary is None:
-            return ()
-        data = self._vocabulary.data
-        return tuple(Token(number, shown(data[number]), data[number]) for number in self._vocabulary.encode(storable(text)))
+    def read(self, text: str, *, model: str = "") -> Tokens:
+        """The tokens of a text, one after another its bytes; what names a control token is read as one."""
+        vocabulary = self._vocabulary
+        if vocabulary is None:
+            return Tokens(model=model, count=self._rates.most(text), exact=False)
+        numbers = vocabulary.encode(storable(text))
+        tokens = tuple(Token(number, shown(vocabulary.data[number]), vocabulary.data[number]) for number in numbers)
+        return Tokens(model=model, count=len(tokens), exact=True, tokens=tokens)
 
     def _text(self, subject: Subject, *, raw: bool) -> str:
         if isinstance(subject, str):

@@ -14,7 +14,7 @@ Commands = dict[str, tuple[Callable[..., Any], str]]
 
 def register(app: typer.Typer) -> None:
     """Put every command on the line, in the order of the help."""
-    from orchestra.cli.commands import answering, demo, doctor, models, personas, sessions, together
+    from orchestra.cli.commands import answering, demo, doctor, models, personas, sessions, together, tokens
 
     _add(app, {
         "demo": (demo.demo, say("What Orchestra makes of a bare daemon, in four scenes.", "用四幕演示 Orchestra 的作用。")),
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
         "chat": (answering.chat, say("A dialogue that is kept: with MESSAGE one turn, else interactive.", "会保存的对话：给出消息为一轮，否则为交互式。")),
         "ask": (together.ask, say("An answer from what was looked up, with its sources.", "根据检索到的资料回答，并列出来源。")),
         "integrate": (together.integrate, say("A task for several experts, one answer.", "由多位专家完成一项任务，汇成一个回答。")),
+        "tokens": (tokens.tokens, say("How a model cuts a text: pieces, ids, bytes.", "查看模型如何切分文本：片段、编号与字节。")),
         "models": (models.models, say("The installed models.", "列出已安装的模型。")),
         "show": (models.show, say("What matters of a model.", "显示一个模型的主要信息。")),
         "pull": (models.pull, say("Bring a model in. What was interrupted goes on where it stopped.", "下载模型；中断后会从中断处继续。")),
