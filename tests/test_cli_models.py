@@ -37,9 +37,9 @@ def test_models_as_json(line: Line, standin: StandIn) -> None:  # noqa: F811
 def test_models_in_columns(line: Line) -> None:  # noqa: F811
     done = line("models")
     head, *rows = done.out.splitlines()
-    assert head.split() == ["NAME", "SIZE", "PARAMETERS", "QUANTIZATION", "CONTEXT", "KIND", "MEMORY", "LOADED"]
+    assert head.split() == ["NAME", "SIZE", "PARAMS", "QUANT", "CONTEXT", "KIND", "MEMORY", "LOADED"]
     assert sorted(row.split()[0] for row in rows) == ["llama3", "llama3:text"]
-    assert {row.index("F16") for row in rows} == {head.index("QUANTIZATION")}
+    assert {row.index("F16") for row in rows} == {head.index("QUANT")}
     assert done.err == ""
 
 

@@ -172,6 +172,19 @@ def test_lines_that_say_the_same_are_silence_too(registry: Registry) -> None:
     assert [step.silent > 0 for step in steps].count(True) == 1
 
 
+def test_red_who_counts_lines_hears_no_silence(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control: a watch that takes every line for movement misses a daemon that says the same again and again."""
+    seen = transfer._Watch.seen
+
+    def every_line(self: Any, step: Progress) -> None:
+        seen(self, Progress(status="anything else"))
+        seen(self, step)
+
+    monkeypatch.setattr(transfer._Watch, "seen", every_line)
+    registry.lines = [(0, layer(50)), *[(0.02, layer(50))] * 20, (0, {"status": "success"})]
+    assert not any(step.silent for step in stepped(pull(client(registry.url), "x", quiet=0.15)))
+
+
 def test_a_slow_registry_is_not_silent_and_neither_is_the_daemons_own_work(registry: Registry) -> None:
     registry.lines = [
         *[(0.06, layer(number)) for number in range(6)],
@@ -475,13 +488,13 @@ def test_memory_at_a_context(standin: StandIn, line: Line, monkeypatch: pytest.M
     assert taken["8192"]["kv_cache"] == 8 * taken["1024"]["kv_cache"] == 2 * 2 * 2 * 32 * 2 * 8192
     assert taken["8192"]["needed"] == sum(taken["8192"][name] for name in ("weights", "kv_cache", "overhead"))
     model = line("models", "--json").json["models"][0]
-    assert model["fits"] in ("fits", "tight", "too big", "unknown")
+    assert (model["fits"], model["verdict"]) == (True, "fits")
 
 
 def test_a_daemon_elsewhere_is_not_judged_by_this_machine(standin: StandIn, line: Line, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     monkeypatch.setenv("OLLAMA_HOST", standin.url)
     monkeypatch.setattr("orchestra.cli.installed.is_here", lambda url: False)
     whole = line("models", "--json").json
-    assert (whole["machine"], {model["fits"] for model in whole["models"]}) == (None, {"unknown"})
+    assert (whole["machine"], {model["fits"] for model in whole["models"]}) == (None, {None})
     assert "on another machine" in line("models").err
     assert {each["fits"] for each in line("models", "--recommend", "--json").json["recommended"]} == {None}

@@ -45,7 +45,7 @@ def list_models(wish: Wish, *, context: int) -> None:
         tell(say("no model is installed; bring one: orchestra pull llama3", "尚未安装模型；可运行：orchestra pull llama3"))
         return
     headers = (
-        say("NAME", "名称"), say("SIZE", "大小"), say("PARAMETERS", "参数"), say("QUANTIZATION", "量化"),
+        say("NAME", "名称"), say("SIZE", "大小"), say("PARAMS", "参数"), say("QUANT", "量化"),
         say("CONTEXT", "上下文"), say("KIND", "类型"), say("MEMORY", "内存"), say("LOADED", "已加载"),
     )  # fmt: skip
     table(headers, [_row(each, how) for each, how in zip(found, verdicts, strict=True)])
@@ -56,7 +56,11 @@ def list_models(wish: Wish, *, context: int) -> None:
 def _described(each: Sized, how: Verdict) -> dict[str, Any]:
     card, taken = each
     memory = {**plain(taken), "needed": taken.needed}
-    return {**plain(card), "kind": kind_of(card), "memory": memory, "fits": how}
+    return {**plain(card), "kind": kind_of(card), "memory": memory, "fits": _fits(how), "verdict": how}
+
+
+def _fits(how: Verdict) -> bool | None:
+    return None if how == "unknown" else how != "too big"
 
 
 def _measured(machine: Machine) -> dict[str, int]:
@@ -68,7 +72,7 @@ def _row(each: Sized, how: Verdict) -> tuple[str, ...]:
     loaded = (str(card.window) if card.window else say("yes", "是")) if card.loaded else "-"
     context = str(card.context) if card.context else "-"
     kind = ", ".join([say(*KINDS[kind_of(card)]), *(name for name in card.capabilities if name not in ("completion", "embedding"))])
-    memory = f"{size(taken.needed)}{say(', ', '，')}{say(*VERDICTS[how])}"
+    memory = f"{size(taken.needed)} {say(*VERDICTS[how])}"
     return (card.name, size(card.size), card.parameters, card.quantization, context, kind, memory, loaded)
 
 
@@ -117,11 +121,10 @@ def recommend(wish: Wish, *, work: str, language: str, context: int | None) -> N
 
 
 def _advised(each: Any) -> dict[str, Any]:
-    fits = None if each.verdict == "unknown" else each.verdict != "too big"
     return {
         "name": each.name,
         "installed": each.installed,
-        "fits": fits,
+        "fits": _fits(each.verdict),
         "verdict": each.verdict,
         "needed": each.needed,
         "context": each.context,
