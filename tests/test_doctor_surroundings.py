@@ -243,10 +243,9 @@ def test_search_says_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 # --- as a process
 
 
-def test_doctor_as_json_is_quick_with_and_without_a_daemon(standin: StandIn) -> None:
-    for host, code in ((standin.url, 0), ("127.0.0.1:9", 1)):
-        before = time.monotonic()
-        done = process("doctor", "--json", OLLAMA_HOST=host)
-        assert time.monotonic() - before < 3
-        assert done.code == code
-        assert {"daemon", "memory", "place", "proxies", "slots", "data folder", "search"} <= {each["name"] for each in done.json["checks"]}
+def test_doctor_as_json_is_quick(standin: StandIn) -> None:
+    before = time.monotonic()
+    done = process("doctor", "--json", OLLAMA_HOST=standin.url)
+    assert time.monotonic() - before < 3
+    assert done.code == 0
+    assert {"daemon", "memory", "place", "proxies", "slots", "data folder", "search"} <= {each["name"] for each in done.json["checks"]}
