@@ -54,6 +54,8 @@ def shown(reply: Any) -> dict[str, Any]:
     for name in ("thinking", "logprobs"):
         if not whole.get(name):
             whole.pop(name, None)
+    if whole.get("value") is None:
+        whole.pop("value", None)
     return whole
 
 
