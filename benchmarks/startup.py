@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from bounds import Row, shown
 from processes import Ratio, compared, python
 
 
@@ -67,20 +67,13 @@ def measured() -> list[tuple[str, Ratio, float]]:
     ]
 
 
-def main() -> None:
-    """Print the table, and with --json one object."""
-    rows = measured()
-    if "--json" in sys.argv:
-        print(json.dumps({name: {**ratio._asdict(), "bound": bound} for name, ratio, bound in rows}))
-        return
-    print("start-up, CPU of whole processes, median of 15 pairs (lowest - highest)")
-    for name, ratio, bound in rows:
-        verdict = "holds" if ratio.ratio <= bound else "DOES NOT HOLD"
-        print(
-            f"  {name}: {ratio.ratio:.2f}x ({ratio.low:.2f} - {ratio.high:.2f}); "
-            f"{ratio.ours * 1000:.0f} ms against {ratio.theirs * 1000:.0f} ms; promised <= {bound}x: {verdict}"
-        )
+def rows() -> list[Row]:
+    """The same as rows to be shown."""
+    return [
+        Row(name, ratio.ratio, bound, spread=(ratio.low, ratio.high), detail=f"{ratio.ours * 1000:.0f} ms against {ratio.theirs * 1000:.0f} ms")
+        for name, ratio, bound in measured()
+    ]
 
 
 if __name__ == "__main__":
-    main()
+    shown("start-up, CPU of whole processes, median of 15 pairs (lowest - highest)", rows())

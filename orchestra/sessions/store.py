@@ -7,7 +7,6 @@ and a turn whose process has died counts as interrupted for whoever looks next.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import random
 import secrets
 import sqlite3
@@ -277,8 +276,10 @@ def _named(connection: sqlite3.Connection, name: str) -> turns.SessionRow:
     row = turns.session_row(connection, name)
     if row is not None:
         return row
+    from difflib import get_close_matches
+
     known = [other.record.name for other in turns.session_rows(connection)[:NAMES_COMPARED]]
-    near = difflib.get_close_matches(name[:100], known, n=3, cutoff=0.5)
+    near = get_close_matches(name[:100], known, n=3, cutoff=0.5)
     listed = ", ".join(repr(other) for other in near)
     raise SessionMissing(
         name=name,
