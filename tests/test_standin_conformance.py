@@ -138,16 +138,20 @@ def words(case: str) -> list[Scripted]:
         return [Scripted(pieces, end="error")]
     if case in GARBLED:
         return [Scripted(pieces, end="garbled")]
-    if answer.status != 200 or (b'"done_reason":"stop"' not in answer.body and case not in WORDS_NEEDED):
+    ended = b'_reason":"stop"' in answer.body
+    if answer.status != 200 or not (ended or case in WORDS_NEEDED):
         return []
     if b'"done_reason":"length"' in answer.body:
         return [Scripted(pieces, end="length")]
-    stops = json.loads(content(recorded(case)["request"])).get("options", {}).get("stop", [])
-    return [Scripted([*pieces, *stops])]
+    asked = json.loads(content(recorded(case)["request"]))
+    return [Scripted([*pieces, *asked.get("options", asked).get("stop", [])])]
 
 
 def text(line: dict[str, Any]) -> str:
     """The text in one line of an answer."""
+    if line.get("choices"):
+        choice = line["choices"][0]
+        return str(choice.get("delta", choice.get("message", choice)).get("content", choice.get("text", "")))
     return str(line["message"]["content"] if "message" in line else line.get("response", ""))
 
 
