@@ -131,7 +131,7 @@ def words(case: str) -> list[Scripted]:
     answer = expected(case)
     if answer.headers.get("content-type", [""])[0].startswith("text/plain"):
         return []
-    pieces = [text(line) for line in answer.lines if "error" not in line]
+    pieces = [said for line in answer.lines if "error" not in line and (said := text(line))]
     if case in LEFT:
         return [Scripted([*pieces, *pieces])]
     if b"unexpected EOF\"}" in answer.body and case.startswith("runner-killed"):
