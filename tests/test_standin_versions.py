@@ -258,15 +258,17 @@ def test_the_highest_level_of_thinking(version: str, expected: int) -> None:
 # --- a queue that is full, an engine that dies
 
 
-@pytest.mark.parametrize(("most", "statuses"), [(1, [200, 200, 503, 503]), (512, [200] * 4)])
-def test_only_what_needs_loading_waits_in_the_queue(most: int, statuses: list[int]) -> None:
+@pytest.mark.parametrize(("most", "seconds", "statuses"), [(1, 0.3, [200, 200, 503, 503]), (512, 0.02, [200] * 4)])
+def test_only_what_needs_loading_waits_in_the_queue(most: int, seconds: float, statuses: list[int]) -> None:
     found: list[tuple[int, dict[str, Any]]] = []
     names = ["llama3", "llama3:text", "tiny-native", "mid"]
-    with StandIn(models=names, max_queue=most, load_seconds=0.1) as daemon:
+    with StandIn(models=names, max_queue=most, load_seconds=seconds) as daemon:
         threads = []
         for name in names:
             threads.append(threading.Thread(target=lambda name=name: found.append(ask(daemon, model=name, prompt=""))))
             threads[-1].start()
+            while len(daemon.requests) < len(threads):
+                time.sleep(0.002)
             time.sleep(0.01)
         for thread in threads:
             thread.join()
