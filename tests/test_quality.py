@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestra.model.messages import FinishReason
-from orchestra.model.stopping import Criteria, examine
+from orchestra.model.messages import FinishReason, Piece
+from orchestra.model.stopping import Criteria, Verdict, Watch, examine
 
 SOUND = [json.loads(line)["text"] for line in (Path(__file__).parent / "data" / "sound.jsonl").read_text(encoding="utf-8").splitlines()]
 
@@ -55,6 +55,66 @@ def test_garbage_in_a_fence_is_left_alone() -> None:
 )
 def test_a_little_of_everything_is_sound(text: str) -> None:
     assert examine(text) is None
+
+
+def salad(seed: int, words: str) -> str:
+    """A few words in any order, for ever."""
+    return " ".join(random.Random(seed).choices(words.split(), k=2000))
+
+
+def test_words_in_any_order_for_ever_are_noticed_by_how_little_they_say() -> None:
+    text = "The house is old. It stands by the river. " + salad(1, "house river and")
+    verdict = examine(text)
+    assert verdict is not None
+    assert verdict.reason is FinishReason.LOW_QUALITY
+    assert verdict.keep < 2500
+    rows = "\n".join(f"- {word}" for word in salad(1, "house river and").split())
+    found = examine(rows)
+    assert found is None or found.reason is FinishReason.REPETITION, "short items are an answer key"
+
+
+def test_red_without_compression_the_salad_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestra.model.quality._PACKED_LIMIT", 10**6)
+    assert examine("The house is old. " + salad(1, "house river and")) is None
+
+
+def test_red_a_limit_for_compression_that_is_too_strict_stops_sound_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "\n\n".join(SOUND[:22])
+    assert examine(text) is None
+    monkeypatch.setattr("orchestra.model.quality._PACKED_LIMIT", 1.2)
+    assert examine(text) is not None
+
+
+def entries(*values: float) -> list[dict[str, float]]:
+    return [{"logprob": value} for value in values]
+
+
+def doubted(value: float, count: int = 200) -> Verdict | None:
+    """The verdict on different words, each held to be so likely."""
+    watch = Watch()
+    for n in range(count):
+        verdict = watch.push(Piece(f"word{n * n} ", logprobs=entries(value)))
+        if verdict:
+            return verdict
+    return None
+
+
+def test_what_the_model_itself_holds_for_unlikely_is_garbage() -> None:
+    verdict = doubted(-6.5)
+    assert verdict is not None
+    assert verdict.reason is FinishReason.LOW_QUALITY
+    assert doubted(-3.0) is None
+    assert doubted(-6.5, count=63) is None, "not before there are enough of them"
+
+
+def test_red_without_its_limit_nothing_is_unlikely(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestra.model.quality._DOUBT_LIMIT", -100.0)
+    assert doubted(-6.5) is None
+
+
+@pytest.mark.parametrize("odd", [None, "x", [None], [{"token": "a"}], [{"logprob": "x"}]])
+def test_odd_logprobs_say_nothing(odd: Any) -> None:
+    assert Watch().push(Piece("a", logprobs=odd)) is None
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,13 @@ each, so every measure here is a share that has to hold for a while. Fenced code
 from __future__ import annotations
 
 import re
+import zlib
+from collections import deque
 from functools import cache
+from typing import Any
 
-from orchestra.model.outline import CJK
+from orchestra.model import outline
+from orchestra.model.outline import CJK, Line
 
 BLOCK = 32
 """The text is measured in blocks of so many characters."""
@@ -20,6 +24,13 @@ _SOLID_BLOCKS = 96
 _ODD_LIMIT = 8.0
 _JOINT_LIMIT = 10.0
 _SWITCH_LIMIT = 24.0
+_PACKED = 2048
+"""Prose is compressed so many characters at a time, at every half of them ..."""
+_PACKED_LIMIT = 6.0
+"""... and says nothing new where it shrinks to less than a sixth. Sound prose stays below 4.5, poems and songs too."""
+_DOUBTS = 64
+_DOUBT_LIMIT = -5.0
+"""The mean logarithm of the probability of so many tokens: they might as well have been drawn by lot."""
 
 _LATIN = "A-Za-z\u00c0-\u024f\u1e00-\u1eff"
 _HANGUL = "\u1100-\u11ff\uac00-\ud7af"
@@ -67,6 +78,7 @@ class Quality:
         self._switches = 0.0
         self._bare = 0
         self._solid = 0
+        self._blocks = 0
 
     def advance(self, text: str, before: int) -> int | None:
         """Measures the last `BLOCK` characters of `text`, which `before` others preceded.
@@ -83,6 +95,11 @@ class Quality:
         self._solid = self._solid + 1 if _SOLID.fullmatch(block) else 0
         if self._solid >= _SOLID_BLOCKS:
             return _since(_UNSOLID, text, before, BLOCK * self._solid)
+        self._blocks += 1
+        if not self._blocks * BLOCK % (_PACKED // 2) and self._blocks * BLOCK >= _PACKED and _empty(text[-_PACKED:]):
+            start = len(text) - _PACKED
+            said = _SAID.search(text, start)
+            return before + (said.end() if said else start)
         return None if block.isascii() else self._mixed(text, before, block)
 
     def _mixed(self, text: str, before: int, block: str) -> int | None:
@@ -93,6 +110,33 @@ class Quality:
         if self._switches >= _SWITCH_LIMIT:
             return _onset(_SWITCH, text, before, 4 * BLOCK)
         return None
+
+
+class Doubt:
+    """Follows how likely the model itself held what it said, where that was asked for."""
+
+    def __init__(self) -> None:
+        self._last: deque[float] = deque(maxlen=_DOUBTS)
+
+    def push(self, entries: Any) -> bool:
+        """Takes the `logprobs` of a piece; whether the model has lost its way."""
+        for entry in entries if isinstance(entries, list) else ():
+            value = entry.get("logprob") if isinstance(entry, dict) else None
+            if isinstance(value, int | float):
+                self._last.append(value)
+        return len(self._last) == _DOUBTS and sum(self._last) < _DOUBT_LIMIT * _DOUBTS
+
+
+def _empty(text: str) -> bool:
+    """Prose that could be said in a sixth of it; data, lists and programs repeat themselves with reason."""
+    packed = text.encode("utf-8", "replace")
+    packer = zlib.compressobj(1, zlib.DEFLATED, 13, 5)  # in 48 KB; the usual settings take 256 KB for this little text
+    if len(packed) < _PACKED_LIMIT * len(packer.compress(packed) + packer.flush()):
+        return False
+    return not any(outline.kind(line) in (Line.ROW, Line.ITEM) for line in text.split("\n")[1:-1] or [text])
+
+
+_SAID = re.compile(r"[.!?。！？\n]")
 
 
 def _absurd(text: str) -> bool:

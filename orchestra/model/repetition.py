@@ -148,6 +148,8 @@ def _clean(unit: str) -> int:
 # --- nearly the same
 
 _TIMES = 8
+_COUNTED = 12
+"""Lines that end without a mark may be records: so many, each with a number that is one more, are a loop."""
 _LONGEST_CYCLE = 8
 _REMEMBERED = 160
 _COVERAGE = 0.8
@@ -174,6 +176,8 @@ _FIRST_WORD = re.compile(
     rf"|[^\s{CJK}]+\s+|[{CJK}#]{{2}}"
 )
 _DIGITS = re.compile(r"\d+(?:[.,:/]\d+)*")
+_LABEL = re.compile(r"\*\*[^*\n]{0,24}?\d{1,4}[^*\n]{0,8}\*\*\s*[:：.-]?\s*")
+"""The bold label of an item, with a number that only counts: `**Tip 3**:`."""
 
 
 class _Clause(NamedTuple):
@@ -181,6 +185,8 @@ class _Clause(NamedTuple):
     size: int
     before: int
     """Where the clause before this one ended: what is kept when this is the first too many."""
+    figure: int
+    """The one number that stands in a line without a mark at its end; else 0."""
 
 
 class Recurrence:
@@ -189,6 +195,8 @@ class Recurrence:
     def __init__(self) -> None:
         self._clauses: deque[_Clause] = deque()
         self._counts: dict[str, int] = {}
+        self._parts: deque[tuple[str, int]] = deque(maxlen=_TIMES - 1)
+        self._part = ""
         self._kind = Line.BLANK
         self._ended = 0
         self._next = 0
@@ -217,10 +225,15 @@ class Recurrence:
 
     def reset(self, position: int) -> None:
         """Forgets what was said: a new part begins with the line at `position`."""
-        self._clauses.clear()
-        self._counts.clear()
+        self._clear()
+        self._part = ""
+        self._parts.clear()
         self._ended = self._next = self._seen = position
         self._line = True
+
+    def _clear(self) -> None:
+        self._clauses.clear()
+        self._counts.clear()
 
     def _close(self, text: str, before: int, found: re.Match[str]) -> int | None:
         start, end = max(self._next - before, 0), found.end()
@@ -235,18 +248,35 @@ class Recurrence:
         if first:
             self._kind = outline.kind(said)
         if self._kind in (Line.BREAK, Line.ROW):
-            self._clauses.clear()
-            self._counts.clear()
+            self._clear()
+            self._parted(previous)
             return None
         key = _item(said) if first and self._kind is Line.ITEM else _sentence(said)
-        self._clauses.append(_Clause(key, len(said), previous))
+        mark = found.group()
+        self._clauses.append(_Clause(key, len(said), previous, _figure(said) if mark.isspace() else 0))
+        if len(self._part) < REACH:
+            self._part += key
+        if len(self._parts) == self._parts.maxlen and self._returned():
+            return self._parts[0][1]
         count = self._counts[key] = self._counts.get(key, 0) + 1
         if len(self._clauses) > _REMEMBERED:
             gone = self._clauses.popleft().key
             self._counts[gone] -= 1
             if not self._counts[gone]:
                 del self._counts[gone]
-        return self._looping(key, said, found.group()) if count >= _TIMES else None
+        return self._looping(key, said, mark) if count >= _TIMES else None
+
+    def _parted(self, ended: int) -> None:
+        """A heading, or a row of data: what was said since the last one is a part, which ended at `ended`."""
+        if self._kind is Line.ROW:
+            self._parts.clear()
+        elif self._part:
+            self._parts.append((self._part, ended))
+        self._part = ""
+
+    def _returned(self) -> bool:
+        """Whether the parts under the last headings were all the same as the one that is being said."""
+        return all(part == self._part for part, _ in self._parts) and _weight(self._part) >= _ENOUGH
 
     def _looping(self, key: str, said: str, mark: str) -> int | None:
         listed = key.startswith(_LISTED)
@@ -254,11 +284,13 @@ class Recurrence:
         if listed and weight < _ENOUGH:
             return self._cycling(weight)
         # a sentence with many figures is a report of data; one without a mark at its end a verse or a record
-        if weight < 0.75 * _ENOUGH or (not listed and (mark.isspace() or len(_DIGITS.findall(said)) > 2)):
+        counted = not listed and mark.isspace()
+        if weight < 0.75 * _ENOUGH or (not listed and len(_DIGITS.findall(said)) > 2):
             return None
         clauses = list(self._clauses)
-        same = [at for at, clause in enumerate(clauses) if clause.key == key][-_TIMES:]
-        if len(same) < _TIMES:
+        times = _COUNTED if counted else _TIMES
+        same = [at for at, clause in enumerate(clauses) if clause.key == key][-times:]
+        if len(same) < times or (counted and not _counting([clauses[at].figure for at in same])):
             return None
         span = clauses[same[0] :]
         again = sum(clause.size for clause in span if self._counts[clause.key] >= _TIMES // 2)
@@ -282,9 +314,21 @@ def _weight(text: str) -> int:
     return len("".join(_LETTER.findall(text)).encode())
 
 
+def _figure(said: str) -> int:
+    figures = re.findall(r"\d+", said)
+    return int(figures[0][:9]) if len(figures) == 1 else 0
+
+
+def _counting(figures: list[int]) -> bool:
+    """Whether each number is one more than that before it."""
+    return figures[0] > 0 and figures == list(range(figures[0], figures[0] + len(figures)))
+
+
 def _item(said: str) -> str:
     """An item of a list: many differ only in a number and are meant to, so the number counts here."""
-    return _LISTED + outline.body(said).strip().lower()
+    body = outline.body(said).strip().lower()
+    label = _LABEL.match(body)
+    return _LISTED + (body[label.end() :] if label else body)
 
 
 def _sentence(said: str) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from orchestra.model import outline
 from orchestra.model.messages import FinishReason, Piece
-from orchestra.model.quality import BLOCK, Quality
+from orchestra.model.quality import BLOCK, Doubt, Quality
 from orchestra.model.repetition import REACH, STEP, STRIDE, Periods, Recurrence
 
 _WINDOW = REACH + 128
@@ -112,6 +112,7 @@ class Watch:
 
     def __init__(self) -> None:
         self._criteria = {"text": Criteria(), "thinking": Criteria()}
+        self._doubt = Doubt()
         self._length = 0
 
     def push(self, piece: Piece) -> Verdict | None:
@@ -120,6 +121,8 @@ class Watch:
         if kind == "text":
             self._length += len(text)
         verdict = self._criteria[kind].push(text) if text else None
+        if piece.logprobs and verdict is None and self._doubt.push(piece.logprobs):
+            verdict = Verdict(FinishReason.LOW_QUALITY, self._length)
         if piece.finish_reason is not None:
             return self._last(piece, verdict)
         if piece.keep is not None:  # the answer begins anew
