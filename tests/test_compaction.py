@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import random
+import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from itertools import pairwise
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from command_line import process, started
 from dialogues import EN, POLITE, said
 from runtimes import within
 
@@ -112,7 +115,7 @@ def in_few_steps(told: Sequence[Told]) -> None:
 WINDOWS = [512, 1024, 2048, 4096]
 
 
-@pytest.mark.parametrize(("window", "language", "turns"), [(512, "zh", 30), (512, "en", 30), (1024, "en", 50), (2048, "zh", 60)])
+@pytest.mark.parametrize(("window", "language", "turns"), [(512, "zh", 24), (1024, "en", 40), (2048, "zh", 50)])
 def test_a_long_dialogue(window: int, language: str, turns: int) -> None:
     keeps_its_promises(window, language, turns)
 
@@ -529,6 +532,60 @@ def test_two_processes_on_one_session(home: Path) -> None:
     assert len(used) == 16
     assert max(used) <= 1024
     assert len({each.turn for each in made if each.fault is None}) == len([each for each in made if each.fault is None])
+
+
+# --- the command line
+
+
+def at_the_brim(daemon: StandIn, orchestra: Orchestra) -> None:
+    """A dialogue whose next answer leaves no place for the one after it."""
+    session = brought_to_the_brim(daemon, orchestra, leave=True, persona=None)
+    turns = session.turns()
+    orchestra.store.fork("s", "brim", at=len(turns) - 1)
+
+
+CHAT = ("chat", "What then?", "--session", "brim", "--max-tokens", "200", "--model", "llama3")
+
+
+def test_the_answer_is_printed_before_the_summary_and_ctrl_c_then_leaves_in_order(small: tuple[StandIn, Orchestra]) -> None:
+    daemon, orchestra = small
+    at_the_brim(daemon, orchestra)
+    daemon.script(spelled(FILLER), Scripted([f"word{number} " for number in range(300)], pace=0.05))
+    with started(*CHAT, OLLAMA_HOST=daemon.url) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline().decode().strip() == FILLER
+        assert within(10, lambda: bool(bodies(daemon, summary=True)) and daemon.active == 1)
+        left = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(10) == 0
+        assert time.monotonic() - left < 2
+        said = process.stderr.read().decode()
+    assert "older turns are being summarised" in said
+    assert "Traceback" not in said
+    assert within(2, lambda: daemon.active == 0)
+    assert of(orchestra, "brim") == []
+    assert orchestra.session("brim").turns()[-1].answer == FILLER
+
+
+def test_with_json_the_one_object_comes_before_the_summary_which_show_shows(small: tuple[StandIn, Orchestra]) -> None:
+    daemon, orchestra = small
+    at_the_brim(daemon, orchestra)
+    daemon.script(spelled(FILLER), SUMMARY)
+    said = process(*CHAT, "--json", OLLAMA_HOST=daemon.url)
+    assert (said.code, said.json["text"], said.json["receipt"]["compacted"]) == (0, FILLER, 0)
+    assert said.json["receipt"]["notes"] == ["compacting"]
+    (made,) = of(orchestra, "brim")
+    shown = process("sessions", "show", "brim", "--json").json
+    (told,) = shown["compactions"]
+    assert (told["turns"], told["turn"], told["text"], told["model"]) == (made.turns, made.turn, SUMMARY, "llama3")
+    assert set(told) == {"turns", "turn", "text", "model", "tokens", "created"}
+    assert shown["messages"][0]["content"] == "My cat is called Mimi."
+    for language, line in (("en", f"--- turns 1 to {made.turns} stand"), ("zh", f"--- 第 1 至 {made.turns} 轮")):
+        page = process("sessions", "show", "brim", ORCHESTRA_LANG=language).out
+        assert line in page
+        assert page.index(line) < page.index("What then?")
+        assert SUMMARY in page
 
 
 # --- forks

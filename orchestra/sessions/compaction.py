@@ -117,6 +117,7 @@ class Compactor:
             num_ctx=frame.options.num_ctx,
             stop=("\n\n", *stops(frame)) if frame.base else None,
             deadline=min(PATIENCE, frame.options.deadline or PATIENCE),
+            think=False if frame.thinks else None,
         )
         if frame.base:
             text = "\n".join([*told(frame, part, start=part.start), "", request])

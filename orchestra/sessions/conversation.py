@@ -214,6 +214,7 @@ class AsyncSession:
             model=model,
             loaded=loaded,
             base=opening.base if opening.base is not None else is_base(model, facts),
+            thinks="thinking" in (facts.get("capabilities") or ()),
             seed=persona.speaks(record.language or "en") if persona else "",
             template=str(facts.get("template", "")),
             answer=answer_share(loaded.window, options, client.settings),

@@ -27,13 +27,14 @@ BEFORE: dict[Language, str] = {"en": "What was said before: ", "zh": "之前说�
 class Frame:
     """Where the prompts of a turn have to fit: the model as it is loaded, who answers, and how long.
 
-    `answer` is in tokens, `template` the text that the model puts around messages.
+    `answer` is in tokens, `template` the text that the model puts around messages; `thinks` says that it may be told not to.
     """
 
     record: SessionRecord
     model: str
     loaded: Loaded
     base: bool = False
+    thinks: bool = False
     seed: str = ""
     template: str = ""
     answer: int
