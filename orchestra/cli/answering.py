@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +16,8 @@ from orchestra.cli.running import Patience, complete
 from orchestra.cli.terminal import tell
 from orchestra.errors import UsageError
 from orchestra.model.catalog import Purpose
-from orchestra.model.messages import Options
+from orchestra.model.messages import Options, Piece
+from orchestra.model.stages import settled
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,9 +53,16 @@ def generate_once(prompt: str, *, model: str, base: bool | None, options: Option
     async def main() -> None:
         async with at_work() as (orchestra, patience):
             chosen = await named_model(orchestra, "base" if base else "chat", model, wish)
-            await show(orchestra.stream(prompt, model=chosen, base=base, options=options), wish, patience)
+            pieces = readable(orchestra.stream(prompt, model=chosen, base=base, options=options), options)
+            await show(pieces, wish, patience)
 
     complete(main())
+
+
+def readable(pieces: AsyncGenerator[Piece], options: Options) -> AsyncGenerator[Piece]:
+    """The pieces as this output takes them: what a program reads must not hold what was cut off later."""
+    skips = options.on_repetition == "skip" and not sys.stdout.isatty()
+    return settled(pieces) if skips or options.schema is not None else pieces
 
 
 def converse(message: str, dialogue: Dialogue, wish: Wish) -> None:
@@ -88,7 +96,7 @@ async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
         if not model and not (found and found.model):
             model = await named_model(orchestra, "base" if dialogue.base else "chat", "", wish)
         session = orchestra.session(name, persona=persona, model=model, options=dialogue.options, base=dialogue.base)
-        await show(session.stream(message), wish, patience, session=lambda: session.name)
+        await show(readable(session.stream(message), dialogue.options), wish, patience, session=lambda: session.name)
         if name is None and not wish.json:
             tell(words.say(f"session: {session.name} (go on with -c)", f"会话：{session.name}（用 -c 继续）"))
         return session.name or ""

@@ -113,14 +113,19 @@ class Rendered(Page):
         self._cleaner = Cleaner()
         self._block = ""
         self._started = False
+        self._thinking = False
 
     def push(self, piece: Piece) -> None:
         from rich.text import Text
 
         text = self._cleaner.push(piece.text)
         if piece.kind == "thinking":
-            self._console.print(Text(text, style="dim"), end="")
+            self._console.print(Text(text, style="dim"), end="", soft_wrap=True)
+            self._thinking = self._thinking or bool(text)
             return
+        if self._thinking and text:
+            self._console.print("\n")
+            self._thinking = False
         if not self._started and text:
             self._live.start()
             self._started = True
@@ -140,6 +145,9 @@ class Rendered(Page):
             self._console.print(Markdown(block, hyperlinks=False))
 
     def close(self) -> None:
+        if self._thinking:
+            self._console.print()
+            self._thinking = False
         if self._started:
             self._live.update("", refresh=True)
             self._live.stop()

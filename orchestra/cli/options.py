@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -45,6 +46,25 @@ Window = Annotated[
     typer.Option("--window", min=16, max=10_000_000, help=say("load the model with this context window", "以该上下文窗口加载模型")),
 ]
 Deadline = Annotated[float | None, typer.Option("--deadline", min=0.1, help=say("longest time in seconds", "最长时间（秒）"))]
+Schema = Annotated[
+    str,
+    typer.Option("--schema", metavar="FILE", help=say("answer as JSON that fits this JSON Schema", "按该 JSON Schema 以 JSON 回答")),
+]
+Think = Annotated[
+    bool | None,
+    typer.Option("--think/--no-think", help=say("let a thinking model think, or not", "是否让思考型模型先思考")),
+]
+Lang = Annotated[
+    Literal["zh", "en"] | None,
+    typer.Option("--lang", help=say("language of the answer; without it, the question's", "回答的语言；省略则与问题相同")),
+]
+OnRepetition = Annotated[
+    Literal["stop", "skip", "ignore"] | None,
+    typer.Option(
+        "--on-repetition",
+        help=say("what becomes of a loop: stop, skip (cut, go on once), ignore", "出现重复时：stop 停止，skip 剪去后继续一次，ignore 不处理"),
+    ),
+]
 Base = Annotated[
     bool | None,
     typer.Option("--base/--instruct", help=say("treat the model as base or instruct", "按基础模型或指令模型处理")),
@@ -56,13 +76,37 @@ Persona = Annotated[
 
 
 def given(**fields: Any) -> Any:
-    """`Options` from what was given; `window` becomes `num_ctx`."""
+    """`Options` from what was given; `window` becomes `num_ctx`, `lang` the language, and the schema is read."""
     from orchestra.model.messages import Options
 
     fields["num_ctx"] = fields.pop("window", None)
+    fields["language"] = fields.pop("lang", None)
+    if path := fields.pop("schema", ""):
+        fields["schema"] = schema_in(path)
     if stop := fields.pop("stop", None):
         fields["stop"] = tuple(stop)
     return Options(**{name: value for name, value in fields.items() if value is not None})
+
+
+def schema_in(path: str) -> dict[str, Any]:
+    """The JSON Schema in a file. Raises `UsageError` where there is none."""
+    import json
+
+    from orchestra.errors import UsageError
+
+    try:
+        found = json.loads(Path(path).read_text("utf-8-sig"))
+        problem = "" if isinstance(found, dict) else "a schema is a JSON object"
+    except (OSError, ValueError) as error:
+        found, problem = None, error.strerror or str(error) if isinstance(error, OSError) else str(error)
+    if not isinstance(found, dict):
+        raise UsageError(
+            detail=f"{path} is no JSON Schema: {problem}",
+            detail_zh=f"{path} 不是 JSON Schema：{problem}",
+            fix='give a file like {"type": "object", "properties": {"name": {"type": "string"}}}',
+            fix_zh='请给出如下内容的文件：{"type": "object", "properties": {"name": {"type": "string"}}}',
+        )
+    return found
 
 
 def text_of(argument: str) -> str:

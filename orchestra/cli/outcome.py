@@ -56,6 +56,8 @@ def shown(reply: Any) -> dict[str, Any]:
             whole.pop(name, None)
     if whole.get("value") is None:
         whole.pop("value", None)
+    if whole.get("value") is None:
+        whole.pop("value", None)
     return whole
 
 

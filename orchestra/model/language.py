@@ -40,7 +40,8 @@ _ENGLISH_NAMED = re.compile(
 _TRANSLATION = re.compile(
     r"(?:翻译|译)(?:成|为|作|到)|翻译(?:一下|以下|下面|这|下列|如下)|(?:请|帮我|帮忙)(?:把.{0,80})?翻译|(?:^|\n)\s*翻译\s*[:：]|"
     r"(?:用|以)(?:英|法|德|日|俄|韩|西班牙|葡萄牙|意大利|阿拉伯|拉丁)(?:文|语)|(?:英|法|德|日|俄|韩)(?:文|语)(?:怎么|如何|该怎么)(?:说|写|讲|表达)|"
-    r"写一?(?:封|篇|段|首)英(?:文|语)|(?:^|[.?!\n]\s*)(?:please |can you |could you |now )*translate\b|\binto (?:Chinese|French|German|Japanese|Spanish)\b|"
+    r"写一?(?:封|篇|段|首)英(?:文|语)|"
+    r"(?:^|[.?!\n]\s*)(?:please |can you |could you |now )*translate\b|\binto (?:Chinese|French|German|Japanese|Spanish)\b|"
     r"\bin (?:French|German|Japanese|Spanish|Italian|Russian|Korean)\b",
     re.IGNORECASE,
 )

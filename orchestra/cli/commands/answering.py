@@ -24,6 +24,10 @@ def generate(
     window: o.Window = None,
     deadline: o.Deadline = None,
     base: o.Base = None,
+    schema: o.Schema = "",
+    think: o.Think = None,
+    lang: o.Lang = None,
+    on_repetition: o.OnRepetition = None,
     json: o.Json = False,
     stream: o.Stream = False,
 ) -> None:
@@ -40,6 +44,10 @@ def generate(
         repeat_penalty=repeat_penalty,
         window=window,
         deadline=deadline,
+        schema=schema,
+        think=think,
+        lang=lang,
+        on_repetition=on_repetition,
     )
     generate_once(o.text_of(prompt), model=model, base=base, options=wanted, wish=context.obj)
 
@@ -61,6 +69,10 @@ def chat(
     window: o.Window = None,
     deadline: o.Deadline = None,
     base: o.Base = None,
+    schema: o.Schema = "",
+    think: o.Think = None,
+    lang: o.Lang = None,
+    on_repetition: o.OnRepetition = None,
     json: o.Json = False,
     stream: o.Stream = False,
 ) -> None:
@@ -77,6 +89,10 @@ def chat(
         repeat_penalty=repeat_penalty,
         window=window,
         deadline=deadline,
+        schema=schema,
+        think=think,
+        lang=lang,
+        on_repetition=on_repetition,
     )
     dialogue = Dialogue(session=session, last=last, persona=persona, model=model, base=base, options=wanted)
     converse(o.text_of(message), dialogue, context.obj)

@@ -21,13 +21,14 @@ def ask(
     seed: o.Seed = None,
     window: o.Window = None,
     deadline: o.Deadline = None,
+    lang: o.Lang = None,
     json: o.Json = False,
     stream: o.Stream = False,
 ) -> None:
     """Answer from what was looked up, with sources."""
     from orchestra.cli.together import ask_once
 
-    wanted = o.given(max_tokens=max_tokens, temperature=temperature, seed=seed, window=window, deadline=deadline)
+    wanted = o.given(max_tokens=max_tokens, temperature=temperature, seed=seed, window=window, deadline=deadline, lang=lang)
     ask_once(o.text_of(question), search=search, results=results, model=model, options=wanted, wish=context.obj)
 
 
@@ -43,11 +44,12 @@ def integrate(
     seed: o.Seed = None,
     window: o.Window = None,
     deadline: o.Deadline = None,
+    lang: o.Lang = None,
     json: o.Json = False,
     stream: o.Stream = False,
 ) -> None:
     """Solve a task with several experts, one answer."""
     from orchestra.cli.together import integrate_once
 
-    wanted = o.given(max_tokens=max_tokens, temperature=temperature, seed=seed, window=window, deadline=deadline)
+    wanted = o.given(max_tokens=max_tokens, temperature=temperature, seed=seed, window=window, deadline=deadline, lang=lang)
     integrate_once(o.text_of(task), experts=expert, model=model, options=wanted, wish=context.obj)
