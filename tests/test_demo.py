@@ -245,7 +245,7 @@ def failed(line: Line, monkeypatch: pytest.MonkeyPatch, scene: str) -> list[str]
 
 
 def test_red_without_stopping_criteria(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestra.model.client.Criteria.push", lambda self, text: None)
+    monkeypatch.setattr("orchestra.model.stopping.Criteria.push", lambda self, text: None)
     assert any(what.startswith("stopped before the daemon") for what in failed(line, monkeypatch, "loop"))
 
 
@@ -301,7 +301,7 @@ def test_red_where_an_expert_is_missing(line: Line, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_scene_that_fails_is_named_to_people(monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
-    monkeypatch.setattr("orchestra.model.client.Criteria.push", lambda self, text: None)
+    monkeypatch.setattr("orchestra.model.stopping.Criteria.push", lambda self, text: None)
     monkeypatch.setattr(show, "scenes", quick(show.scenes, only="loop"))
     stage, text = page(80, boxed=False)
     assert not show.perform(stage, Settings.read()).ok
