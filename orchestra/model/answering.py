@@ -24,7 +24,8 @@ TRUNCATED, MISCOUNTED = "truncated", "count differs"
 @dataclass(slots=True, kw_only=True)
 class Answering:
     """The state of one answer. `bound` is its most tokens; `clamped` says that the window, not the caller, set it.
-    `expected` are the prompt's tokens where they were counted exactly, else 0.
+    `expected` are the prompt's tokens where they were counted exactly, else 0; `counts_all` says whether the daemon's
+    own count holds what it had in its cache.
 
     `watched` is False where the caller wants loops to go on.
     """
@@ -37,6 +38,7 @@ class Answering:
     clamped: bool = False
     expected: int = 0
     heard: Callable[[int], Awaitable[None]] | None = None
+    counts_all: Callable[[], Awaitable[bool]] | None = None
     started: float = field(default_factory=time.monotonic)
     first: float | None = None
     parts: list[str] = field(default_factory=list)
@@ -89,22 +91,25 @@ class Answering:
             used=used,
             first_token=self.first and round(self.first - self.started, 6),
             seconds=round(time.monotonic() - self.started, 6),
-            notes=self._notes(usage.prompt_tokens),
+            notes=self._notes(),
         )
         return Piece("", finish_reason=reason, usage=usage, receipt=receipt, model=self.model)
 
-    async def audited(self, piece: Piece) -> None:
-        """The daemon's own count of the prompt, on the last piece, is heard by whoever counts."""
-        if self.heard is not None and piece.usage is not None and piece.usage.prompt_tokens:
-            await self.heard(piece.usage.prompt_tokens)
+    async def audited(self, piece: Piece) -> Piece:
+        """The last piece, with a note where the daemon read other than was sent; its count is heard by whoever counts."""
+        prompt = piece.usage.prompt_tokens if piece.usage is not None else None
+        if not prompt or piece.receipt is None:
+            return piece
+        if self.heard is not None:
+            await self.heard(prompt)
+        if self.expected in (0, prompt) or (prompt < self.expected and self.counts_all is not None and not await self.counts_all()):
+            return piece
+        note = f"{TRUNCATED if prompt < self.expected else MISCOUNTED}: {prompt}/{self.expected}"
+        return piece._replace(receipt=replace(piece.receipt, notes=(*piece.receipt.notes, note)))
 
-    def _notes(self, prompt: int | None) -> tuple[str, ...]:
-        notes = self.receipt.notes
-        if any("\ufffd" in part for part in self.parts):
-            notes = (*notes, "garbled")
-        if self.expected and prompt is not None and prompt != self.expected:
-            notes = (*notes, f"{TRUNCATED if prompt < self.expected else MISCOUNTED}: {prompt}/{self.expected}")
-        return notes
+    def _notes(self) -> tuple[str, ...]:
+        garbled = any("\ufffd" in part for part in self.parts)
+        return (*self.receipt.notes, "garbled") if garbled else self.receipt.notes
 
     def reply(self, *, cancelled: bool = False) -> Reply:
         """The answer so far, for the error that ends it."""

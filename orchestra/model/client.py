@@ -207,7 +207,9 @@ class Client:
                 said = await self._measured(body, asked, patience)
                 if said:
                     await self._counting.heard(model, facts, subject, said, raw=raw)
-                count = _agreed(count, said, asked)
+                if count.counted == "exact" and 0 < said < count.tokens and await self._counts_all():
+                    raise wire.too_long(count.tokens, loaded.window, asked)  # an old daemon, which has cut it
+                count = Count(said, "measured") if said and count.counted != "exact" else count
         if count.counted == "exact" and count.tokens >= loaded.window and loaded.told:
             raise wire.too_long(count.tokens, loaded.window, asked)
         room = max(1, loaded.window - count.tokens)
@@ -216,7 +218,7 @@ class Client:
         run = Answering(
             model=model, asked=asked, bound=bounds.num_predict, receipt=receipt, observe=self._observe, clamped=wanted > room,
             watched=options.on_repetition != "ignore", expected=count.tokens if count.counted == "exact" else 0,
-            heard=partial(self._counting.heard, model, facts, subject, raw=raw),
+            heard=partial(self._counting.heard, model, facts, subject, raw=raw), counts_all=self._counts_all,
         )  # fmt: skip
         body = wire.inference_body(model, subject, options, bounds, raw=raw)
         if self.settings.keep_alive:
@@ -241,14 +243,21 @@ class Client:
             raise await self._missing(asked.model) from None
         return wire.usage_of(event).prompt_tokens or 0
 
+    async def _counts_all(self) -> bool:
+        """Whether the daemon's count of a prompt holds what it had in its cache: not before 0.4, and not in 0.30.0."""
+        try:
+            number = tuple(map(int, re.findall(r"\d+", await self.version())[:3]))
+        except OrchestraError:
+            return False
+        return number >= (0, 4, 0) and number != (0, 30, 0)
+
     async def _pieces(self, run: Answering, body: dict[str, Any], patience: Patience) -> AsyncGenerator[Piece]:
         """The daemon's lines as pieces; whatever goes wrong leaves with the answer so far."""
         try:
             async with aclosing(self._events(run, body, patience)) as events:
                 async for event in events:
                     for piece in run.pieces(event):
-                        await run.audited(piece)
-                        yield piece
+                        yield await run.audited(piece)
                     if run.ended:
                         return
         except Broken as broken:
@@ -338,15 +347,6 @@ def _checked(model: str) -> None:
             fix="`orchestra models` lists the installed ones",
             fix_zh="`orchestra models` 会列出已安装的模型",
         )
-
-
-def _agreed(count: Count, said: int, asked: wire.Asked) -> Count:
-    """Our count and the daemon's (0 = it said none). Raises `PromptTooLong` where it read less than there is: it has cut."""
-    if count.counted != "exact":
-        return Count(said, "measured") if said else count
-    if 0 < said < count.tokens:
-        raise wire.too_long(count.tokens, asked.window, asked)
-    return count
 
 
 def _sound(options: Options) -> None:

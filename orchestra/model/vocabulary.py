@@ -9,12 +9,12 @@ is its rank; ids need not follow it. A token that the list never makes has no ra
 
 from __future__ import annotations
 
-import heapq
 import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Protocol
 
 from orchestra.model.pretokenizers import TABLE
@@ -132,30 +132,17 @@ def _ranked(ids: dict[str, int], pairs: Pairs, size: int) -> array[int]:
 
 def _merged(numbers: list[int], pairs: Pairs) -> tuple[list[int], int]:
     """The tokens after all merges, the earliest of the list first and the leftmost of equals; and the last one's rank."""
-    size, last = len(numbers), -1
-    after, before = list(range(1, size + 1)), list(range(-1, size - 1))
-    queue: list[tuple[int, int, int]] = []
-
-    def found(place: int) -> None:
-        key = numbers[place] << 32 | numbers[after[place]]
-        if key in pairs:
-            heapq.heappush(queue, (pairs[key][0], place, key))
-
-    for place in range(size - 1):
-        found(place)
-    while queue:
-        rank, place, key = heapq.heappop(queue)
-        right = after[place]
-        if right >= size or numbers[place] < 0 or numbers[place] << 32 | numbers[right] != key:
-            continue  # one of the two is part of another token by now
-        numbers[place], numbers[right], last = pairs[key][1], -1, rank
-        after[place] = following = after[right]
-        if following < size:
-            before[following] = place
-            found(place)
-        if before[place] >= 0:
-            found(before[place])
-    return [number for number in numbers if number >= 0], last
+    none = (len(pairs) * 2**32, -1)
+    last = -1
+    while len(numbers) > 1:
+        steps = [pairs.get(left << 32 | right, none) for left, right in pairwise(numbers)]
+        first = min(steps)
+        if first is none:
+            break
+        last, made = first
+        place = steps.index(first)
+        numbers[place : place + 2] = [made]
+    return numbers, last
 
 
 class Vocabulary:

@@ -11,6 +11,7 @@ import json
 import os
 import sys
 from array import array
+from contextlib import suppress
 from itertools import accumulate, pairwise
 from pathlib import Path
 
@@ -70,4 +71,5 @@ def save(path: Path, content: bytes) -> None:
         draft.write_bytes(content)
         draft.replace(path)
     except OSError:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
