@@ -42,7 +42,7 @@ bench: dev
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
 soak: dev
-	@$(BIN)/python -m pytest -q -ra -m slow --timeout 900 $(ARGS)
+	@$(BIN)/python -m pytest -q -ra -s -m slow --timeout 1200 --durations 12 $(ARGS)
 
 pictures: core
 	@$(BIN)/python tools/pictures.py
