@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from command_line import process, started
+from command_line import Line, line, process, started  # noqa: F401 - line is a fixture
 from dialogues import EN, POLITE, said
 from runtimes import within
 
@@ -394,6 +394,20 @@ def test_what_cannot_fit_is_an_error_that_says_by_how_much(small: tuple[StandIn,
     assert len(of(orchestra)) == 1
 
 
+def test_a_question_beside_which_not_even_the_summary_fits_stands_alone_for_once(small: tuple[StandIn, Orchestra]) -> None:
+    daemon, orchestra = small
+    session = brought_to_the_brim(daemon, orchestra, SUMMARY)
+    (made,) = of(orchestra)
+    turns = len(session.turns())
+    daemon.script("Yes.", "They went on and on.", "Monday.")
+    alone = session.ask("why? " * 222, max_tokens=20)
+    assert (alone.text, alone.receipt.compacted, alone.receipt.dropped) == ("Yes.", 0, turns)
+    assert len(bodies(daemon)[-1]["messages"]) == 2
+    assert [each.turns for each in of(orchestra)] == [made.turns, turns], "it stays as the last turn"
+    orchestra.store.fork("s", "t", at=turns)
+    assert orchestra.session("t", persona=POLITE).ask("When?", max_tokens=20).receipt.compacted == turns
+
+
 # --- summaries that fail
 
 LOOP = "Yes, that is exactly what I meant to say. "
@@ -478,6 +492,19 @@ def test_a_death_between_summary_and_record_loses_nothing(small: tuple[StandIn, 
     daemon.script("Monday.", SUMMARY)
     assert again(orchestra).ask("When?", max_tokens=200).text == "Monday."
     assert [each.text for each in of(orchestra)] == [SUMMARY]
+
+
+def test_closing_ends_a_summary_and_says_nothing_against_it(small: tuple[StandIn, Orchestra], home: Path) -> None:
+    daemon, orchestra = small
+    slow = Scripted([f"word{number} " for number in range(150)], pace=0.03)
+    other = Orchestra(host=daemon.url, home=str(home))
+    talk = threading.Thread(target=lambda: brought_to_the_brim(daemon, other, slow))
+    talk.start()
+    assert within(10, lambda: bool(bodies(daemon, summary=True)) and daemon.active == 1)
+    other.close()
+    talk.join(5)
+    assert not talk.is_alive()
+    assert of(orchestra) == []
 
 
 def test_a_turn_that_starts_meanwhile_goes_first(small: tuple[StandIn, Orchestra], home: Path) -> None:
@@ -568,7 +595,9 @@ def test_the_answer_is_printed_before_the_summary_and_ctrl_c_then_leaves_in_orde
     assert orchestra.session("brim").turns()[-1].answer == FILLER
 
 
-def test_with_json_the_one_object_comes_before_the_summary_which_show_shows(small: tuple[StandIn, Orchestra]) -> None:
+def test_with_json_the_one_object_comes_before_the_summary_which_show_shows(
+    small: tuple[StandIn, Orchestra], line: Line, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
     daemon, orchestra = small
     at_the_brim(daemon, orchestra)
     daemon.script(spelled(FILLER), SUMMARY)
@@ -576,15 +605,16 @@ def test_with_json_the_one_object_comes_before_the_summary_which_show_shows(smal
     assert (said.code, said.json["text"], said.json["receipt"]["compacted"]) == (0, FILLER, 0)
     assert said.json["receipt"]["notes"] == ["compacting"]
     (made,) = of(orchestra, "brim")
-    shown = process("sessions", "show", "brim", "--json").json
+    shown = line("sessions", "show", "brim", "--json").json
     (told,) = shown["compactions"]
     assert (told["turns"], told["turn"], told["text"], told["model"]) == (made.turns, made.turn, SUMMARY, "llama3")
     assert set(told) == {"turns", "turn", "text", "model", "tokens", "created"}
     assert shown["messages"][0]["content"] == "My cat is called Mimi."
-    for language, line in (("en", f"--- turns 1 to {made.turns} stand"), ("zh", f"--- 第 1 至 {made.turns} 轮")):
-        page = process("sessions", "show", "brim", ORCHESTRA_LANG=language).out
-        assert line in page
-        assert page.index(line) < page.index("What then?")
+    for language, mark in (("en", f"--- turns 1 to {made.turns} stand"), ("zh", f"--- 第 1 至 {made.turns} 轮")):
+        monkeypatch.setattr("orchestra.cli.words.LANGUAGE", language)
+        page = line("sessions", "show", "brim").out
+        assert mark in page
+        assert page.index(mark) < page.index("What then?")
         assert SUMMARY in page
 
 

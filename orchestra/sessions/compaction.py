@@ -21,6 +21,7 @@ from orchestra.model.language import language_of, with_language
 from orchestra.model.messages import FinishReason, Language, Options, Piece, Reply, gathered
 from orchestra.model.tokens import PER_MESSAGE, Counter, Subject, most_tokens
 from orchestra.model.window import Fit
+from orchestra.request import Breakage, Broken
 from orchestra.sessions.prompt import Frame, Past, Sizes, bounded, counted, messages, stops, told
 from orchestra.sessions.records import Compaction, Turn
 from orchestra.sessions.store import Store
@@ -86,7 +87,7 @@ class Compactor:
         """Has the oldest turns summarised, so many that the rest fits beside the question `text`, or any usual one.
 
         Gives what is on record then, a failed attempt included. None where nothing was to be done, where the store
-        could not keep it, or where `moved` said that the dialogue had gone on meanwhile.
+        could not keep it, where the client was closed, or where `moved` said that the dialogue had gone on meanwhile.
         """
         measured = await self.measured(frame, past, text)
         count = wanted(measured, past) if frame.record.id else 0
@@ -101,6 +102,8 @@ class Compactor:
         try:
             reply = await self._heard(self._asked(frame, part, request, measured, beside + size), moved)
         except OrchestraError as error:
+            if isinstance(error.__cause__, Broken) and error.__cause__.how is Breakage.CLOSED:
+                return None  # ended by us, which says nothing about the summary
             return await self._kept(Compaction(turn=last.id, text="", model=frame.model, fault=error.code()))
         if reply is None:
             return None

@@ -7,7 +7,7 @@ criteria -> journal -> caller; and after the last piece, where the dialogue has 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Unpack
 
@@ -234,12 +234,11 @@ class AsyncSession:
             if made is not None:
                 exchange.past = past = await self._past(frame.record, exchange.turn, frame.model)
                 measured = await self._compactor.measured(frame, past, text)
-        dropped = left_out(measured, past)
-        head = measured.sizes.head
-        if past.compaction is not None and head > measured.room:
-            past, dropped, head = replace(past, compaction=None), len(past.turns), 0
+        dropped, head, sizes = left_out(measured, past), measured.sizes.head, measured.sizes
         start = min(len(past.turns), past.start + dropped)
-        sizes = measured.sizes
+        if past.compaction is not None and head > measured.room:  # not even the summary fits beside this question
+            dropped, start, head = past.compaction.turns + len(past.standing), len(past.turns), 0
+            past = replace(past, compaction=None)
         compose = transcript if frame.base else messages
         subject = compose(frame, past, text, start=start)
         most = sizes.fixed + sizes.question + head + sum(sizes.turns[start - past.start :])
@@ -273,7 +272,8 @@ class AsyncSession:
                 found = await self._client.runtime.call(lambda: self._store.find(name))
                 return found is None or found.head != own
 
-            await self._compactor.compact(exchange.frame, exchange.past, moved=moved)
+            with suppress(OrchestraError):  # the answer is there; whatever is wrong now will be said by the next turn
+                await self._compactor.compact(exchange.frame, exchange.past, moved=moved)
 
     async def _outgrown(self, exchange: _Exchange, turn: Turn) -> bool:
         """Whether the dialogue with this turn leaves no place for the next."""
@@ -282,7 +282,7 @@ class AsyncSession:
         exchange.past = replace(exchange.past, turns=(*exchange.past.turns, turn))
         try:
             return await self._compactor.due(exchange.frame, exchange.past)
-        except OrchestraError:  # the answer is there; whatever is wrong now will be said by the next turn
+        except OrchestraError:
             return False
 
     async def _recorded(
