@@ -300,6 +300,8 @@ class AsyncSession:
                     said.append(piece)
                     if journal is not None:
                         journal.append(piece.text, kind=piece.kind)
+                        if piece.keep is not None and piece.finish_reason is None:
+                            journal.cut(piece.keep, kind=piece.kind)
                         if piece.finish_reason is not None:
                             closed = True
                             fault = await self._closed(journal, piece) or fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import weakref
+from dataclasses import replace
 from itertools import groupby
 from types import TracebackType
 from typing import Any
@@ -42,8 +43,14 @@ class Journal:
         """Adds to the answer. Returns at once; the text is on disk within half a second or 32 pieces."""
         pieces = self._pieces
         pieces.append((kind, text))
+        if kind == "text":
+            self._growth.length += len(text)
         if len(pieces) == PIECES:
             self._database.nudge()
+
+    def cut(self, keep: int, *, kind: Kind = "text") -> None:
+        """Of the answer so far only `keep` characters are kept when it is finished; the rest was thinking where `kind` says so."""
+        self._growth.cuts.append((self._growth.length, keep, kind))
 
     def finish(
         self,
@@ -88,6 +95,8 @@ class _Growth:
     def __init__(self, seq: int) -> None:
         self.seq = seq
         self.pieces: list[tuple[Kind, str]] = []
+        self.length = 0
+        self.cuts: list[tuple[int, int, Kind]] = []
 
     def waiting(self) -> bool:
         """Whether pieces are not on disk yet."""
@@ -110,9 +119,21 @@ class _Growth:
         row = turns.turn_row(connection, self.seq)
         if row is None or row.turn.status != "open":  # deleted; or an earlier attempt was on disk before it failed
             return None if row is None else row.turn
+        if self.cuts:
+            row = row._replace(turn=_without(row.turn, self.cuts))
         turns.close_turn(connection, row, outcome, keep=keep)
         closed = turns.turn_row(connection, self.seq)
         return None if closed is None else closed.turn
+
+
+def _without(turn: Turn, cuts: list[tuple[int, int, Kind]]) -> Turn:
+    """The turn without what was cut from its answer, each time when it was so long; thinking goes to the thinking."""
+    answer, thinking, read = "", turn.thinking, 0
+    for length, keep, kind in cuts:
+        answer, read = answer + turn.answer[read:length], length
+        thinking += answer[keep:] if kind == "thinking" else ""
+        answer = answer[:keep]
+    return replace(turn, answer=answer + turn.answer[read:], thinking=thinking)
 
 
 def _abandon(database: Database, growth: _Growth) -> None:

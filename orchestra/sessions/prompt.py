@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orchestra.model.budget import Shares
-from orchestra.model.language import language_of, with_language
+from orchestra.model.language import language_of, wanted, with_language, without_line
 from orchestra.model.messages import Language, Message, Options, Piece
 from orchestra.model.tokens import PER_MESSAGE, Counter, most_tokens
 from orchestra.model.window import Loaded
@@ -112,7 +112,7 @@ def bounded(frame: Frame, past: Past, text: str) -> Sizes:
 
 def counted(frame: Frame, past: Past, text: str, counter: Counter) -> Sizes:
     """The same by the model's own counter, where that says less; parts counted apart may take a token more than together."""
-    most, default = bounded(frame, past, text), _default(frame.record)
+    most = bounded(frame, past, text)
     one = [Message("user", "x")]
     if frame.base:
         around = sum(counter.count(f"\n{label}: ") + 1 for label in labels_of(frame.record))
@@ -124,7 +124,7 @@ def counted(frame: Frame, past: Past, text: str, counter: Counter) -> Sizes:
         around, fixed = 2 * PER_MESSAGE, most.fixed - most_tokens(frame.seed) + counter.count(frame.seed)
 
     def cost(question: str, answer: str) -> int:
-        asked = question if frame.base or not question else with_language(question, language_of(question, default))
+        asked = question if frame.base or not question else _lined(frame, question)
         return counter.count(asked) + counter.count(answer) + around + 2
 
     return Sizes(
@@ -176,13 +176,12 @@ def messages(frame: Frame, past: Past, text: str, *, start: int) -> tuple[Messag
 
     Each question ends with its language line, always the same: the prefix stays.
     """
-    default = _default(frame.record)
     said: list[Message] = []
     for turn in past.turns[start:]:
         if turn.question:
-            said.append(Message("user", _asked(turn, default)))
+            said.append(Message("user", _lined(frame, turn.question)))
         said.append(Message("assistant", turn.answer))
-    said.append(Message("user", with_language(text, language_of(text, default))))
+    said.append(Message("user", _lined(frame, text)))
     if past.compaction is not None:
         before = _headed(past.compaction)
         # in the message that follows, since some templates refuse two of one role in a row
@@ -239,9 +238,9 @@ def _headed(compaction: Compaction) -> str:
     return BEFORE[language_of(compaction.text)] + compaction.text
 
 
-def _asked(turn: Turn, default: Language) -> str:
-    return with_language(turn.question, language_of(turn.question, default))
-
-
-def _default(record: SessionRecord) -> Language:
-    return "zh" if record.language == "zh" else "en"
+def _lined(frame: Frame, question: str) -> str:
+    """The question with its language line; one that has a line keeps it."""
+    if without_line(question) != question.rstrip():
+        return question
+    default: Language = "zh" if frame.record.language == "zh" else "en"
+    return with_language(question, wanted(question, frame.options.language, default))
