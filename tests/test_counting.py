@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,22 @@ def test_an_unknown_template_is_counted_rather_too_high() -> None:
 
 
 # --- the client
+
+
+def test_nothing_that_counts_is_loaded_before_it_is_needed() -> None:
+    code = """if True:
+        import sys
+        from orchestra import Orchestra
+        from orchestra.standin import StandIn
+        heavy = {"tiktoken", "regex", "requests", "urllib3"}
+        with StandIn(["Fine.", "Fine."], window=1024) as daemon, Orchestra(host=daemon.url) as orchestra:
+            orchestra.generate("Hello.", model="llama3")
+            print(sorted(heavy & set(sys.modules)))
+            orchestra.generate("Hello. " * 150, model="llama3")
+            print("tiktoken" in sys.modules, "requests" in sys.modules)
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=50, check=False)
+    assert (done.stdout, done.stderr) == ("[]\nTrue False\n", "")
 
 
 @pytest.mark.parametrize("kind", RUNTIMES)

@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 ENGLISH = "It was a bright cold day in April and the clocks were striking thirteen as he slipped in "
 CHINESE = "四月间天气寒冷晴朗钟敲了十三下他紧缩着脖子快步走进大楼的玻璃门却没有来得及关上"
 COUNTED = [case for case in PROMPTS if "counted" in case]
-# the daemon had 4 tokens of room where it was told 0
+# prompts that the daemon has cut; one of them because it was told to take a window of 0 tokens
 CUT = {case["case"] for case in COUNTED if case["case"].startswith(("overflow-default-", "overflow-shift-false-"))} - {
     "overflow-default-0", "overflow-shift-false-0"
 } | {"overflow-generate-default", "overflow-generate-raw-default", "overflow-one-big-default", "opt-num_ctx-zero"}  # fmt: skip
@@ -51,8 +51,13 @@ def llama3() -> Vocabulary:
 
 
 def number(case: dict[str, Any]) -> int:
-    text = case["prompt"] if case.get("raw") else rendered(known(case), subject(case))
-    return llama3().count(text) + llama3().around
+    return llama3().count(asked_with(case)) + llama3().around
+
+
+def asked_with(case: dict[str, Any]) -> str:
+    """The text that the model got; a `context` are the tokens of what was before it."""
+    before = b"".join(llama3().data[each] for each in case.get("context", ())).decode()
+    return before + (case["prompt"] if case.get("raw") else rendered(known(case), subject(case)))
 
 
 # --- recordings
@@ -87,7 +92,7 @@ def test_there_are_enough_recordings_of_both_models() -> None:
 def test_red_a_vocabulary_that_is_read_wrongly_miscounts(broken: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vocabulary, "ENDS", frozenset())
     wrong = Vocabulary(parts_of({**verbose(), **broken}))
-    texts = [case["prompt"] if case.get("raw") else rendered(known(case), subject(case)) for case in COUNTED if case["case"] not in CUT]
+    texts = [asked_with(case) for case in COUNTED if case["case"] not in CUT]
     texts += ["It was 1984 or 2024, 20 2 024."]
     right = [llama3().count(text) + llama3().around for text in texts]
     assert [wrong.count(text) + wrong.around for text in texts] != right
