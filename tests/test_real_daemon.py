@@ -139,12 +139,14 @@ def test_a_prompt_that_is_too_long_is_an_error_with_the_daemons_numbers(warm: st
     assert window(warm, real_model) == size
 
 
-def test_a_long_prompt_that_fits_is_measured_and_fits(warm: str, real_model: str) -> None:
+def test_a_long_prompt_that_fits_is_counted_and_fits(warm: str, real_model: str) -> None:
     size = window(warm, real_model)
     text = "It was a bright cold day in April. "
     each = _tokens(warm, real_model, text * 21) - _tokens(warm, real_model, text * 20)
     reply = one("blocking", warm, text * ((size - 200) // each), model=real_model, max_tokens=size)
-    assert reply.receipt.calls == 2
+    calls = {"exact": 1, "measured": 2}  # a vocabulary or a template that is not known is counted by the daemon
+    assert reply.receipt.calls == calls[reply.receipt.counted]
+    assert not any(note.startswith(("truncated", "count differs")) for note in reply.receipt.notes)
     assert reply.receipt.used is not None
     assert size // 2 < reply.receipt.used <= size
     assert window(warm, real_model) == size
