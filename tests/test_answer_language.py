@@ -11,10 +11,11 @@ import pytest
 from command_line import Line, line  # noqa: F401 - a fixture
 from runtimes import RUNTIMES, run
 
-from orchestra import Orchestra, Persona, StandIn, StreamTruncated
+from orchestra import Orchestra, StandIn, StreamTruncated
+from orchestra.agents.persona_file import parsed
 from orchestra.model import language as module
 from orchestra.model.language import FIRMER, LINES, Heard, held_to, insisting, language_of, wanted, without_line
-from orchestra.model.messages import Message, Options, Piece
+from orchestra.model.messages import Message, Piece
 from orchestra.standin.script import Scripted
 
 LABELLED = [json.loads(row) for row in (Path(__file__).parent / "data" / "languages.jsonl").read_text(encoding="utf-8").splitlines()]
@@ -195,8 +196,10 @@ def test_a_language_that_is_told_wins() -> None:
     assert reply.text == CHINESE
 
 
-def test_a_persona_may_say_which_language_it_speaks() -> None:
-    persona = Persona(name="teacher", seed_memory={"en": "You teach English."}, options=Options(language="en"))
+def test_a_persona_may_say_which_language_it_speaks(tmp_path: Path) -> None:
+    front = "name: teacher\ndescription:\n  en: Teaches English.\noptions:\n  language: en\n"
+    persona = parsed(f"---\n{front}---\nYou teach English.\n", tmp_path / "teacher.md")
+    assert persona.options.language == "en"
     with StandIn(replies=[ENGLISH]) as daemon, Orchestra(host=daemon.url) as orchestra:
         assert orchestra.session("lesson", persona=persona).ask(QUESTION).text == ENGLISH
         assert daemon.asked("/api/chat")[0]["messages"][-1]["content"].endswith(LINES["en"])

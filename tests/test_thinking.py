@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import io
+import json
+import re
 from collections.abc import Sequence
 
 import pytest
+from command_line import Line, line  # noqa: F401 - a fixture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from runtimes import RUNTIMES, asked, drained, run
 
 from orchestra import FinishReason, ModelUnsupported, Orchestra, StandIn, StreamTruncated
+from orchestra.cli.answers import Rendered
 from orchestra.model import thinking, wire
 from orchestra.model.messages import Message, Options, Piece, Reply, gathered
 from orchestra.model.thinking import Thoughts, opens_thinking, told_apart
@@ -164,3 +169,44 @@ def test_a_model_that_cannot_think_says_so() -> None:
 def test_a_model_that_cannot_think_says_so_for_real(real_daemon: str, real_model: str) -> None:
     with Orchestra(host=real_daemon) as orchestra, pytest.raises(ModelUnsupported, match="thinking"):
         orchestra.generate("hi", model=real_model, think=True)
+
+
+# --- shown
+
+
+class Screen(io.StringIO):
+    """A terminal that remembers what was written."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("text", ["<think>hm, France</think>\n\nParis.", "hm, France</think>\n\nParis."])
+def test_on_a_terminal_thinking_is_dim(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    page = Rendered()
+    thoughts = Thoughts()
+    for piece in [*thoughts.push(Piece(text[:8])), *thoughts.push(Piece(text[8:])), *thoughts.push(Piece("", finish_reason=FinishReason.STOP))]:
+        page.push(piece)
+    page.close()
+    shown = screen.getvalue()
+    assert "\x1b[2m" in shown
+    assert re.search("France\x1b\\[0m", shown)
+    plain = re.sub("\x1b\\[[0-9;?]*[a-zA-Z]|\r", "", shown)
+    assert re.search(r"^Paris\.", plain, re.MULTILINE), "the answer begins on a line of its own"
+
+
+def test_a_stream_of_objects_says_what_is_cut_off(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    with StandIn(replies=["hm, France</think>Paris."]) as daemon:
+        monkeypatch.setenv("OLLAMA_HOST", daemon.url)
+        *parts, whole = [json.loads(each) for each in line("generate", "Where?", "--json", "--stream").out.splitlines()]
+    assert {"keep": 0, "kind": "thinking"} in parts
+    assert (whole["thinking"], whole["text"]) == ("hm, France", "Paris.")
+
+
+def test_a_pipe_gets_the_answer_alone(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    with StandIn(replies=["<think>hm, France</think>Paris."]) as daemon:
+        monkeypatch.setenv("OLLAMA_HOST", daemon.url)
+        assert line("generate", "Where?").out == "Paris.\n"

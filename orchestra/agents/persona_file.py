@@ -12,7 +12,7 @@ import re
 import stat
 from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -40,7 +40,7 @@ class _Strict(BaseModel):
 
 
 class _Sampling(_Strict):
-    """A persona changes text and sampling, never how the model is loaded: no `num_ctx`."""
+    """A persona changes text and sampling, never how the model is loaded: no `num_ctx`. `language` is that of its answers."""
 
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     temperature: Annotated[float, Field(ge=0, le=5)] | None = None
@@ -54,6 +54,7 @@ class _Sampling(_Strict):
     presence_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     frequency_penalty: Annotated[float, Field(ge=-2, le=2)] | None = None
     deadline: Annotated[float, Field(gt=0)] | None = None
+    language: Literal["zh", "en"] | None = None
 
 
 class _FrontMatter(_Strict):

@@ -82,6 +82,8 @@ class Objects(Page):
     def push(self, piece: Piece) -> None:
         if piece.text:
             write(as_line({"text": piece.text, "kind": piece.kind}) + "\n")
+        elif piece.keep is not None and piece.finish_reason is None:
+            write(as_line({"keep": piece.keep, "kind": piece.kind}) + "\n")
 
 
 class Plain(Page):
@@ -119,6 +121,9 @@ class Rendered(Page):
         from rich.text import Text
 
         text = self._cleaner.push(piece.text)
+        if piece.keep is not None and piece.finish_reason is None:
+            self._cut(piece)
+            return
         if piece.kind == "thinking":
             self._console.print(Text(text, style="dim"), end="", soft_wrap=True)
             self._thinking = self._thinking or bool(text)
@@ -136,6 +141,17 @@ class Rendered(Page):
         if self._started:
             tail = self._block.splitlines()[-(max(4, self._console.height - 4)) :]
             self._live.update(Text("\n".join(tail)))
+
+    def _cut(self, piece: Piece) -> None:
+        """What was shown last is no part of the answer: thinking is shown as such, a loop is left behind a mark."""
+        from rich.text import Text
+
+        if piece.kind == "thinking":
+            self._live.update("", refresh=self._started)
+            self._console.print(Text(self._block, style="dim"))
+            self._block = ""
+        else:
+            self._block += "\n\n⋯\n\n"
 
     def _final(self, block: str) -> None:
         from rich.markdown import Markdown
