@@ -92,10 +92,12 @@ async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
         name = dialogue.session or (last_session(orchestra) if dialogue.last else None)
         found = orchestra.store.find(name) if name else None
         persona = dialogue.persona or (found and found.persona) or None
-        model = dialogue.model
-        if not model and not (found and found.model):
-            model = await named_model(orchestra, "base" if dialogue.base else "chat", "", wish)
-        session = orchestra.session(name, persona=persona, model=model, options=dialogue.options, base=dialogue.base)
+        session = orchestra.session(
+            name, persona=persona, model=dialogue.model, options=dialogue.options, base=dialogue.base
+        )
+        if not dialogue.model and not (found and found.model) and not wish.json:
+            # the session chooses: what was said is stored before anybody asks the daemon which models it has
+            patience.turned = lambda: tell(_model_line(session.model))
         await show(readable(session.stream(message), dialogue.options), wish, patience, session=lambda: session.name)
         if name is None and not wish.json:
             tell(words.say(f"session: {session.name} (go on with -c)", f"会话：{session.name}（用 -c 继续）"))
@@ -119,5 +121,9 @@ async def named_model(orchestra: AsyncOrchestra, purpose: Purpose, wanted: str, 
     """The model that answers, named on stderr where nobody named it."""
     model = await orchestra.model_for(purpose, wanted)
     if not wanted and not wish.json:
-        tell(words.say(f"model: {model}", f"模型：{model}"))
+        tell(_model_line(model))
     return model
+
+
+def _model_line(model: str) -> str:
+    return words.say(f"model: {model}", f"模型：{model}")

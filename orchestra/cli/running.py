@@ -43,11 +43,15 @@ class Patience:
         self._since = time.monotonic()
         self._task: asyncio.Task[None] | None = None
         self._shown = False
+        self.turned: Callable[[], object] | None = None  # called once, when the model has been chosen
         self.begun: Callable[[], object] = str  # called before the first word of an answer is shown
 
     def observe(self, phase: str) -> None:
         """Told by the client: "waiting", "loading", "reading", "writing"."""
         self._phase = phase
+        turned, self.turned = self.turned, None
+        if turned:
+            turned()
         if phase == "writing":
             self.clear()
             if self._task:

@@ -82,6 +82,7 @@ class AsyncSession:
         self, *, store: Store, client: Client, name: str | None = None, opening: Opening | None = None, options: Options | None = None
     ) -> None:
         self.name = name
+        self.model = ""  # the one that answers, known when a turn turns to it
         self._store = store
         self._client = client
         self._compactor = Compactor(store, client)
@@ -199,12 +200,20 @@ class AsyncSession:
                     piece = piece._replace(receipt=_with_prompt(piece.receipt, prompt))
                 yield piece
 
+    async def _chosen(self, record: SessionRecord) -> str:
+        """The model for a session that names none; it stays with the session, whatever is installed later."""
+        model = await chosen(self._client, purpose="base" if self._opening.base else "chat")
+        with suppress(StoreFault):  # a store without room keeps no answer from being given
+            await self._client.runtime.call(lambda: self._store.update(record.name, model=model))
+        return model
+
     async def _frame(self, record: SessionRecord, options: Options) -> Frame:
         """Who answers, and what the prompt has to fit into."""
         client, opening = self._client, self._opening
         persona = self._persona(record)
         own = persona.model if persona else None
-        model = opening.model or record.model or own or await chosen(client, purpose="base" if opening.base else "chat")
+        model = opening.model or record.model or own or await self._chosen(record)
+        self.model = model
         facts = await client.facts(model)
         if persona is not None:
             options = options.over(persona.options)
