@@ -55,6 +55,10 @@ class Answering:
             self.first = time.monotonic()
             self.observe("writing")
         text, thinking = wire.text_of(event)
+        if self._usual(event, text, thinking):
+            self.equal = 0
+            self.parts.append(text)
+            return (Piece(text),)
         self.equal = self.equal + 1 if self.parts and text == self.parts[-1] else 0
         self.parts.append(text)
         if event.get("done") is True:
@@ -69,6 +73,14 @@ class Answering:
             self.thoughts.append(thinking)
             return (Piece(thinking, "thinking"), last) if last else (Piece(thinking, "thinking"),)
         return (last,) if last else ()
+
+    def _usual(self, event: dict[str, Any], text: str, thinking: str) -> bool:
+        """Whether this is a token like most: nothing ends with it, and nothing is to be said of it."""
+        parts = self.parts
+        return bool(
+            text and not thinking and event.get("done") is False and len(parts) < self.bound
+            and parts and text != parts[-1] and "logprobs" not in event
+        )  # fmt: skip
 
     def _clean(self) -> int:
         """The length of the text up to the first of the equal pieces at its end."""
