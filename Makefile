@@ -33,7 +33,7 @@ lint: dev
 
 test: lint
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -q -ra $(ARGS)
+	@$(BIN)/python -m pytest -q -ra -n auto --maxprocesses 4 $(ARGS)
 
 fix: dev
 	@$(BIN)/python -m ruff check --fix
