@@ -25,7 +25,7 @@ _ODD_LIMIT = 8.0
 _JOINT_LIMIT = 10.0
 _SWITCH_LIMIT = 24.0
 _PACKED = 2048
-"""Prose is compressed so many characters at a time, at every half of them ..."""
+"""Prose is compressed so many characters at a time ..."""
 _PACKED_LIMIT = 6.0
 """... and says nothing new where it shrinks to less than a sixth. Sound prose stays below 4.5, poems and songs too."""
 _DOUBTS = 64
@@ -96,7 +96,7 @@ class Quality:
         if self._solid >= _SOLID_BLOCKS:
             return _since(_UNSOLID, text, before, BLOCK * self._solid)
         self._blocks += 1
-        if not self._blocks * BLOCK % (_PACKED // 2) and self._blocks * BLOCK >= _PACKED and _empty(text[-_PACKED:]):
+        if not self._blocks * BLOCK % _PACKED and _empty(text[-_PACKED:]):
             start = len(text) - _PACKED
             said = _SAID.search(text, start)
             return before + (said.end() if said else start)
