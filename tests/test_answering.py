@@ -23,7 +23,10 @@ def test_a_rule_of_equal_signs_is_no_loop_of_words() -> None:
 
 def test_without_the_rule_the_daemon_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "SOON_CUT", 1000)
-    with StandIn(replies=[["好。", *["的"] * 60]]) as daemon, Orchestra(host=daemon.url) as orchestra:
-        with pytest.raises(StreamTruncated) as caught:
-            orchestra.generate("说")
+    with (
+        StandIn(replies=[["好。", *["的"] * 60]]) as daemon,
+        Orchestra(host=daemon.url) as orchestra,
+        pytest.raises(StreamTruncated) as caught,
+    ):
+        orchestra.generate("说")
     assert caught.value.reply.finish_reason is FinishReason.REPETITION

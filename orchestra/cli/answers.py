@@ -174,12 +174,14 @@ class Rendered(Page):
 
 def block_end(text: str) -> int | None:
     """Where the first finished Markdown block of `text` ends: at a blank line outside of a code fence."""
-    fence = False
+    fence = begun = False
     position = 0
     for line in text.splitlines(keepends=True):
         if line.lstrip().startswith(("```", "~~~")):
             fence = not fence
         position += len(line)
-        if not fence and not line.strip() and text[:position].strip():
+        blank = not line.strip()
+        if blank and begun and not fence:
             return position
+        begun = begun or not blank
     return None

@@ -25,7 +25,10 @@ HAN_SHARE = 0.2
 _NO_LETTERS = 120  # a text of figures has no language
 _HAN = re.compile("[\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f]")
 # Code and addresses are written in Latin letters whatever language the people around them speak.
-_NO_PROSE = re.compile(r"```.*?(?:```|\Z)|`[^`\n]+`|(?:https?|ftp)://[!-~]+|[\w.+-]+@[\w-]+\.[\w.-]+", re.DOTALL | re.ASCII)
+_NO_PROSE = re.compile(
+    r"```.*?(?:```|\Z)|`[^`\n]+`|(?:https?|ftp)://[!-~]+|(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}\.[\w.-]{1,255}",
+    re.DOTALL | re.ASCII,
+)
 
 _CHINESE_NAMED = re.compile(
     r"用(?:简体|繁体)?(?:中文|汉语|普通话|華語)(?:来)?(?:回答|回复|答复|写|说|解释|总结)|"
@@ -38,10 +41,10 @@ _ENGLISH_NAMED = re.compile(
     re.IGNORECASE,
 )
 _TRANSLATION = re.compile(
-    r"(?:翻译|译)(?:成|为|作|到)|翻译(?:一下|以下|下面|这|下列|如下)|(?:请|帮我|帮忙)(?:把.{0,80})?翻译|(?:^|\n)\s*翻译\s*[:：]|"
+    r"(?:翻译|译)(?:成|为|作|到)|翻译(?:一下|以下|下面|这|下列|如下)|(?:请|帮我|帮忙)(?:把.{0,80})?翻译|(?:^|\n)[ \t]{0,20}翻译[ \t]{0,20}[:：]|"
     r"(?:用|以)(?:英|法|德|日|俄|韩|西班牙|葡萄牙|意大利|阿拉伯|拉丁)(?:文|语)|(?:英|法|德|日|俄|韩)(?:文|语)(?:怎么|如何|该怎么)(?:说|写|讲|表达)|"
     r"写一?(?:封|篇|段|首)英(?:文|语)|"
-    r"(?:^|[.?!\n]\s*)(?:please |can you |could you |now )*translate\b|\binto (?:Chinese|French|German|Japanese|Spanish)\b|"
+    r"(?:^|[.?!\n]\s{0,20})(?:please |can you |could you |now )*translate\b|\binto (?:Chinese|French|German|Japanese|Spanish)\b|"
     r"\bin (?:French|German|Japanese|Spanish|Italian|Russian|Korean)\b",
     re.IGNORECASE,
 )

@@ -19,7 +19,7 @@ SOME = 0.4
 
 _NUMBERS = r"\d{1,3}(?:\s*[,，、]\s*\d{1,3})*"
 MARK = re.compile(rf"[\[【［]\s*({_NUMBERS})\s*[\]】］]")
-_SPACED_MARK = re.compile(rf"[ \t]*{MARK.pattern}")
+_SPACED_MARK = re.compile(rf"(?<![ \t])[ \t]*{MARK.pattern}")  # from the first blank on, or each would be tried
 # A sentence ends at its stop - a Latin one only before a space - and takes the marks behind it along.
 _SENTENCE = re.compile(rf"(?:[^。！？!?.\n]|\.(?!\s|\Z|[\[【［]))*(?:[。！？!?.]+[\"'”’」』）)]*|\n|\Z)(?:[ \t]*[\[【［]\s*{_NUMBERS}\s*[\]】］])*")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*\s*[%％]?")

@@ -1,0 +1,72 @@
+"""Whatever a model or a page writes is read in linear time: an attacker writes that text (row D9 of the reliability rows)."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+
+import pytest
+
+from orchestra.cli.answers import block_end
+from orchestra.cli.terminal import harmless
+from orchestra.model.language import language_of, wanted
+from orchestra.model.stopping import examine
+from orchestra.model.wire import neutral, readable
+from orchestra.retrieval.citations import citations
+from orchestra.retrieval.passages import Passage
+from orchestra.retrieval.prompt import grounded
+
+SHORT, LONG = 2_000, 20_000
+GROWTH = 25.0  # ten times the text may take this much longer; a square takes 100 times as long
+NEGLIGIBLE = 0.03  # seconds for LONG: below that growth is the clock's noise
+
+UNITS = [
+    "a", " ", "\n", "1", "。", "的", "-", "`", "<", "[", "|", "<|", "<|a", "[1", "[1] ", "[ ", "<think", "</think>", "\x1b[", "\x1b]",
+    "\x9b3", "a.", "a,", "a b ", "a\n", "- a\n", "1. a\n", "# \n", "**a", "```\n", "http://a", "a@a", "\u0301", "а", "\ufffd",
+    "（1", '"', "\\", " \t", "|a|\n", "翻译", "translate ", "answer in ", "<<SYS", "sha256:", "\r", "a\u2028",
+]  # fmt: skip
+
+
+def source(text: str) -> Passage:
+    return Passage(title=text[:200], url="a:b", text=text)
+
+
+WORK: dict[str, Callable[[str], object]] = {
+    "neutral": neutral,
+    "readable": readable,
+    "harmless": harmless,
+    "language_of": language_of,
+    "wanted": wanted,
+    "block_end": block_end,
+    "grounded": lambda text: grounded("What?", [source(text)], "en", line=None),
+    "citations": lambda text: citations(text, [source("Paris is a city.")]),
+    "examine": examine,
+}
+
+
+def seconds(work: Callable[[str], object], text: str) -> float:
+    """CPU of one call, the best of three; one that takes no time is not asked again."""
+    best = float("inf")
+    for _ in range(3):
+        begun = time.process_time()
+        work(text)
+        best = min(best, time.process_time() - begun)
+        if best < NEGLIGIBLE:
+            break
+    return best
+
+
+def grows(work: Callable[[str], object], unit: str) -> bool:
+    """Whether ten times the text takes much more than ten times as long."""
+    long = seconds(work, unit * (LONG // len(unit)) + "!")
+    return long > NEGLIGIBLE and long > GROWTH * seconds(work, unit * (SHORT // len(unit)) + "!")
+
+
+@pytest.mark.parametrize("name", WORK)
+def test_what_is_done_with_a_text_is_linear(name: str) -> None:
+    assert [unit for unit in UNITS if grows(WORK[name], unit)] == []
+
+
+def test_a_pattern_that_explodes_is_noticed() -> None:
+    assert grows(re.compile(r"\s*x").findall, " ")
