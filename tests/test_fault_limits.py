@@ -44,6 +44,8 @@ def test_a_retry_may_succeed(unhurried: list[float]) -> None:
             found = outcome(kind, host=daemon.url)
             assert found.streamed == "Fine."
             assert len(daemon.asked("/api/chat")) == 3
+            assert found.reply is not None
+            assert found.reply.receipt.retries == 2
 
 
 def test_retry_after_is_waited_for() -> None:

@@ -90,6 +90,10 @@ class Answering:
         reason = FinishReason.LENGTH if event.get("done_reason") == "length" else FinishReason.STOP
         return self.closing(reason, wire.usage_of(event))._replace(text=text, logprobs=event.get("logprobs"))
 
+    def retried(self) -> None:
+        """One more try was needed before an answer began."""
+        self.receipt = replace(self.receipt, retries=self.receipt.retries + 1)
+
     def closing(self, reason: FinishReason, usage: Usage | None = None) -> Piece:
         """The last piece. Without the daemon's counters the pieces are counted, each of which is a token or more."""
         self.ended = True

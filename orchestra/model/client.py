@@ -277,7 +277,9 @@ class Client:
         async with self.runtime.slot(patience.deadline):
             self._observe("reading")
             async with (
-                self.connection.opened("POST", _path(body), body, asked=run.asked, patience=patience) as answer,
+                self.connection.opened(
+                    "POST", _path(body), body, asked=run.asked, patience=patience, retried=run.retried
+                ) as answer,
                 aclosing(self.connection.events(answer)) as events,
             ):
                 async for event in events:

@@ -6,7 +6,7 @@ import json
 import random
 import time
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -94,9 +94,13 @@ class Connection:
 
     @asynccontextmanager
     async def opened(
-        self, method: str, path: str, body: dict[str, Any] | None, *, asked: wire.Asked, patience: Patience
-    ) -> AsyncIterator[Answer]:
-        """An answer with status 200, its body unread. Tries at most 3 times, never after the first byte, never on 4xx."""
+        self, method: str, path: str, body: dict[str, Any] | None, *, asked: wire.Asked, patience: Patience,
+        retried: Callable[[], None] = lambda: None,
+    ) -> AsyncIterator[Answer]:  # fmt: skip
+        """An answer with status 200, its body unread. Tries at most 3 times, never after the first byte, never on 4xx.
+
+        `retried` is told of each try after the first.
+        """
         content = None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         request = Request(
             method=method,
@@ -108,9 +112,11 @@ class Connection:
             deadline=patience.deadline,
         )
         async with AsyncExitStack() as stack:
-            yield await self._entered(stack, request, asked)
+            yield await self._entered(stack, request, asked, retried)
 
-    async def _entered(self, stack: AsyncExitStack, request: Request, asked: wire.Asked) -> Answer:
+    async def _entered(
+        self, stack: AsyncExitStack, request: Request, asked: wire.Asked, retried: Callable[[], None]
+    ) -> Answer:
         for attempt in range(1, TRIES + 1):
             wait = random.uniform(0.05, 0.25) * 2**attempt
             try:
@@ -127,6 +133,7 @@ class Connection:
                 raise error
             await stack.aclose()
             await self.runtime.pause(wait)
+            retried()
         raise AssertionError("the last try returns or raises")
 
     async def _refusal(self, answer: Answer, asked: wire.Asked, wait: float) -> tuple[OrchestraError, float]:
