@@ -11,13 +11,15 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar
 
 import httpx
+
+T = TypeVar("T")
 
 
 class Breakage(Enum):
@@ -124,6 +126,40 @@ class Call:
                 return Broken(Breakage.PROTOCOL, detail)
             case _:
                 return Broken(Breakage.DISCONNECTED, detail)
+
+
+class Aside(Generic[T]):
+    """Somebody else's code - a search library, a user's function - in a thread that nobody has to wait for.
+
+    The thread is a daemon: one that hangs keeps neither an answer nor the end of the program from coming.
+    """
+
+    def __init__(self, fn: Callable[[], T], ended: Callable[[], object]) -> None:
+        self.done = False
+        self._fn, self._ended = fn, ended
+        self._value: T
+        self._error: BaseException | None = None
+        threading.Thread(target=self._run, name="orchestra-aside", daemon=True).start()
+
+    def _run(self) -> None:
+        with self:
+            self._value = self._fn()
+        self.done = True
+        self._ended()
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> bool:
+        # it belongs to whoever asks for the result
+        self._error = error
+        return True
+
+    def result(self) -> T:
+        """What the function returned or raised; once it is `done`."""
+        if self._error is not None:
+            raise self._error
+        return self._value
 
 
 _SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n")
@@ -247,10 +283,21 @@ class Watchdog:
 
     def pause(self, seconds: float) -> None:
         """Waits, in a thread that may be told to leave meanwhile: then `Broken`."""
+        self.until(lambda: False, seconds)
+
+    def until(self, done: Callable[[], bool], seconds: float) -> bool:
+        """Waits for what another thread does (it calls `nudge` then), at most so long; the last word on `done`."""
         me = threading.get_ident()
         with self._changed:
-            if self._changed.wait_for(lambda: me in self._leaving, seconds):
+            self._changed.wait_for(lambda: me in self._leaving or done(), seconds)
+            if me in self._leaving:
                 raise Broken(Breakage.CLOSED, "ended from outside")
+            return done()
+
+    def nudge(self) -> None:
+        """Has those who wait look again."""
+        with self._changed:
+            self._changed.notify_all()
 
     def _run(self) -> None:
         with self._changed:

@@ -21,7 +21,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import httpx
 
-from orchestra.request import Breakage, Broken, Call, Request, Watchdog
+from orchestra.request import Aside, Breakage, Broken, Call, Request, Watchdog
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,6 +44,9 @@ class Runtime(Protocol):
     def send(self, request: Request) -> AbstractAsyncContextManager[Answer]: ...
     def slot(self, deadline: float | None = None) -> AbstractAsyncContextManager[None]: ...
     async def call(self, fn: Callable[[], T]) -> T: ...
+    async def aside(self, fn: Callable[[], T], *, seconds: float) -> T:
+        """What somebody else's blocking code gives within so many seconds; else it is left behind, with `Broken`."""
+
     async def together(self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]: ...
     async def pause(self, seconds: float) -> None: ...
     async def close(self) -> None: ...
@@ -144,6 +147,21 @@ class Looped:
     async def call(self, fn: Callable[[], T]) -> T:
         return await asyncio.to_thread(fn)
 
+    async def aside(self, fn: Callable[[], T], *, seconds: float) -> T:
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def tell() -> None:
+            with suppress(RuntimeError):  # the loop may be gone by then
+                loop.call_soon_threadsafe(ended.set)
+
+        work = Aside(fn, tell)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await ended.wait()
+        if not work.done:
+            raise Broken(Breakage.TIMEOUT, f"nothing within {seconds:g} s")
+        return work.result()
+
     async def together(self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
         try:
             async with asyncio.TaskGroup() as group:
@@ -238,6 +256,12 @@ class Blocking:
 
     async def call(self, fn: Callable[[], T]) -> T:
         return fn()
+
+    async def aside(self, fn: Callable[[], T], *, seconds: float) -> T:
+        work = Aside(fn, self._watchdog.nudge)
+        if not self._watchdog.until(lambda: work.done, seconds):
+            raise Broken(Breakage.TIMEOUT, f"nothing within {seconds:g} s")
+        return work.result()
 
     async def together(self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
         threads: set[int] = set()

@@ -28,7 +28,8 @@ class Setting(NamedTuple):
 
 
 def _row(kind: str, default: Any, variable: str, en: str, zh: str) -> Any:
-    return field(default=default, metadata={"kind": kind, "variable": variable, "help": Words(en, zh)})
+    # a secret is handed on, and printed nowhere
+    return field(default=default, repr=kind != "secret", metadata={"kind": kind, "variable": variable, "help": Words(en, zh)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +72,28 @@ class Settings:
     store_timeout: float = _row(
         "number", 60.0, "ORCHESTRA_STORE_TIMEOUT", "patience for a store that is locked", "存储被锁定时的等待时间"
     )
+    search: str = _row(
+        "text", "", "ORCHESTRA_SEARCH", "search services in order, e.g. searxng,duckduckgo; empty = the first that answers",
+        "搜索服务及其顺序，例如 searxng,bocha；留空则用第一个可用的",
+    )  # fmt: skip
+    searxng: str = _row(
+        "text", "", "ORCHESTRA_SEARXNG", "address of a SearXNG, e.g. http://localhost:8080", "SearXNG 的地址，例如 http://localhost:8080"
+    )
+    bocha_key: str = _row("secret", "", "ORCHESTRA_BOCHA_KEY", "key of the Bocha search service", "博查搜索服务的密钥")
+    tavily_key: str = _row(
+        "secret", "", "ORCHESTRA_TAVILY_KEY", "key of the Tavily search service; `keyless` = without one", "Tavily 搜索服务的密钥；`keyless` 表示免密钥"
+    )
+    google_key: str = _row("secret", "", "ORCHESTRA_GOOGLE_KEY", "key of Google Programmable Search", "Google 可编程搜索的密钥")
+    google_engine: str = _row(
+        "text", "", "ORCHESTRA_GOOGLE_ENGINE", "engine id (cx) of Google Programmable Search", "Google 可编程搜索引擎 ID（cx）"
+    )
+    feeds: str = _row("text", "", "ORCHESTRA_FEEDS", "addresses of RSS or Atom feeds, separated by blanks", "RSS 或 Atom 源的地址，以空格分隔")
+    texts: str = _row("text", "", "ORCHESTRA_TEXTS", "folder of Markdown texts for --search offline", "--search offline 使用的 Markdown 目录")
+    search_timeout: float = _row(
+        "number", 8.0, "ORCHESTRA_SEARCH_TIMEOUT", "patience for one search, all services together", "一次搜索（全部服务合计）的等待时间"
+    )
+    search_age: float = _row("number", 86400.0, "ORCHESTRA_SEARCH_AGE", "how long found results are used again", "搜索结果的缓存时间")
+    embedding: str = _row("text", "", "ORCHESTRA_EMBED_MODEL", "embedding model of new knowledge bases", "新建知识库使用的嵌入模型")
     line_limit: int = _row("count", 8 * 2**20, "ORCHESTRA_LINE_LIMIT", "longest line of a stream", "流中单行的最大长度")
     reply_limit: int = _row("count", 256 * 2**20, "ORCHESTRA_REPLY_LIMIT", "largest answer as a whole", "整个回答的最大长度")
 
@@ -107,7 +130,7 @@ def table() -> list[Setting]:
 
 
 def _parsed(row: Setting, raw: str) -> Any:
-    if row.kind == "text":
+    if row.kind in ("text", "secret"):
         return raw
     try:
         number = int(raw) if row.kind == "count" else float(raw)

@@ -39,6 +39,7 @@ def installed_with(requirements: Iterable[str]) -> dict[str, str]:
         found[name] = wanted.version
         if not known or requirement.extras:
             waiting += [(Requirement(text), one) for text in wanted.requires or [] for one in ["", *requirement.extras]]
+    found.pop(canonicalize_name(PROJECT["project"]["name"]), None)  # an extra that names another one of its own
     return found
 
 

@@ -283,3 +283,42 @@ def test_a_slot_that_does_not_come_in_time(runtime: type[Any]) -> None:
 
 def test_a_client_of_settings_alone() -> None:
     assert Client(Blocking(), Settings()).connection.url == "http://127.0.0.1:11434"
+
+
+# --- somebody else's blocking code
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_what_hangs_is_left_behind(kind: str) -> None:
+    gate = threading.Event()
+
+    async def work(client: Client) -> tuple[str, float]:
+        started = time.monotonic()
+        with pytest.raises(Broken) as raised:
+            await client.runtime.aside(gate.wait, seconds=0.1)
+        assert raised.value.how is Breakage.TIMEOUT
+        return await client.runtime.aside(lambda: "here", seconds=5), time.monotonic() - started
+
+    said, seconds = run(kind, work)
+    gate.set()
+    assert said == "here"
+    assert 0.1 <= seconds < 2
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_what_fails_aside_fails_here(kind: str) -> None:
+    async def work(client: Client) -> None:
+        with pytest.raises(ZeroDivisionError):
+            await client.runtime.aside(lambda: 1 / 0, seconds=5)
+
+    run(kind, work)
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_several_aside_take_the_time_of_the_slowest(kind: str) -> None:
+    async def work(client: Client) -> float:
+        started = time.monotonic()
+        await client.runtime.together([lambda: client.runtime.aside(lambda: time.sleep(0.2), seconds=5)] * 4)
+        return time.monotonic() - started
+
+    assert run(kind, work) < 0.6

@@ -16,6 +16,12 @@
         SessionMissing  SessionExists  SessionBusy  ImportInvalid
       PersonaFault
         PersonaMissing  PersonaInvalid
+      SearchFault                 a search service, or the way to it
+        SearchUnreachable  RateLimited  KeyRefused  BadResponse
+      PageFault                   a web page that was not read
+        BlockedAddress  SchemeRefused  TypeRefused  ExtractTimeout
+      KnowledgeFault              local documents and their index
+        KnowledgeMissing  DocumentUnreadable  EmbeddingChanged  EmbeddingFailed
       ExtraMissing                a part that is not installed
       PortTaken                   somebody listens where we want to
       OutputLost                  the answer cannot be written where it was sent
@@ -72,6 +78,23 @@ from orchestra.errors.root import (
     OrchestraError,
     UsageError,
 )
+from orchestra.errors.search import (
+    BadResponse,
+    BlockedAddress,
+    DocumentUnreadable,
+    EmbeddingChanged,
+    EmbeddingFailed,
+    ExtractTimeout,
+    KeyRefused,
+    KnowledgeFault,
+    KnowledgeMissing,
+    PageFault,
+    RateLimited,
+    SchemeRefused,
+    SearchFault,
+    SearchUnreachable,
+    TypeRefused,
+)
 from orchestra.errors.store import (
     ImportInvalid,
     SessionBusy,
@@ -87,6 +110,8 @@ from orchestra.errors.store import (
 
 __all__ = [
     "AuthFailed",
+    "BadResponse",
+    "BlockedAddress",
     "ConfigError",
     "DaemonBusy",
     "DaemonDisconnected",
@@ -94,10 +119,17 @@ __all__ = [
     "DaemonFault",
     "DaemonTooOld",
     "DaemonUnreachable",
+    "DocumentUnreadable",
+    "EmbeddingChanged",
+    "EmbeddingFailed",
     "EmptyReply",
     "ExtraMissing",
+    "ExtractTimeout",
     "FirstTokenTimeout",
     "ImportInvalid",
+    "KeyRefused",
+    "KnowledgeFault",
+    "KnowledgeMissing",
     "LineTooLong",
     "LoadFailed",
     "ModelFault",
@@ -107,16 +139,21 @@ __all__ = [
     "NotOllama",
     "OrchestraError",
     "OutputLost",
+    "PageFault",
     "PersonaFault",
     "PersonaInvalid",
     "PersonaMissing",
     "PortTaken",
     "PromptTooLong",
     "PullFailed",
+    "RateLimited",
     "RedirectRefused",
     "ReplyFault",
     "ReplyTooLarge",
     "SchemaMismatch",
+    "SchemeRefused",
+    "SearchFault",
+    "SearchUnreachable",
     "SessionBusy",
     "SessionExists",
     "SessionMissing",
@@ -130,6 +167,7 @@ __all__ = [
     "StreamCorrupt",
     "StreamStalled",
     "StreamTruncated",
+    "TypeRefused",
     "UsageError",
     "every_error",
 ]

@@ -17,6 +17,10 @@ class Passage:
     title: str
     url: str
     score: float = 0.0
+    origin: str = ""  # the provider or knowledge base that gave it
+    published: str = ""  # a date as YYYY-MM-DD, where one is known
+    place: str = ""  # where in the source: a heading, lines or a page
+    stale: bool = False  # kept from an earlier search, because the service did not answer now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
