@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from orchestra.model.messages import Language
+
 Found = Literal["yes", "weak", "no"]
+Outcome = Literal["found", "nothing", "rate_limited", "unreachable", "key_refused", "failed", "skipped"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +44,35 @@ class Citation:
     n: int
     sentence: str
     found: Found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One question put to one search service or knowledge base; `seconds` is what it took, `error` why it gave nothing."""
+
+    name: str
+    query: str
+    outcome: Outcome
+    hits: int = 0
+    seconds: float = 0.0
+    error: str = ""
+    cached: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What was found for some queries, the best first, and what was tried for it."""
+
+    passages: tuple[Passage, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Retriever(Protocol):
+    """Where the pipeline looks: the web through several services, or a knowledge base. It fails into its attempts, not into errors."""
+
+    @property
+    def name(self) -> str: ...
+    async def retrieve(self, queries: Sequence[str], *, results: int, language: Language) -> Findings: ...
 
 
 class SearchProvider(Protocol):
