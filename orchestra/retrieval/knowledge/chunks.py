@@ -1,0 +1,36 @@
+"""The values of the knowledge base: a document, and the chunks that it is found by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """A part of a document that is found as a whole, and where it stands there."""
+
+    text: str
+    heading: str = ""  # the headings above it: "Guide > Install"
+    start: int = 0  # its first line, counted from 1; 0 where the format has no lines
+    end: int = 0  # its last line
+    page: int = 0  # counted from 1; 0 where the format has no pages
+
+    @property
+    def place(self) -> str:
+        """Where it stands, as people say it: a heading, and its lines or its page."""
+        where = f"page {self.page}" if self.page else ""
+        if self.start:
+            where = f"lines {self.start}-{self.end}" if self.end > self.start else f"line {self.start}"
+        return ", ".join(part for part in (self.heading, where) if part)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A file that was taken in. `digest` and the two figures of the file tell whether it has changed since."""
+
+    uri: str  # the absolute path; symbolic links stay as they were named
+    title: str
+    language: str  # "zh" or "en"
+    digest: str  # SHA-256 of its bytes, in hexadecimal
+    mtime_ns: int
+    size: int  # bytes
