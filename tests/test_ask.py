@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from orchestra.errors import DaemonUnreachable, OrchestraError, StreamTruncated, UsageError
-from orchestra.model import wire
+from orchestra.model import untrusted, wire
 from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Options, Piece, Receipt, gathered
 from orchestra.retrieval import citations as checks
@@ -269,8 +269,8 @@ def test_a_hostile_passage_stays_text(daemon: StandIn, drive: Drive) -> None:
     ("module", "name", "broken", "fault"),
     [
         (wire, "neutral", lambda text: text, "control tokens"),
-        (prompt, "visible", lambda text: text, "hidden characters"),
-        (prompt, "_MARK", re.compile("(?!)(x)"), "forged numbers"),
+        (untrusted, "visible", lambda text: text, "hidden characters"),
+        (untrusted, "_MARK", re.compile("(?!)(x)"), "forged numbers"),
         (prompt, "with_language", lambda text, language: text, "language line not last"),
         (prompt, "SYSTEM", {"en": "sources: CANARY"}, "passage in the system role"),
     ],

@@ -16,11 +16,10 @@ from orchestra.agents.coordinator import Plan, Step, as_json, integrate
 from orchestra.agents.expert import Expert
 from orchestra.agents.personas import Library, shipped
 from orchestra.errors import DaemonError, ModelMissing, UsageError
-from orchestra.model import wire
+from orchestra.model import untrusted, wire
 from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Options, Piece
 from orchestra.model.persona import Persona
-from orchestra.retrieval import prompt
 from orchestra.runtime import Blocking, Looped, Runtime, finish
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
@@ -300,8 +299,8 @@ def test_what_an_expert_says_stays_text(drive: Drive) -> None:
 @pytest.mark.parametrize(
     ("owner", "name", "broken", "fault"),
     [
-        (prompt, "visible", lambda text: text, "hidden characters"),
-        (prompt, "_MARK", re.compile("(?!)(x)"), "forged contribution"),
+        (untrusted, "visible", lambda text: text, "hidden characters"),
+        (untrusted, "_MARK", re.compile("(?!)(x)"), "forged contribution"),
         (wire, "neutral", lambda text: text, "control tokens"),
     ],
 )

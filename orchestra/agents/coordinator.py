@@ -19,8 +19,8 @@ from orchestra.model.client import Client
 from orchestra.model.language import language_of
 from orchestra.model.messages import FinishReason, Language, Options, Piece, Receipt, Reply, Usage, gathered
 from orchestra.model.persona import Persona
+from orchestra.model.untrusted import Entry, fenced
 from orchestra.retrieval.notice import announced
-from orchestra.retrieval.prompt import Entry, fenced
 
 _LABELS = {"zh": ("专家意见", "专家意见结束"), "en": ("what the experts said", "end of what the experts said")}
 _INTEGRATE = {

@@ -1,20 +1,12 @@
-"""Text that others wrote, put where a model reads it as material: numbered, fenced, in the last user message.
-
-It never stands in the system role. The fence has a nonce, so that no text can close it; numbers in brackets
-inside a text are rewritten, so that none can pass for a source; characters that nobody can see are removed.
-Control tokens are broken up by the wire, for every text alike.
-"""
+"""The messages that ask for an answer from passages: numbered and fenced after the question, in the last user message."""
 
 from __future__ import annotations
 
-import re
-import secrets
-import unicodedata
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from orchestra.model.language import with_language
 from orchestra.model.messages import Language, Message
+from orchestra.model.untrusted import Entry, fenced
 from orchestra.retrieval.passages import Passage
 
 SYSTEM = {
@@ -36,15 +28,6 @@ UNGROUNDED = {
     ),
 }
 _LABELS = {"zh": ("资料", "资料结束"), "en": ("sources", "end of sources")}
-_MARK = re.compile(r"[\[【［]\s*([1-9０-９]\d{0,2})\s*[\]】］]")
-_SELECTOR = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
-
-
-class Entry(NamedTuple):
-    """One numbered text of the material."""
-
-    title: str
-    text: str
 
 
 def grounded(question: str, passages: Sequence[Passage], language: str, *, line: Language | None) -> list[Message]:
@@ -56,24 +39,3 @@ def grounded(question: str, passages: Sequence[Passage], language: str, *, line:
         return [Message("system", UNGROUNDED[language]), Message("user", with_language(question, line))]
     material = fenced([Entry(passage.title, passage.text) for passage in passages], *_LABELS[language])
     return [Message("system", SYSTEM[language]), Message("user", with_language(f"{question}\n\n{material}", line))]
-
-
-def fenced(entries: Sequence[Entry], opening: str, closing: str) -> str:
-    """`entries` numbered from 1 between two lines with the same random nonce."""
-    nonce = secrets.token_hex(8)
-    numbered = [f"[{n}] {_line(entry.title)}\n{_text(entry.text)}" for n, entry in enumerate(entries, 1)]
-    return "\n\n".join([f"----- {opening} {nonce} -----", *numbered, f"----- {closing} {nonce} -----"])
-
-
-def visible(text: str) -> str:
-    """`text` without what nobody can see: zero-width and direction characters, tags, control characters but line ends."""
-    kept = (c for c in _SELECTOR.sub("", text) if c in "\n\t" or unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-    return "".join(kept)
-
-
-def _line(title: str) -> str:
-    return " ".join(_text(title).split())
-
-
-def _text(text: str) -> str:
-    return _MARK.sub(r"(\1)", visible(text).strip())
