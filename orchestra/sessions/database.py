@@ -1,4 +1,4 @@
-"""The file of the sessions: one writer in a thread of its own, readers that come and go.
+"""A file of the data folder: one writer in a thread of its own, readers that come and go.
 
 All writing of a process passes through one connection and one queue, so that writers of the process never wait
 for each other's locks, a caller who is interrupted (Ctrl-C, a cancelled task) cannot leave a transaction behind,
@@ -27,7 +27,7 @@ from typing import Any, Protocol, TypeVar
 
 from orchestra.errors import StoreCorrupt, StoreFault, StoreUnwritable
 from orchestra.sessions.faults import is_busy, translated
-from orchestra.sessions.migrations import applied, copy, migrate
+from orchestra.sessions.migrations import SESSIONS, Schema, applied, copy, migrate
 from orchestra.sessions.owners import Owner
 
 T = TypeVar("T")
@@ -62,9 +62,10 @@ class Feeder(Protocol):
 class Database:
     """Opens nothing before it is first used. `timeout` is the patience for other processes' locks, in seconds."""
 
-    def __init__(self, folder: Path, *, timeout: float) -> None:
-        self.path = folder / "sessions.db"
+    def __init__(self, folder: Path, *, timeout: float, schema: Schema = SESSIONS) -> None:
+        self.path = folder / schema.file
         self.timeout = timeout
+        self.schema = schema
         self._writer: Writer | None = None
         self._starting = threading.Lock()
         self._readers: list[sqlite3.Connection] = []  # idle, outside of any transaction; for the writer's process
@@ -94,7 +95,8 @@ class Database:
             if self._readers:
                 return self._readers.pop()
         connection = connected(self.path, timeout=self.timeout)
-        connection.execute("PRAGMA query_only = 1")
+        for pragma in (*self.schema.pragmas, "PRAGMA query_only = 1"):
+            connection.execute(pragma)
         return connection
 
     def write(self, work: Work[T]) -> T:
@@ -123,7 +125,7 @@ class Database:
                 if self._writer is not None:
                     _ABANDONED.extend((self._writer, *self._readers))  # a forked child must not touch its parent's connections
                     self._readers.clear()
-                self._writer = Writer(self.path, self.timeout)
+                self._writer = Writer(self.path, self.timeout, self.schema)
                 atexit.register(self.close)
             return self._writer
 
@@ -172,9 +174,10 @@ class WriterClosed(Exception):
 class Writer:
     """The one connection of this process that writes, and its thread."""
 
-    def __init__(self, path: Path, timeout: float) -> None:
+    def __init__(self, path: Path, timeout: float, schema: Schema) -> None:
         self.process = os.getpid()
         self._path = path
+        self._schema = schema
         self._timeout = timeout
         self._connection: sqlite3.Connection | None = None
         self._tasks: queue.SimpleQueue[_Task | None] = queue.SimpleQueue()
@@ -286,7 +289,7 @@ class Writer:
                 raise
 
     def _open(self, deadline: float) -> sqlite3.Connection:
-        connection = patiently(lambda: prepared(self._path), deadline)
+        connection = patiently(lambda: prepared(self._path, self._schema), deadline)
         self._connection = connection
         return connection
 
@@ -331,7 +334,7 @@ def patiently(attempt: Callable[[], T], deadline: float) -> T:
         longest = min(longest * 1.5, 0.05)
 
 
-def prepared(path: Path) -> sqlite3.Connection:
+def prepared(path: Path, schema: Schema = SESSIONS) -> sqlite3.Connection:
     """A connection that may write, with the newest schema; what is no store is refused before anything is changed."""
     wal = path.with_name(path.name + "-wal")
     if path.exists() and path.stat().st_size == 0 and wal.exists() and wal.stat().st_size > 0:
@@ -339,13 +342,15 @@ def prepared(path: Path) -> sqlite3.Connection:
         raise StoreCorrupt(path=str(path), detail="it is empty, but its write-ahead log is not")
     connection = connected(path, timeout=0.0, create=True)
     try:
-        applied(connection, path)
+        for pragma in schema.pragmas:
+            connection.execute(pragma)
+        applied(connection, path, schema)
         if path.stat().st_mode & 0o077:
             path.chmod(0o600)  # before the log is made, which takes over the mode
         (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StoreUnwritable(path=str(path), detail="its file system cannot hold a write-ahead log")
-        migrate(connection, path)
+        migrate(connection, path, schema)
     except BaseException:
         connection.close()
         raise

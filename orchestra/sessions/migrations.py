@@ -12,14 +12,32 @@ import secrets
 import sqlite3
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestra.errors import StoreCorrupt, StoreTooNew
 
 Migration = Callable[[sqlite3.Connection], None]
 
-APPLICATION = 0x4F524348  # "ORCH", in the header of the file
 MIGRATIONS: list[Migration] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Schema:
+    """What one kind of file is: its name, the number in its header, its steps.
+
+    `pragmas` are its own, beside those of every file; `copied` says that a copy is written before it is changed, which
+    a file that can be made anew does not need.
+    """
+
+    file: str
+    application: int
+    steps: Callable[[], Sequence[Migration]]
+    pragmas: tuple[str, ...] = ()
+    copied: bool = True
+
+
+SESSIONS = Schema(file="sessions.db", application=0x4F524348, steps=lambda: MIGRATIONS)  # "ORCH"
 
 
 def migration(step: Migration) -> Migration:
@@ -114,28 +132,28 @@ def compactions(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX compaction_turn ON compaction(turn)")
 
 
-def migrate(connection: sqlite3.Connection, path: Path, *, steps: Sequence[Migration] | None = None) -> list[str]:
+def migrate(connection: sqlite3.Connection, path: Path, schema: Schema = SESSIONS) -> list[str]:
     """Brings the file to the newest step and says which were made.
 
     Raises `StoreTooNew` for steps that are not known here and `StoreCorrupt` for another program's database;
     both leave the file as it was.
     """
-    chosen = MIGRATIONS if steps is None else steps
-    done = applied(connection, path)
+    chosen = schema.steps()
+    done = applied(connection, path, schema)
     unknown = sorted(done - {step.__name__ for step in chosen})
     if unknown:
         raise StoreTooNew(path=str(path), detail=", ".join(unknown))
     missing = [step for step in chosen if step.__name__ not in done]
-    if missing and done:
+    if missing and done and schema.copied:
         copy(connection, path.with_name(f"{path.stem}-before-{missing[0].__name__}-{secrets.token_hex(3)}.db"))
-    return [step.__name__ for step in missing if _made(connection, step, path)]
+    return [step.__name__ for step in missing if _made(connection, step, path, schema)]
 
 
-def applied(connection: sqlite3.Connection, path: Path) -> set[str]:
+def applied(connection: sqlite3.Connection, path: Path, schema: Schema = SESSIONS) -> set[str]:
     """The names of the steps that the file has behind it."""
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (objects,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    if application != APPLICATION:
+    if application != schema.application:
         if objects or application:
             raise StoreCorrupt(path=str(path), detail="it is another program's database")
         return set()
@@ -154,15 +172,16 @@ def copy(connection: sqlite3.Connection, file: Path) -> None:
         raise
 
 
-def _made(connection: sqlite3.Connection, step: Migration, path: Path) -> bool:
+def _made(connection: sqlite3.Connection, step: Migration, path: Path, schema: Schema) -> bool:
     connection.execute("BEGIN IMMEDIATE")
     try:
-        done = applied(connection, path)
+        done = applied(connection, path, schema)
         if step.__name__ in done:  # another process was quicker
             connection.execute("ROLLBACK")
             return False
         if not done:
-            connection.execute("PRAGMA application_id = 1330791240")
+            pragma = f"PRAGMA application_id = {schema.application}"  # a pragma takes no parameters
+            connection.execute(pragma)
             connection.execute("CREATE TABLE migration (name TEXT PRIMARY KEY, applied REAL NOT NULL)")
         step(connection)
         connection.execute("INSERT INTO migration VALUES (?, ?)", (step.__name__, time.time()))
