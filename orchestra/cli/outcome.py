@@ -54,10 +54,9 @@ def shown(reply: Any) -> dict[str, Any]:
     for name in ("thinking", "logprobs"):
         if not whole.get(name):
             whole.pop(name, None)
-    if whole.get("value") is None:
-        whole.pop("value", None)
-    if whole.get("value") is None:
-        whole.pop("value", None)
+    for name in ("value", "ground"):
+        if whole.get(name) is None:
+            whole.pop(name, None)
     return whole
 
 

@@ -5,7 +5,7 @@ All are frozen. One message type serves the client, the store and the faces; onl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypedDict
@@ -128,7 +128,8 @@ class Receipt:
     """What an answer took: tokens used of the real window, what became of older turns, model calls, reloads.
 
     `used` is prompt and answer in tokens; `loads` counts loads of a model that was not loaded, `reloads`
-    loads of one that was. Of the older turns, `compacted` stood in the prompt as a summary and `dropped` not at all.
+    loads of one that was. Of the older turns, `compacted` stood in the prompt as a summary and `dropped` not at all;
+    `recalled` are the numbers, from 1, of those that stood beside the question once more.
     `counted` says how the prompt's tokens were known before it was sent: "exact", "calibrated", "measured", or "bound"
     where that was enough.
     """
@@ -140,6 +141,7 @@ class Receipt:
     reloads: int = 0
     dropped: int = 0
     compacted: int = 0
+    recalled: tuple[int, ...] = ()
     retries: int = 0
     counted: str = ""
     first_token: float | None = None
@@ -165,11 +167,12 @@ class Piece(NamedTuple):
     model: str = ""
     logprobs: Any = None
     value: Any = None
+    ground: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A whole answer; `value` is what it says where a schema was asked for."""
+    """A whole answer; `value` is what it says where a schema was asked for, `ground` its sources where it was given some."""
 
     text: str
     finish_reason: FinishReason
@@ -179,6 +182,7 @@ class Reply:
     thinking: str = ""
     logprobs: tuple[Any, ...] = ()
     value: Any = None
+    ground: Mapping[str, Any] | None = None
 
 
 def gathered(pieces: Iterable[Piece], *, unfinished: FinishReason = FinishReason.INCOMPLETE) -> Reply:
@@ -205,6 +209,7 @@ def gathered(pieces: Iterable[Piece], *, unfinished: FinishReason = FinishReason
         thinking="".join(thinking),
         logprobs=tuple(logprobs),
         value=last.value,
+        ground=last.ground,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import weakref
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import groupby
 from types import TracebackType
@@ -23,12 +24,13 @@ class Journal:
     """What is being said in one turn. Left as a context, or dropped, without `finish`, the turn is interrupted.
 
     `turn` is the turn as it was begun; `new` is False where a turn of the same `turn_id` was already there,
-    which is then only to be read: what is appended to it goes nowhere.
+    which is then only to be read: what is appended to it goes nowhere. `ground` is kept with the turn when it ends.
     """
 
     def __init__(self, database: Database, row: turns.TurnRow, *, new: bool = True) -> None:
         self.turn = row.turn
         self.new = new
+        self.ground: Mapping[str, Any] | None = None
         self._database = database
         self._growth = _Growth(row.seq)
         self._pieces = self._growth.pieces
@@ -69,7 +71,7 @@ class Journal:
         """
         if not self._open:
             return self.turn
-        outcome = Outcome(status=status, finish_reason=finish_reason, model=model, usage=usage, receipt=receipt)
+        outcome = Outcome(status=status, finish_reason=finish_reason, model=model, usage=usage, receipt=receipt, ground=self.ground)
         closed = self._database.write(lambda connection: self._growth.close(connection, outcome, keep))
         self._open = False
         self._dropped.detach()

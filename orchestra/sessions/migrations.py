@@ -132,6 +132,12 @@ def compactions(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX compaction_turn ON compaction(turn)")
 
 
+@migration
+def grounds(connection: sqlite3.Connection) -> None:
+    """A turn keeps what its answer was given to read: sources, citations, how they were found, as one JSON object."""
+    connection.execute("ALTER TABLE turn ADD COLUMN ground TEXT")
+
+
 def migrate(connection: sqlite3.Connection, path: Path, schema: Schema = SESSIONS) -> list[str]:
     """Brings the file to the newest step and says which were made.
 

@@ -60,7 +60,7 @@ class Turn:
     """One exchange: a question and its answer, linked to the turn before it.
 
     `turn_id` is the caller's own name for it, `digest` the hash of everything said up to here (None while open).
-    `usage` and `receipt` are JSON objects as `Usage` and `Receipt` write them.
+    `usage` and `receipt` are JSON objects as `Usage` and `Receipt` write them, `ground` is one of the answer's sources.
     """
 
     id: str
@@ -75,6 +75,7 @@ class Turn:
     model: str = ""
     usage: Mapping[str, Any] | None = None
     receipt: Mapping[str, Any] | None = None
+    ground: Mapping[str, Any] | None = None
     created: float = 0.0
     digest: str | None = None
 
@@ -122,6 +123,7 @@ class Outcome:
     model: str = ""
     usage: Any = None
     receipt: Any = None
+    ground: Any = None
 
 
 def digest(parent: str | None, question: str, answer: str) -> str:

@@ -334,7 +334,7 @@ def _insert_closed(connection: sqlite3.Connection, turn: Turn, session: int, par
     answered = replace(row.turn, answer=storable(turn.answer), thinking=storable(turn.thinking))
     status = "interrupted" if turn.status == "open" else turn.status
     outcome = Outcome(
-        status=status, finish_reason=turn.finish_reason, model=turn.model, usage=turn.usage, receipt=turn.receipt
+        status=status, finish_reason=turn.finish_reason, model=turn.model, usage=turn.usage, receipt=turn.receipt, ground=turn.ground
     )
     turns.close_turn(connection, row._replace(turn=answered), outcome)
     return seq

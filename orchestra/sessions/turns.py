@@ -27,7 +27,7 @@ _SESSION = """
     FROM session s LEFT JOIN turn h ON h.seq = s.head LEFT JOIN turn r ON r.seq = h.root """
 _TURN = """
     SELECT t.seq, t.id, s.name, p.id, t.turn_id, t.question, t.answer, t.thinking, t.status, t.finish_reason,
-           t.model, t.usage, t.receipt, t.created, t.digest, t.depth, t.owner, t.parent
+           t.model, t.usage, t.receipt, t.ground, t.created, t.digest, t.depth, t.owner, t.parent
     FROM turn t LEFT JOIN session s ON s.seq = t.session LEFT JOIN turn p ON p.seq = t.parent """
 _CHAIN = (
     """
@@ -143,7 +143,7 @@ def _session(row: Iterable[Any]) -> SessionRow:
 
 def _turn(connection: sqlite3.Connection, row: Iterable[Any]) -> TurnRow:
     (seq, id_, session, parent_id, turn_id, question, answer, thinking, status, finish_reason,
-     model, usage, receipt, created, hashed, depth, owner, parent) = row  # fmt: skip
+     model, usage, receipt, ground, created, hashed, depth, owner, parent) = row  # fmt: skip
     if status not in STATUSES:
         raise ValueError(f"unknown status {status!r}")
     if status == "open":
@@ -162,6 +162,7 @@ def _turn(connection: sqlite3.Connection, row: Iterable[Any]) -> TurnRow:
         model=str(model),
         usage=None if usage is None else json.loads(usage),
         receipt=None if receipt is None else json.loads(receipt),
+        ground=None if ground is None else json.loads(ground),
         created=float(created),
         digest=hashed,
     )
@@ -257,7 +258,7 @@ def close_turn(connection: sqlite3.Connection, row: TurnRow, outcome: Outcome, *
     ).fetchone()
     connection.execute(
         """UPDATE turn SET answer = ?, thinking = ?, status = ?, finish_reason = ?, model = ?, usage = ?, receipt = ?,
-                           digest = ?, owner = NULL
+                           ground = ?, digest = ?, owner = NULL
            WHERE seq = ?""",
         (
             answer,
@@ -267,6 +268,7 @@ def close_turn(connection: sqlite3.Connection, row: TurnRow, outcome: Outcome, *
             storable(outcome.model) or turn.model,
             jsonable(outcome.usage),
             jsonable(outcome.receipt),
+            jsonable(outcome.ground),
             digest(before[0] if before else None, turn.question, answer),
             row.seq,
         ),

@@ -1,0 +1,52 @@
+"""What a turn may be given beside what was said: material for its question, from whoever looks things up.
+
+A session knows nothing of searches. It asks its ground - a function - before each answer, puts what it gives into the
+last user message, after the question, and keeps of it what the ground wants kept with the turn: sources, citations,
+a ledger. The material itself is not kept in the history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestra.model.messages import Language, Message
+
+
+def _nothing(answer: str) -> Mapping[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inquiry:
+    """What a ground is asked: the question as the user put it, and what it needs to answer.
+
+    `said` is the dialogue before it, oldest first, as far as it stands word for word; `room` is the most tokens that the
+    material may take, and `tokens` counts them, rather too high than too low. `language` is the answer's.
+    """
+
+    question: str
+    said: Sequence[Message]
+    model: str
+    language: Language
+    room: int
+    tokens: Callable[[str], int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What was found for a question; without `text` the question stands alone.
+
+    `text` says how it is to be used and is fenced already (`orchestra.model.untrusted`). `calls` counts the requests to
+    the model that it took; `notes` go on the receipt. `kept` makes of the finished answer the JSON object that is stored
+    with the turn and given with the reply; an empty one is left out.
+    """
+
+    text: str = ""
+    calls: int = 0
+    notes: tuple[str, ...] = ()
+    kept: Callable[[str], Mapping[str, Any]] = _nothing
+
+
+Ground = Callable[[Inquiry], Awaitable[Material]]
