@@ -12,19 +12,27 @@ import re
 import unicodedata
 
 # What pages mean by these names: the wider encoding that browsers take (https://encoding.spec.whatwg.org/#names-and-labels).
-ALIASES = {
-    "gb2312": "gb18030", "gbk": "gb18030", "x-gbk": "gb18030", "gb_2312-80": "gb18030", "chinese": "gb18030", "cp936": "gb18030",
-    "gb18030": "gb18030", "hz-gb-2312": "hz", "big5": "big5hkscs", "big5-hkscs": "big5hkscs", "x-x-big5": "big5hkscs", "cp950": "big5hkscs",
-    "big-5": "big5hkscs", "shift_jis": "cp932", "shift-jis": "cp932", "sjis": "cp932", "x-sjis": "cp932", "windows-31j": "cp932", "ms_kanji": "cp932",
-    "cp932": "cp932", "euc-jp": "euc_jp", "x-euc-jp": "euc_jp", "iso-2022-jp": "iso2022_jp", "euc-kr": "cp949", "ks_c_5601-1987": "cp949",
-    "ksc5601": "cp949", "windows-949": "cp949", "korean": "cp949", "cp949": "cp949",
-    "iso-8859-1": "cp1252", "iso8859-1": "cp1252", "iso_8859-1": "cp1252", "latin1": "cp1252", "latin-1": "cp1252", "l1": "cp1252", "ascii": "cp1252",
-    "us-ascii": "cp1252", "windows-1252": "cp1252", "cp1252": "cp1252", "iso-8859-9": "cp1254", "latin5": "cp1254", "tis-620": "cp874",
-    "windows-874": "cp874", "koi8-r": "koi8_r", "koi8-u": "koi8_u", "macintosh": "mac_roman", "utf-8": "utf_8", "utf8": "utf_8",
-    "utf-16": "utf_16_le", "utf-16le": "utf_16_le", "utf-16be": "utf_16_be", "unicode": "utf_16_le",
-    **{f"windows-{n}": f"cp{n}" for n in (1250, 1251, 1253, 1254, 1255, 1256, 1257, 1258)},
-    **{f"iso-8859-{n}": f"iso8859_{n}" for n in (2, 3, 4, 5, 6, 7, 8, 10, 13, 14, 15, 16)},
-}  # fmt: skip
+_LABELS = {
+    "gb18030": "gb2312 gbk x-gbk gb_2312-80 chinese cp936 gb18030",
+    "big5hkscs": "big5 big5-hkscs x-x-big5 cp950 big-5",
+    "cp932": "shift_jis shift-jis sjis x-sjis windows-31j ms_kanji cp932",
+    "euc_jp": "euc-jp x-euc-jp",
+    "cp949": "euc-kr ks_c_5601-1987 ksc5601 windows-949 korean cp949",
+    "cp1252": "iso-8859-1 iso8859-1 iso_8859-1 latin1 latin-1 l1 ascii us-ascii windows-1252 cp1252",
+    "cp1254": "iso-8859-9 latin5 windows-1254",
+    "cp874": "tis-620 windows-874",
+    "hz": "hz-gb-2312",
+    "iso2022_jp": "iso-2022-jp",
+    "koi8_r": "koi8-r",
+    "koi8_u": "koi8-u",
+    "mac_roman": "macintosh",
+    "utf_8": "utf-8 utf8",
+    "utf_16_le": "utf-16 utf-16le unicode",
+    "utf_16_be": "utf-16be",
+    **{f"cp{n}": f"windows-{n}" for n in (1250, 1251, 1253, 1255, 1256, 1257, 1258)},
+    **{f"iso8859_{n}": f"iso-8859-{n}" for n in (2, 3, 4, 5, 6, 7, 8, 10, 13, 14, 15, 16)},
+}
+ALIASES = {label: codec for codec, labels in _LABELS.items() for label in labels.split()}
 GUESSES = ("gb18030", "big5hkscs", "cp932", "euc_jp", "cp949", "cp1252", "cp1251")
 MARKS = (
     (codecs.BOM_UTF8, "utf_8"),
