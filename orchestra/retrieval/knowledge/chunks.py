@@ -1,4 +1,4 @@
-"""The values of the knowledge base: a document, and the chunks that it is found by."""
+"""The values of the knowledge base: a document, its sections as they are read, and the chunks that it is found by."""
 
 from __future__ import annotations
 
@@ -34,3 +34,22 @@ class Document:
     digest: str  # SHA-256 of its bytes, in hexadecimal
     mtime_ns: int
     size: int  # bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A stretch of a document under one heading, or one page of it."""
+
+    text: str
+    heading: str = ""
+    line: int = 0  # the line in which `text` begins, counted from 1; 0 where the format has no lines
+    page: int = 0
+    whole: tuple[tuple[int, int], ...] = ()  # spans of `text` that are better not cut: code blocks, tables
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Content:
+    """What was read from a file."""
+
+    title: str
+    sections: tuple[Section, ...] = ()
