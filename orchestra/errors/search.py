@@ -9,22 +9,22 @@ from orchestra.texts import Words
 class SearchFault(OrchestraError):
     """A search service, or the way to it."""
     status, exit_code = 502, 70
-    says = Words("the search with {provider} failed: {detail}", "{provider} 搜索失败：{detail}")
-    advice = Words("choose another one with --search; `orchestra doctor` lists which answer", "请用 --search 换一个；`orchestra doctor` 可查看哪些可用")
+    says = Words("the search with {provider} failed: {detail}", "{provider} 搜索失败：{detail_zh}")
+    advice = Words("choose another one with --search; `orchestra doctor --search` lists which answer", "请用 --search 换一个；`orchestra doctor --search` 可查看哪些可用")
 
 
 class SearchUnreachable(SearchFault):
     """The service did not answer in time, or not at all."""
     status, exit_code = 504, 71
-    says = Words("{provider} does not answer: {detail}", "{provider} 没有应答：{detail}")
-    advice = Words("it may not be reachable from here; choose another one with --search (`orchestra doctor` lists which answer)",
-                   "该服务在当前网络可能无法访问；请用 --search 换一个（`orchestra doctor` 可查看哪些可用）")  # fmt: skip
+    says = Words("{provider} does not answer: {detail}", "{provider} 没有应答：{detail_zh}")
+    advice = Words("it may not be reachable from here; choose another one with --search (`orchestra doctor --search` lists which answer)",
+                   "该服务在当前网络可能无法访问；请用 --search 换一个（`orchestra doctor --search` 可查看哪些可用）")  # fmt: skip
 
 
 class RateLimited(SearchFault):
     """The service wants no more questions for now; `retry_after` is in seconds where it said so."""
     status, exit_code = 429, 72
-    says = Words("{provider} takes no more questions for now: {detail}", "{provider} 暂时不再接受查询：{detail}")
+    says = Words("{provider} takes no more questions for now: {detail}", "{provider} 暂时不再接受查询：{detail_zh}")
     advice = Words(
         "wait a while or choose another one with --search; it is left alone for {seconds} s",
         "请稍候或用 --search 换一个；{seconds} 秒内不再询问它",
@@ -34,20 +34,20 @@ class RateLimited(SearchFault):
 class KeyRefused(SearchFault):
     """The service wants a key, or another one."""
     status, exit_code = 401, 73
-    says = Words("{provider} does not accept the key: {detail}", "{provider} 不接受密钥：{detail}")
+    says = Words("{provider} does not accept the key: {detail}", "{provider} 不接受密钥：{detail_zh}")
     advice = Words("set {variable} to a valid key", "请将 {variable} 设为有效的密钥")
 
 
 class BadResponse(SearchFault):
     """The service answered with something that is no list of results."""
     exit_code = 74
-    says = Words("{provider} answered with something that cannot be read: {detail}", "{provider} 的应答无法读取：{detail}")
+    says = Words("{provider} answered with something that cannot be read: {detail}", "{provider} 的应答无法读取：{detail_zh}")
 
 
 class PageFault(OrchestraError):
     """A web page that was not read. The answer goes on without it."""
     status, exit_code = 502, 80
-    says = Words("{url} was not read: {detail}", "未读取 {url}：{detail}")
+    says = Words("{url} was not read: {detail}", "未读取 {url}：{detail_zh}")
     advice = Words("the answer uses what the search said of it", "回答将使用搜索结果中的摘要")
 
 
@@ -71,7 +71,7 @@ class SchemeRefused(PageFault):
 class TypeRefused(PageFault):
     """Something that is no page of text."""
     status, exit_code = 415, 83
-    says = Words("{url} is {kind}, not a page of text", "{url} 是 {kind}，不是文本网页")
+    says = Words("{url} is {kind}, not a page of text", "{url} 是 {kind_zh}，不是文本网页")
     advice = Words("download it and give it to `orchestra knowledge add`", "请下载后用 `orchestra knowledge add` 添加")
 
 

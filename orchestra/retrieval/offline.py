@@ -48,31 +48,45 @@ class Offline:
     """Searches the paragraphs of the Markdown files in `folder`; the shipped texts where none is named."""
 
     name = "offline"
+    leaves = False
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or TEXTS
 
     def search(self, query: str, *, results: int) -> Sequence[Passage]:
         """The paragraphs that have most of the query's words, the best first; none where no paragraph has enough."""
-        index = _index(tuple((path, path.stat().st_mtime_ns) for path in sorted(self.folder.glob("*.md"))))
-        wanted = frozenset(terms(query))
-        language = language_of(query)
-        whole = index.weight(wanted)
-        hits = []
-        for entry in index.entries:
-            share = index.weight(wanted & entry.terms) / whole if whole else 0.0
-            if share >= ENOUGH:
-                score = share if entry.language == language else OTHER_LANGUAGE * share
-                # between equals the one whose title is what was asked for
-                hits.append((score, index.weight(wanted & entry.titled), entry.passage))
-        hits.sort(key=lambda hit: (-hit[0], -hit[1]))
-        return [replace(passage, score=round(score, 4)) for score, _, passage in hits[:results]]
+        files = tuple((path, path.stat().st_mtime_ns) for path in sorted(self.folder.glob("*.md")))
+        return _matching(_index(files), query, results)
+
+
+def matching(passages: Sequence[Passage], query: str, *, results: int) -> list[Passage]:
+    """Those of `passages` that have most of the query's words, by the same measure."""
+    return _matching(_of(passages), query, results)
+
+
+def _matching(index: _Index, query: str, results: int) -> list[Passage]:
+    wanted = frozenset(terms(query))
+    language = language_of(query)
+    whole = index.weight(wanted)
+    hits = []
+    for entry in index.entries:
+        share = index.weight(wanted & entry.terms) / whole if whole else 0.0
+        if share >= ENOUGH:
+            score = share if entry.language == language else OTHER_LANGUAGE * share
+            # between equals the one whose title is what was asked for
+            hits.append((score, index.weight(wanted & entry.titled), entry.passage))
+    hits.sort(key=lambda hit: (-hit[0], -hit[1]))
+    return [replace(passage, score=round(score, 4)) for score, _, passage in hits[:results]]
 
 
 @lru_cache(maxsize=8)
 def _index(files: tuple[tuple[Path, int], ...]) -> _Index:
     """The paragraphs of files, which are named with their time of change: a changed file is read again."""
-    entries = [_entry(passage) for path, _ in files for passage in _paragraphs(path)]
+    return _of([passage for path, _ in files for passage in _paragraphs(path)])
+
+
+def _of(passages: Sequence[Passage]) -> _Index:
+    entries = [_entry(passage) for passage in passages]
     spread = Counter(term for entry in entries for term in entry.terms)
     rarity = {term: math.log(1 + len(entries) / count) for term, count in spread.items()}
     return _Index(entries, rarity, math.log(1 + len(entries)))
@@ -85,9 +99,9 @@ def _entry(passage: Passage) -> _Entry:
 
 def _paragraphs(path: Path) -> Iterator[Passage]:
     title = path.stem
-    for block in path.read_text("utf-8").split("\n\n"):
+    for block in path.read_text("utf-8", "replace").split("\n\n"):
         text = block.strip()
         if heading := _HEADING.match(text):
             title = heading[1]
         elif text:
-            yield Passage(text=text, title=title, url=f"orchestra:{path.parent.name}/{path.name}")
+            yield Passage(text=text, title=title, url=f"orchestra:{path.parent.name}/{path.name}", origin=Offline.name)
