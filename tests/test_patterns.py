@@ -14,6 +14,10 @@ from orchestra.model.language import language_of, wanted
 from orchestra.model.stopping import examine
 from orchestra.model.wire import neutral, readable
 from orchestra.retrieval.citations import citations
+from orchestra.retrieval.knowledge.chunks import Section
+from orchestra.retrieval.knowledge.cutting import chunks
+from orchestra.retrieval.knowledge.hypertext import html
+from orchestra.retrieval.knowledge.outline import markdown
 from orchestra.retrieval.passages import Passage
 from orchestra.retrieval.prompt import grounded
 
@@ -42,6 +46,9 @@ WORK: dict[str, Callable[[str], object]] = {
     "grounded": lambda text: grounded("What?", [source(text)], "en", line=None),
     "citations": lambda text: citations(text, [source("Paris is a city.")]),
     "examine": examine,
+    "chunks": lambda text: list(chunks([Section(text=text, line=1)])),
+    "markdown": lambda text: list(chunks(markdown(text).sections)),
+    "html": html,
 }
 
 

@@ -31,7 +31,7 @@ _BREAK = re.compile(
 )
 _CLAUSE = re.compile(r"[，、：,;:]++|\s++")
 _ITEM = re.compile(r"[ \t]*+(?:[-*+•·] |\d{1,3}[.)、] ?|[(（]\d{1,3}[)）]|[一二三四五六七八九十]{1,3}、|\|)")
-_SENTENCE_ENDS = frozenset(".!?:。！？；：…”」")
+_SENTENCE_ENDS = frozenset(".!?。！？；…”」")
 
 
 class _Places(NamedTuple):
@@ -98,10 +98,9 @@ def _spans(section: Section) -> Iterator[tuple[int, int]]:
 def _overlapping(places: _Places, first: int, end: int) -> int:
     """Where the next chunk begins: some whole sentences before `end`, if there is room for them."""
     least = max(places.weight[end] - OVERLAP, places.weight[end + 1] - LIMIT)
-    for place in range(max(first + 1, bisect_left(places.weight, least)), end):
-        if places.strength[place] >= SENTENCE:
-            return place
-    return end
+    room = range(max(first + 1, bisect_left(places.weight, least)), end)
+    best = max(room, key=lambda n: (places.strength[n], -n), default=end)
+    return best if places.strength[best] >= SENTENCE else end
 
 
 def _placed(section: Section) -> _Places:

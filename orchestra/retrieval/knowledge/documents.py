@@ -43,7 +43,7 @@ def kind_of(name: str, head: bytes) -> Kind:
         raise Unreadable("it is an archive, no text", "这是压缩包，不是文本")
     if head.startswith(_OLD_OFFICE):
         raise Unreadable("it is of an old Office; save it as .docx or .pdf", "这是旧版 Office 文件，请另存为 .docx 或 .pdf")
-    if _unprintable(head):
+    if ending == ".svg" or _unprintable(head):
         raise Unreadable("it is no text", "不是文本文件")
     opening = head.lstrip()[:200].lower()
     if not ending and opening.startswith((b"<!doctype html", b"<html")):

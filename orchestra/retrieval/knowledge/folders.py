@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestra.errors import UsageError
+from orchestra.sessions.records import storable
 from orchestra.texts import Words
 
 TOOLS = frozenset("node_modules __pycache__ site-packages venv env.bak __MACOSX".split())
@@ -26,7 +27,7 @@ class File:
 
     @property
     def uri(self) -> str:
-        """The path as text that can be stored, whatever bytes its name has."""
+        """The path as text, whatever bytes its name has."""
         return storable(self.path)
 
 
@@ -40,13 +41,8 @@ class Listing:
     hidden: int = 0
 
 
-def storable(path: str) -> str:
-    """The path as Unicode; bytes that are none become U+FFFD."""
-    return os.fsencode(path).decode("utf-8", "replace")
-
-
 def full(path: str | Path) -> str:
-    """The path as documents are named by it."""
+    """The absolute path, as it is named: symbolic links are not resolved."""
     return os.path.abspath(os.path.expanduser(path))
 
 

@@ -246,7 +246,7 @@ def _paragraph(element: Any, names: dict[str, str], composer: Composer) -> None:
     name = "" if style is None else names.get(style.get(_WORD + "val"), "")
     text = _text(element)
     if name.casefold() == "title":
-        composer.heading(1, text)
+        composer.heading(0, text)
     elif found := _HEADING.match(name):
         composer.heading(int(found[1]), text)
     else:

@@ -142,7 +142,7 @@ class Composer:
         self._whole: Spans = []
 
     def heading(self, level: int, text: str) -> None:
-        """A heading; 1 is the highest."""
+        """A heading; 1 is the highest, above it there is only a title of the whole (0)."""
         begin = self._length
         if self._add(" ".join(text.split())):
             self._marks.append(Mark(begin, self._length, level, named(text)))
