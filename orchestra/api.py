@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Unpack
 
@@ -17,8 +18,10 @@ from orchestra.model.language import wanted, with_language
 from orchestra.model.messages import Message, OptionFields, Options, Piece, Reply, gathered
 from orchestra.model.persona import Persona
 from orchestra.model.tokens import Tokens
-from orchestra.retrieval.offline import Offline
+from orchestra.retrieval.ledger import Strategy, Trace
+from orchestra.retrieval.looking import Lookup
 from orchestra.retrieval.pipeline import Answer, ask
+from orchestra.retrieval.places import Place, Tell, places
 from orchestra.runtime import Blocking, Looped, Runtime, blocking, finish, stepping
 from orchestra.sessions.conversation import AsyncSession, Opening, labelled
 from orchestra.sessions.records import Turn
@@ -27,6 +30,19 @@ from orchestra.settings import Settings
 
 DEFAULT_EXPERTS = ("computer_scientist", "lawyer")
 DEFAULT_COORDINATOR = "standardization_expert"
+
+
+class AskFields(OptionFields, total=False):
+    """What else `ask` takes: the most sources, whether their pages are read, what was said before, who is told each step.
+
+    `tell` is told which service will see the question, before it does.
+    """
+
+    results: int
+    pages: bool
+    said: Sequence[Message]
+    trace: Trace
+    tell: Tell
 
 
 class AsyncModels:
@@ -110,26 +126,40 @@ class AsyncOrchestra(AsyncModels):
     # --- 3. looking things up
 
     async def ask(
-        self, question: str, *, model: str = "", results: int = 3, options: Options | None = None, **fields: Unpack[OptionFields]
-    ) -> Answer:
-        """An answer with its sources."""
+        self, question: str, *, model: str = "", search: Place | Sequence[Place] = "", knowledge: str | Sequence[str] = (),
+        strategy: Strategy = "auto", options: Options | None = None, **fields: Unpack[AskFields],
+    ) -> Answer:  # fmt: skip
+        """An answer with its sources, from the web, from whatever `search` names, or from local `knowledge`.
+
+        `search` is a name as `--search` takes it ("" = the first service that answers from here, "offline", "none"), a
+        provider or retriever of one's own, or several of them; with `knowledge` alone nothing leaves the machine.
+        """
         last: Answer | None = None
-        async for part in self.ask_stream(question, model=model, results=results, options=options, **fields):
+        parts = self.ask_stream(
+            question, model=model, search=search, knowledge=knowledge, strategy=strategy, options=options, **fields
+        )
+        async for part in parts:
             last = part if isinstance(part, Answer) else last
         if last is None:
             raise OrchestraError(detail="the answer has no end")
         return last
 
     async def ask_stream(
-        self, question: str, *, model: str = "", results: int = 3, options: Options | None = None, **fields: Unpack[OptionFields]
-    ) -> AsyncGenerator[Piece | Answer]:
+        self, question: str, *, model: str = "", search: Place | Sequence[Place] = "", knowledge: str | Sequence[str] = (),
+        strategy: Strategy = "auto", options: Options | None = None, **fields: Unpack[AskFields],
+    ) -> AsyncGenerator[Piece | Answer]:  # fmt: skip
         """The same as it comes: pieces, at last the `Answer`."""
-        options = Options(**fields).over(options)
+        lookup = replace(self._lookup(search, knowledge, fields), strategy=strategy)
+        options = _options(fields).over(options)
         model = await self.model_for("chat", model)
-        parts = ask(question, client=self.client, model=model, search=Offline(), results=results, options=options)
+        parts = ask(question, client=self.client, model=model, lookup=lookup, said=fields.get("said", ()), options=options)
         async with aclosing(parts):
             async for part in parts:
                 yield part
+
+    def _lookup(self, search: Place | Sequence[Place], knowledge: str | Sequence[str], fields: AskFields) -> Lookup:
+        found = places(search, self.settings, self.runtime, tell=fields.get("tell"))
+        return Lookup(places=found, results=fields.get("results", 3), trace=fields.get("trace"))
 
     # --- 4. working together
 
@@ -181,6 +211,13 @@ class AsyncOrchestra(AsyncModels):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _options(fields: AskFields) -> Options:
+    """The options among the fields."""
+    names = OptionFields.__annotations__
+    given: Any = {name: value for name, value in fields.items() if name in names}
+    return Options(**given)
 
 
 class Session:

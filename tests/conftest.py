@@ -132,6 +132,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path
         for variable in [name for name in os.environ if foreign(name)]:
             patch.delenv(variable)
         patch.setenv("LANG", "C.UTF-8")
+        patch.setenv("ORCHESTRA_SEARCH", "offline")  # a command in a process of its own would ask the web
         patch.setenv("XDG_DATA_HOME", str(folder / "data"))
         patch.setenv("ORCHESTRA_HOME", str(folder / "session"))
         yield folder

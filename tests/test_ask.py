@@ -19,10 +19,12 @@ from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Options, Piece, Receipt, gathered
 from orchestra.retrieval import citations as checks
 from orchestra.retrieval import offline, prompt
+from orchestra.retrieval.looking import Lookup
 from orchestra.retrieval.notice import announced
 from orchestra.retrieval.offline import Offline
 from orchestra.retrieval.passages import Passage
 from orchestra.retrieval.pipeline import Answer, as_json, ask
+from orchestra.retrieval.search import Searches
 from orchestra.retrieval.terms import terms
 from orchestra.runtime import Blocking, Looped, Runtime, finish
 from orchestra.settings import Settings
@@ -75,8 +77,12 @@ def passage(text: str, title: str = "A title", url: str = "orchestra:a.md") -> P
     return Passage(text=text, title=title, url=url)
 
 
-def asking(question: str, search: Any = None, **given: Any) -> Work:
-    return lambda client: ask(question, client=client, model="llama3", search=search or Offline(), **given)
+def asking(question: str, search: Any = None, *, options: Options | None = None, **given: Any) -> Work:
+    def work(client: Client) -> AsyncGenerator[Any]:
+        places = (Searches([search or Offline()], runtime=client.runtime),)
+        return ask(question, client=client, model="llama3", lookup=Lookup(places=places, **given), options=options)
+
+    return work
 
 
 def answer_of(parts: list[Any]) -> Answer:
@@ -112,11 +118,11 @@ def test_one_call_of_the_model_and_no_reload(daemon: StandIn, drive: Drive) -> N
 def test_the_ledger_tells_what_was_looked_up(daemon: StandIn, drive: Drive) -> None:
     ledger = answer_of(drive(daemon.url, asking("What is the capital of France?", results=2))).ledger
     assert ledger.queries == ("What is the capital of France?",)
-    assert [(engine.name, engine.hits, engine.error) for engine in ledger.engines] == [("offline", 4, "")]
+    assert [(tried.name, tried.outcome, tried.hits, tried.error) for tried in ledger.attempts] == [("offline", "found", 4, "")]
     assert len(ledger.kept) == len(ledger.dropped) == 2
     assert {hit.why for hit in ledger.kept} == {""}
     assert {hit.why for hit in ledger.dropped} == {"beyond the 2 best"}
-    assert set(ledger.times) == {"retrieve", "answer"}
+    assert set(ledger.times) == {"retrieve", "rank", "answer"}
 
 
 def test_the_answer_as_json(daemon: StandIn, drive: Drive) -> None:
@@ -124,7 +130,7 @@ def test_the_answer_as_json(daemon: StandIn, drive: Drive) -> None:
     assert set(value) == {"text", "finish_reason", "model", "sources", "citations", "ledger", "usage", "receipt"}
     assert set(value["sources"][0]) == {"n", "title", "url", "snippet", "cited"}
     assert set(value["citations"][0]) == {"n", "sentence", "found"}
-    assert {"queries", "engines", "kept", "dropped", "times", "calls"} <= set(value["ledger"])
+    assert {"queries", "attempts", "kept", "dropped", "times", "calls"} <= set(value["ledger"])
     assert value["finish_reason"] == "stop"
 
 
@@ -161,7 +167,7 @@ def test_leaving_early_ends_the_generation(daemon: StandIn, drive: Drive) -> Non
     daemon.script(Scripted("word " * 400, pace=0.01))
 
     async def only_the_beginning(client: Client) -> AsyncGenerator[Any]:
-        stream = ask("What is the capital of France?", client=client, model="llama3", search=Offline())
+        stream = asking("What is the capital of France?", strategy="direct")(client)
         async for piece in stream:
             yield piece
             break
@@ -179,7 +185,7 @@ def test_leaving_early_ends_the_generation(daemon: StandIn, drive: Drive) -> Non
 
 def test_an_answer_without_sources_says_so(daemon: StandIn, drive: Drive) -> None:
     for question, notice in (("What is the price of bitcoin?", "No sources"), ("今天天气怎么样？", "没有找到资料")):
-        parts = drive(daemon.url, asking(question))
+        parts = drive(daemon.url, asking(question, strategy="direct"))
         answer = answer_of(parts)
         assert notice in parts[0].text
         assert answer.text.startswith(parts[0].text)
@@ -195,7 +201,7 @@ def test_an_answer_without_sources_says_so(daemon: StandIn, drive: Drive) -> Non
 def test_a_search_that_fails_is_an_answer_without_sources(daemon: StandIn, drive: Drive) -> None:
     failing = Found(error=DaemonUnreachable(url="http://search", detail="nothing listens there"))
     answer = answer_of(drive(daemon.url, asking("What is the capital of France?", failing)))
-    assert "nothing listens there" in answer.ledger.engines[0].error
+    assert "nothing listens there" in answer.ledger.attempts[0].error
     assert "no sources" in answer.receipt.notes
 
 
@@ -256,8 +262,8 @@ def faults(body: dict[str, Any]) -> list[str]:
 
 
 def test_a_hostile_passage_stays_text(daemon: StandIn, drive: Drive) -> None:
-    drive(daemon.url, asking(QUESTION, Found(HOSTILE)))
-    drive(daemon.url, asking(QUESTION, Found(HOSTILE)))
+    drive(daemon.url, asking(QUESTION, Found(HOSTILE), strategy="direct"))
+    drive(daemon.url, asking(QUESTION, Found(HOSTILE), strategy="direct"))
     first, second = daemon.asked("/api/chat")
     assert faults(first) == faults(second) == []
     nonces = [re.findall(r"----- sources (\w+)", body["messages"][1]["content"]) for body in (first, second)]
@@ -281,7 +287,7 @@ def test_red_control_each_guard_decides(
     monkeypatch.setattr(module, name, broken)
 
     async def run() -> None:
-        async for _ in ask(QUESTION, client=Client(Blocking(), Settings(host=daemon.url)), model="llama3", search=Found(HOSTILE)):
+        async for _ in asking(QUESTION, Found(HOSTILE))(Client(Blocking(), Settings(host=daemon.url))):
             pass
 
     finish(run())

@@ -290,7 +290,7 @@ def test_red_where_what_was_on_screen_is_lost(world: World, tmp_path: Path) -> N
 
 
 def test_red_where_nothing_is_looked_up(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestra.api.Offline.search", lambda self, query, results: [])
+    monkeypatch.setattr("orchestra.retrieval.offline.Offline.search", lambda self, query, results: [])
     assert "the sources are listed" in failed(line, monkeypatch, "thread")
 
 

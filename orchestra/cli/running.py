@@ -65,6 +65,7 @@ class Patience:
     async def _tick(self) -> None:
         phases = {
             "waiting": words.say("waiting", "等待中"),
+            "searching": words.say("searching", "正在搜索"),
             "loading": words.say("loading the model", "正在加载模型"),
             "reading": words.say("the model is reading the prompt", "模型正在读取提示词"),
         }

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from orchestra.agents.coordinator import Plan, Step
@@ -12,31 +14,43 @@ from orchestra.cli.answering import at_work, named_model
 from orchestra.cli.answers import show
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import Patience, complete
-from orchestra.cli.terminal import as_line, harmless, plain, tell, write
-from orchestra.cli.words import say
-from orchestra.errors import UsageError
+from orchestra.cli.terminal import as_line, plain, tell, write
+from orchestra.cli.tracing import one_line as _line
+from orchestra.cli.tracing import traced
+from orchestra.cli.words import LANGUAGE, say
 from orchestra.model.messages import Options, Piece
+from orchestra.retrieval.ledger import Strategy
 from orchestra.retrieval.passages import Citation, Source
 from orchestra.retrieval.pipeline import Answer
+from orchestra.texts import Words
 
 Whole = TypeVar("Whole", Answer, Plan)
 
 
-def ask_once(question: str, *, search: str, results: int, model: str, options: Options, wish: Wish) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inquiry:
+    """How a question is to be looked up, as the command line has it."""
+
+    search: str = ""
+    knowledge: tuple[str, ...] = ()
+    strategy: Strategy = "auto"
+    results: int = 3
+    pages: bool = False
+    trace: bool = False
+
+
+def ask_once(question: str, inquiry: Inquiry, *, model: str, options: Options, wish: Wish) -> None:
     """An answer from what was looked up, its sources after it."""
-    if search != "offline":
-        raise UsageError(
-            detail=f"there is no search provider {search!r}",
-            detail_zh=f"没有名为 {search!r} 的搜索服务",
-            fix="--search offline looks into the texts that come with Orchestra",
-            fix_zh="--search offline 会查找随 Orchestra 提供的文本",
-        )
 
     async def main() -> None:
         async with at_work() as (orchestra, patience):
             chosen = await named_model(orchestra, "chat", model, wish)
             kept: list[Answer] = []
-            parts = orchestra.ask_stream(question, model=chosen, results=results, options=options)
+            parts = orchestra.ask_stream(
+                question, model=chosen, search=inquiry.search, knowledge=inquiry.knowledge, strategy=inquiry.strategy,
+                results=inquiry.results, pages=inquiry.pages, options=options,
+                trace=partial(traced, patience=patience, shown=inquiry.trace, wish=wish), tell=partial(_noticed, patience),
+            )  # fmt: skip
             await show(
                 _pieces(parts, kept, wish, patience),
                 wish,
@@ -51,6 +65,12 @@ def ask_once(question: str, *, search: str, results: int, model: str, options: O
     complete(main())
 
 
+def _noticed(patience: Patience, words: Words) -> None:
+    """Which service will see the question, before it does."""
+    patience.clear()
+    tell(words.text(LANGUAGE))
+
+
 def sources_below(sources: Sequence[Source], citations: Sequence[Citation]) -> None:
     """What an answer stands on, and what of it was not found there."""
     if sources:
@@ -62,10 +82,6 @@ def sources_below(sources: Sequence[Source], citations: Sequence[Citation]) -> N
     for citation in citations:
         if citation.found in doubts:
             write(f"! {doubts[citation.found]} [{citation.n}]: {_line(citation.sentence)}\n")
-
-
-def _line(text: str) -> str:
-    return " ".join(harmless(text).split())
 
 
 def integrate_once(task: str, *, experts: Sequence[str] | None, model: str, options: Options, wish: Wish) -> None:

@@ -39,6 +39,10 @@ def note(name: str) -> str:
         "repetition_skipped": say("a loop was cut out, and the answer went on", "已剪去重复的部分并继续回答"),
         "repaired": say("the first answer did not fit the schema and was corrected", "第一次的回答不符合 schema，已修正一次"),
         "garbled": say("the answer contains characters that could not be decoded", "回答中含有无法解码的字符"),
+        "not searched": say("nothing was looked up for this answer", "该回答没有查找资料"),
+        "not in the sources": say("the answer was not found in the sources", "资料中没有找到答案"),
+        "not supported by the sources": say("what this answer cites was not found in its sources", "该回答所引用的内容未见于来源"),
+        "stale results": say("the search service did not answer; earlier results were used", "搜索服务没有应答，使用了较早的结果"),
         "no sources": say("this answer has no sources", "该回答没有来源"),
         "not_stored": say("this answer could not be stored", "该回答未能保存"),
     }

@@ -18,16 +18,18 @@ _SELECTOR = re.compile("[\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 
 
 class Entry(NamedTuple):
-    """One text of the material."""
+    """One text of the material; without a `number` it has that of its place."""
 
     title: str
     text: str
+    number: int = 0
 
 
 def fenced(entries: Sequence[Entry], opening: str, closing: str, *, numbered: bool = True) -> str:
     """`entries`, from 1 where they are `numbered`, between two lines with the same random nonce."""
     nonce = secrets.token_hex(8)
-    shown = [f"{f'[{n}] ' if numbered else ''}{_line(entry.title)}\n{unmarked(entry.text)}" for n, entry in enumerate(entries, 1)]
+    numbers = [f"[{entry.number or place}] " if numbered else "" for place, entry in enumerate(entries, 1)]
+    shown = [f"{number}{_line(entry.title)}\n{unmarked(entry.text)}" for number, entry in zip(numbers, entries, strict=True)]
     return "\n\n".join([f"----- {opening} {nonce} -----", *shown, f"----- {closing} {nonce} -----"])
 
 

@@ -1,7 +1,10 @@
-"""Answers with their ground: look up, answer from what was found, check what was cited.
+"""Answers with their ground: look up, answer from what was found, check what was cited - one shape for every strategy.
 
-The pieces stream as the model writes them; at the end stands the `Answer` with its sources, its checked
-citations and a ledger of what was looked up and left out.
+`direct` looks up and answers. `draft` lets the model write what it would say, takes keywords from that, looks up the
+question and the keywords, and has the draft put right by the sources. `auto`, the default, first asks a rule whether
+there is anything to look up, answers as `direct` does, and reads off the answer whether the sources were enough: where
+they were not, it looks up once more with keywords. The pieces stream as the model writes them; at the end stands the
+`Answer` with its sources, its checked citations and the ledger.
 """
 
 from __future__ import annotations
@@ -13,52 +16,27 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from orchestra.errors import OrchestraError, UsageError
+from orchestra.model.catalog import is_base
 from orchestra.model.client import Client
-from orchestra.model.language import language_of, wanted
-from orchestra.model.messages import FinishReason, Options, Piece, Receipt, Usage, gathered
+from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt, Reply, Usage, gathered
+from orchestra.model.stages import spent
 from orchestra.retrieval.citations import citations
+from orchestra.retrieval.evidence import Opening, lacking, unsupported
+from orchestra.retrieval.ledger import NOT_SEARCHED, Ledger
+from orchestra.retrieval.looking import Looking, Lookup, Prepared
 from orchestra.retrieval.notice import announced
-from orchestra.retrieval.passages import Citation, Passage, SearchProvider, Source
-from orchestra.retrieval.prompt import grounded
+from orchestra.retrieval.passages import Citation, Passage, Source
+from orchestra.retrieval.prompt import answering, plain, refining
+from orchestra.retrieval.queries import with_keywords
 
-NO_SOURCES = "no sources"
 NOTICE = {"zh": "（没有找到资料，以下内容只出自模型。）", "en": "(No sources were found; what follows is the model's alone.)"}
+NO_SOURCES = "no sources"
+STALE = "stale results"
+NOT_FOUND = "not in the sources"
+UNSUPPORTED = "not supported by the sources"
 # An answer from sources should repeat them, not vary them.
 SAMPLING = Options(temperature=0.2)
 LONGEST_SNIPPET = 240
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
-    """One search service that was asked: the hits it gave, its time in seconds, why it failed."""
-
-    name: str
-    hits: int
-    seconds: float
-    error: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
-    """A passage that was kept (`why` is empty) or dropped."""
-
-    title: str
-    url: str
-    score: float
-    why: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
-    """What was looked up for an answer; times in seconds, `calls` counts requests to the model."""
-
-    queries: tuple[str, ...] = ()
-    engines: tuple[Engine, ...] = ()
-    kept: tuple[Hit, ...] = ()
-    dropped: tuple[Hit, ...] = ()
-    times: dict[str, float] = field(default_factory=dict)
-    calls: int = 0
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,89 +55,186 @@ class Answer:
 
 
 async def ask(
-    question: str, *, client: Client, model: str, search: SearchProvider, results: int = 3, options: Options | None = None
+    question: str, *, client: Client, model: str, lookup: Lookup, said: Sequence[Message] = (), options: Options | None = None
 ) -> AsyncGenerator[Piece | Answer]:
-    """Answers `question` from at most `results` passages: the pieces as they come, at last the `Answer`.
+    """Answers `question`, which may follow on what was `said`: the pieces as they come, at last the `Answer`.
 
     Where nothing is found the model answers alone, and the answer says so. Raises what the client raises.
     """
-    _checked(question, results)
-    options = options or Options()
-    language = options.language or language_of(question)
-    passages, ledger = await _retrieved(question, client, search, results)
-    messages = grounded(question, passages, language, line=wanted(question, options.language))
+    await _checked(question, client, model, lookup)
+    run = _Run(client, model, lookup, options or Options())
     pieces: list[Piece] = []
-    started = time.monotonic()
-    stream = announced(
-        client.chat(messages, model=model, options=options.over(SAMPLING)),
-        notice="" if passages else NOTICE[language],
-        note="" if passages else NO_SOURCES,
-    )
-    async with aclosing(stream):
+    async with aclosing(run.pieces(question, said)) as stream:
         async for piece in stream:
             pieces.append(piece)
             yield piece
-    yield _answer(pieces, passages, replace(ledger, times={**ledger.times, "answer": _since(started)}))
+    yield answered(gathered(pieces), run.prepared)
 
 
-def _checked(question: str, results: int) -> None:
+async def _checked(question: str, client: Client, model: str, lookup: Lookup) -> None:
     if not question.strip():
         raise UsageError(detail="the question is empty", detail_zh="问题为空", fix="ask something", fix_zh="请输入问题")
-    if results < 1:
+    if lookup.results < 1:
         raise UsageError(
-            detail=f"{results} results cannot be cited", detail_zh=f"无法引用 {results} 条结果", fix="ask for 1 or more", fix_zh="请至少取 1 条"
-        )
+            detail=f"{lookup.results} results cannot be cited", detail_zh=f"无法引用 {lookup.results} 条结果",
+            fix="ask for 1 or more", fix_zh="请至少取 1 条",
+        )  # fmt: skip
+    if is_base(model, await client.facts(model)):
+        raise UsageError(
+            detail=f"{model} completes texts and answers no questions", detail_zh=f"{model} 只续写文本，不回答问题",
+            fix="take an instruct model, for example --model llama3", fix_zh="请使用指令模型，例如 --model llama3",
+        )  # fmt: skip
 
 
-async def _retrieved(
-    question: str, client: Client, search: SearchProvider, results: int
-) -> tuple[Sequence[Passage], Ledger]:
-    """The passages that the answer may use, and what became of the others. A search that fails finds nothing."""
-    started = time.monotonic()
-    error = ""
-    hits: Sequence[Passage] = ()
-    try:
-        hits = await client.runtime.call(lambda: search.search(question, results=2 * results))
-    except OrchestraError as failure:
-        error = failure.message()
-    seconds = _since(started)
-    kept, dropped = hits[:results], hits[results:]
-    ledger = Ledger(
-        queries=(question,),
-        engines=(Engine(name=search.name, hits=len(hits), seconds=seconds, error=error),),
-        kept=tuple(_hit(passage) for passage in kept),
-        dropped=tuple(_hit(passage, f"beyond the {results} best") for passage in dropped),
-        times={"retrieve": seconds},
-        notes=() if kept else (NO_SOURCES,),
-    )
-    return kept, ledger
+class _Run:
+    """One answer on its way; `prepared` is what it stands on in the end."""
+
+    prepared: Prepared
+
+    def __init__(self, client: Client, model: str, lookup: Lookup, options: Options) -> None:
+        self._client = client
+        self._model = model
+        self._options = options
+        # what is held to a form has no words in which to say that its sources lack something
+        self._judged = lookup.strategy == "auto" and options.schema is None and options.format is None
+        self._until = time.monotonic() + (options.deadline or client.settings.deadline)
+        self._looking = Looking(client, model, lookup, options)
+
+    async def pieces(self, question: str, said: Sequence[Message]) -> AsyncGenerator[Piece]:
+        """The answer; in its place a second one, where the first has shown that its sources were not enough."""
+        self.prepared = made = await self._looking.prepared(question, said)
+        opening = Opening() if self._judged and made.passages else None
+        told: list[Piece] = []
+        shown = False
+        try:
+            async with aclosing(self._answer(made)) as stream:
+                async for piece in stream:
+                    told.append(piece)
+                    for ready in opening.push(piece) if opening else (piece,):
+                        if ready.finish_reason is None:  # the last one waits until it is known to be the last
+                            shown = shown or ready.kind == "text"
+                            yield ready
+        except OrchestraError:
+            for held in opening.held if opening else ():
+                yield held
+            raise
+        first, before = gathered(told), made.passages
+        if await self._enlarged(made, first):
+            begun = False
+            async with aclosing(self._second(made, first, shown=shown)) as second:
+                async for piece in second:
+                    begun = True
+                    yield piece
+            if begun:
+                return
+            made.passages = before  # the second says no more than the first, which is there already
+            made.book.called(Receipt(calls=1))
+        for piece in opening.held if opening and opening.held else told[-1:]:
+            yield self._ended(piece, made, told)
+
+    async def _second(self, made: Prepared, first: Reply, *, shown: bool) -> AsyncGenerator[Piece]:
+        """The answer after a second round, in place of what was `shown` of the first; nothing where its sources lack it too."""
+        opening, told, begun = Opening(), list[Piece](), False
+        async with aclosing(self._answer(made)) as stream:
+            async for piece in stream:
+                told.append(piece)
+                for ready in opening.push(piece):
+                    if not begun:
+                        begun = True
+                        made.book.called(first.receipt)
+                        if shown:
+                            yield Piece("", keep=0)
+                    yield self._ended(ready, made, told)
+                if opening.lacking:
+                    return
+
+    async def _answer(self, made: Prepared) -> AsyncGenerator[Piece]:
+        """One request for the answer, from what has been found by now."""
+        notice = ""
+        if not made.searched:
+            messages = plain(made.asked)
+        elif made.passages and made.before:
+            messages = refining(made.before, made.asked, made.passages)
+            made.book.refines()
+        else:
+            messages = answering(made.asked, made.passages)
+            notice = "" if made.passages else NOTICE[made.asked.language]
+        options = replace(self._options.over(SAMPLING), deadline=max(0.001, self._until - time.monotonic()))
+        pieces = announced(self._client.chat(messages, model=self._model, options=options), notice=notice)
+        with made.book.timed("answer"):
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    yield piece
+
+    async def _enlarged(self, made: Prepared, first: Reply) -> bool:
+        """Whether the first answer shows that more is needed, and a second round has found more."""
+        why = self._wanting(made, first)
+        if not why:
+            return False
+        made.book.again(why)
+        try:
+            words = await self._looking.asker.keywords(made.asked, made.query)
+            return await self._looking.round(made, with_keywords(made.query, words)[1:])
+        except OrchestraError:  # the first answer is there
+            return False
+
+    def _wanting(self, made: Prepared, first: Reply) -> str:
+        """Why the first answer is not enough; empty where it is, or where looking once more could not help."""
+        reached = any(attempt.outcome in ("found", "nothing") for attempt in made.book.ledger.attempts)
+        ended = first.finish_reason in (FinishReason.STOP, FinishReason.LENGTH)
+        if not (self._judged and made.searched and reached and ended) or time.monotonic() >= self._until:
+            return ""
+        if not made.passages:
+            return NO_SOURCES
+        return judged(first.text, made.passages)
+
+    def _ended(self, piece: Piece, made: Prepared, told: Sequence[Piece]) -> Piece:
+        """The piece; where it is the last one, with what all requests took and what the answer lacks."""
+        if piece.finish_reason is None:
+            return piece
+        for note in _lacks(made, gathered(told).text):
+            made.book.noted(note)
+            if piece.receipt is not None:
+                piece = piece._replace(receipt=replace(piece.receipt, notes=(*piece.receipt.notes, note)))
+        return spent(piece, before=made.book.receipt)
 
 
-def _hit(passage: Passage, why: str = "") -> Hit:
-    return Hit(title=passage.title, url=passage.url, score=passage.score, why=why)
+def _lacks(made: Prepared, text: str) -> tuple[str, ...]:
+    if not made.searched:
+        return (NOT_SEARCHED,)
+    note = judged(text, made.passages) if made.passages else NO_SOURCES
+    stale = (STALE,) if any(passage.stale for passage in made.passages) else ()
+    return (note, *stale) if note else stale
 
 
-def _since(started: float) -> float:
-    return round(time.monotonic() - started, 6)
+def judged(text: str, passages: Sequence[Passage]) -> str:
+    """What is wrong with an answer from `passages`: it says that they lack it, or nothing it cites stands there; else empty."""
+    checked = citations(text, passages)
+    if lacking(text) and not any(citation.found == "yes" for citation in checked):
+        return NOT_FOUND
+    return UNSUPPORTED if unsupported(checked) else ""
 
 
-def _answer(pieces: list[Piece], passages: Sequence[Passage], ledger: Ledger) -> Answer:
-    reply = gathered(pieces)
-    checked = citations(reply.text, passages)
-    cited = {citation.n for citation in checked}
+def answered(reply: Reply, made: Prepared) -> Answer:
+    """The answer that a reply is, with the sources it was given and its citations checked against them."""
+    checked = citations(reply.text, made.passages)
     return Answer(
         text=reply.text,
         finish_reason=reply.finish_reason,
         model=reply.model,
-        sources=tuple(
-            Source(n=n, title=p.title, url=p.url, snippet=_snippet(p.text), cited=n in cited) for n, p in enumerate(passages, 1)
-        ),
+        sources=sources_of(made.passages, checked),
         citations=tuple(checked),
-        ledger=replace(ledger, calls=reply.receipt.calls),
+        ledger=replace(made.book.ledger, calls=reply.receipt.calls),
         usage=reply.usage,
         receipt=reply.receipt,
         value=reply.value,
     )
+
+
+def sources_of(passages: Sequence[Passage], checked: Sequence[Citation]) -> tuple[Source, ...]:
+    """The sources of an answer, numbered as in its prompt; those that it does not cite are marked."""
+    cited = {citation.n for citation in checked}
+    return tuple(Source(n=n, title=p.title, url=p.url, snippet=_snippet(p.text), cited=n in cited) for n, p in enumerate(passages, 1))
 
 
 def _snippet(text: str) -> str:
@@ -169,10 +244,5 @@ def _snippet(text: str) -> str:
 
 def as_json(answer: Answer) -> dict[str, Any]:
     """The answer as plain JSON values."""
-    whole = {
-        **asdict(answer),
-        "finish_reason": str(answer.finish_reason),
-        "sources": [asdict(source) for source in answer.sources],
-        "citations": [asdict(citation) for citation in answer.citations],
-    }
+    whole: dict[str, Any] = {**asdict(answer), "finish_reason": str(answer.finish_reason)}
     return {name: part for name, part in whole.items() if name != "value" or part is not None}

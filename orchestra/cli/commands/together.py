@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -13,7 +13,34 @@ from orchestra.cli.words import say
 def ask(
     context: typer.Context,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help=say("what to look up; - reads standard input", "要查找的问题；- 表示标准输入"))],
-    search: Annotated[str, typer.Option("--search", metavar="PROVIDER", help=say("where to look: offline", "查找的地方：offline"))] = "offline",
+    search: Annotated[
+        str,
+        typer.Option(
+            "--search",
+            metavar="PROVIDER",
+            help=say(
+                "where to look: services in order (searxng,duckduckgo ...), offline or none; without it the first that answers",
+                "查找的地方：依次询问的服务（searxng,bocha ...）、offline 或 none；省略则用第一个可用的",
+            ),
+        ),
+    ] = "",
+    knowledge: Annotated[
+        list[str] | None,
+        typer.Option("--knowledge", metavar="NAME", help=say("a knowledge base to look into (or several)", "要查找的知识库（可多次）")),
+    ] = None,
+    strategy: Annotated[
+        Literal["auto", "direct", "draft"],
+        typer.Option(
+            "--strategy",
+            help=say(
+                "direct: look up, answer; draft: draft, keywords, look up, refine; auto: direct, once more where that is not enough",
+                "direct：检索后回答；draft：草稿、关键词、检索、修正；auto：先 direct，资料不足时再查一次",
+            ),
+        ),
+    ] = "auto",
+    draft: Annotated[bool, typer.Option("--draft", help=say("the same as --strategy draft", "等同于 --strategy draft"))] = False,
+    pages: Annotated[bool, typer.Option("--pages", help=say("read the pages of the best hits", "读取最佳结果的网页正文"))] = False,
+    trace: Annotated[bool, typer.Option("--trace", help=say("say what is looked up as it happens", "实时显示查找过程"))] = False,
     results: Annotated[int, typer.Option("--results", min=1, max=20, help=say("most sources", "最多来源数"))] = 3,
     model: o.Model = "",
     max_tokens: o.MaxTokens = None,
@@ -26,10 +53,13 @@ def ask(
     stream: o.Stream = False,
 ) -> None:
     """Answer from what was looked up, with sources."""
-    from orchestra.cli.together import ask_once
+    from orchestra.cli.together import Inquiry, ask_once
 
     wanted = o.given(max_tokens=max_tokens, temperature=temperature, seed=seed, window=window, deadline=deadline, lang=lang)
-    ask_once(o.text_of(question), search=search, results=results, model=model, options=wanted, wish=context.obj)
+    inquiry = Inquiry(
+        search=search, knowledge=tuple(knowledge or ()), strategy="draft" if draft else strategy, results=results, pages=pages, trace=trace
+    )
+    ask_once(o.text_of(question), inquiry, model=model, options=wanted, wish=context.obj)
 
 
 def integrate(

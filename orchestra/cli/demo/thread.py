@@ -70,10 +70,10 @@ def _origin(world: World) -> str:
 def _asked(stage: Stage, world: World, record: Record, house: House) -> None:
     card = Card(say("Looked up and cited", "检索并引用"), _origin(world), live=True)
     with stage.shown(card) as redraw:
-        card.say(f'orchestra ask "{QUESTION}"', QUIET)
+        card.say(f'orchestra ask "{QUESTION}" --search offline', QUIET)
         grow = card.quote("", dim=world.stand_in, lines=5)
         text, answer = "", None
-        for part in house.ask(QUESTION, options=BRIEF):
+        for part in house.ask(QUESTION, search="offline", options=BRIEF):
             if isinstance(part, Answer):
                 answer = part
             else:

@@ -1,0 +1,68 @@
+"""A dialogue that looks things up: the ground of a session, made of the same two halves as `ask`.
+
+Before a turn's answer the question is looked up - a follow-up as a question of its own - and its passages stand in the
+last user message; after it the sources, the checked citations and the ledger are kept with the turn. A turn has one
+answer: where its sources are not enough it says so, and no second round replaces it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from orchestra.model.client import Client
+from orchestra.model.messages import FinishReason, Options, Reply
+from orchestra.model.untrusted import unmarked
+from orchestra.retrieval.ledger import NOT_SEARCHED
+from orchestra.retrieval.looking import Looking, Lookup, Prepared, Room
+from orchestra.retrieval.pipeline import NO_SOURCES, answered
+from orchestra.retrieval.prompt import BESIDE, UNGROUNDED, beside
+from orchestra.sessions.grounding import Inquiry, Material
+
+AROUND = 80  # tokens: the two lines of the fence and the day
+_DRAFT = {
+    "zh": "看资料之前的草稿如下；与资料不一致时，以资料为准：\n",
+    "en": "A draft from before the sources were read; where they differ, the sources are right:\n",
+}
+
+
+class SearchGround:
+    """Gives a session's turns what `lookup` finds for them; `prepared` is what the last turn was given."""
+
+    def __init__(self, client: Client, lookup: Lookup, options: Options | None = None) -> None:
+        self.prepared: Prepared | None = None
+        self._client = client
+        self._lookup = lookup
+        self._options = options or Options()
+
+    async def __call__(self, inquiry: Inquiry) -> Material:
+        """The material for one turn; what the model was asked for it is in `calls`."""
+        options = self._options.over(Options(language=inquiry.language))
+        around = inquiry.tokens(BESIDE[inquiry.language]) + inquiry.tokens(_DRAFT[inquiry.language]) + AROUND
+        room = Room(max(0, inquiry.room - around), inquiry.tokens)
+        looking = Looking(self._client, inquiry.model, self._lookup, options, room=room)
+        self.prepared = made = await looking.prepared(inquiry.question, inquiry.said)
+        notes = () if made.passages else (NO_SOURCES if made.searched else NOT_SEARCHED,)
+        return Material(
+            text=_text(made), calls=made.book.receipt.calls, notes=notes, kept=lambda answer: kept(answer, made)
+        )
+
+
+def _text(made: Prepared) -> str:
+    asked = made.asked
+    if not made.searched:
+        return ""
+    if not made.passages:
+        return UNGROUNDED[asked.language]
+    text = beside(made.passages, asked.language, asked.today)
+    draft = made.book.ledger.draft
+    return f"{text}\n\n{_DRAFT[asked.language]}{unmarked(draft)}" if draft else text
+
+
+def kept(answer: str, made: Prepared) -> Mapping[str, Any]:
+    """What is stored with a turn, as plain JSON values: sources, citations, ledger; nothing where nothing was looked up."""
+    if not made.searched:
+        return {}
+    whole = asdict(answered(Reply(text=answer, finish_reason=FinishReason.STOP), made))
+    return {name: whole[name] for name in ("sources", "citations", "ledger")}

@@ -1,0 +1,118 @@
+"""The queries of a question: a follow-up made whole, a draft, the keywords of both - the requests to the model beside the answer.
+
+None of them may keep the answer from being given: what fails is replaced by what a rule can make of the words.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from orchestra.errors import OrchestraError
+from orchestra.model.client import Client
+from orchestra.model.messages import Message, Options, Reply, gathered
+from orchestra.model.untrusted import visible
+from orchestra.retrieval.ledger import Book
+from orchestra.retrieval.prompt import KEYWORD_SCHEMA, QUERY_SCHEMA, Asked, drafting, keywording, rewriting
+from orchestra.retrieval.terms import HAN, terms
+
+LONGEST_DRAFT = 120  # tokens
+MOST_KEYWORDS = 6
+LONGEST_KEYWORD = 40  # characters
+LONGEST_QUERY = 300
+_SMALL = Options(temperature=0.0, max_tokens=120)
+_HAN_CHARACTER = re.compile(f"[{HAN}]")
+_NO_WORDS = re.compile(r"[\s\"“”'‘’()（）\[\]【】{}<>|&*~^:;,，、；]+")
+
+
+class Asker:
+    """Asks the model the small questions beside the answer; what each took is written into the book."""
+
+    def __init__(self, client: Client, model: str, options: Options, book: Book) -> None:
+        self._client = client
+        self._model = model
+        # the caller's bounds and sampling are those of the answer; the window and the deadline are those of all
+        self._options = Options(num_ctx=options.num_ctx, deadline=options.deadline, seed=options.seed)
+        self._book = book
+        self.conversation: tuple[Message, ...] = ()  # draft and keywords, for the answer to go on from
+
+    async def standalone(self, asked: Asked) -> str:
+        """A follow-up as a question of its own; where the model fails, with the words of the question before it."""
+        with self._book.timed("rewrite"):
+            reply = await self._said(rewriting(asked.question, asked.said, asked.language), format=QUERY_SCHEMA)
+        found = _one_line(str(_object(reply.text if reply else "").get("query") or ""))[:LONGEST_QUERY]
+        query = found if terms(found) else with_last_words(asked.question, asked.said)
+        self._book.rewritten(query)
+        return query
+
+    async def draft(self, asked: Asked) -> str:
+        """What the model would say without sources; empty where it says nothing."""
+        with self._book.timed("draft"):
+            reply = await self._said(drafting(asked), max_tokens=LONGEST_DRAFT)
+        draft = reply.text.strip() if reply else ""
+        self._book.drafted(draft)
+        return draft
+
+    async def keywords(self, asked: Asked, query: str, draft: str = "") -> tuple[str, ...]:
+        """At most six words to look for, in the question's language and in English; by rule where the model gives none."""
+        with self._book.timed("keywords"):
+            messages = keywording(asked, draft)
+            reply = await self._said(messages, format=KEYWORD_SCHEMA)
+        self.conversation = (*messages, Message("assistant", reply.text)) if reply else tuple(messages[:-1])
+        listed = _object(reply.text if reply else "").get("keywords")
+        words = kept_words(listed if isinstance(listed, list) else []) or kept_words(list(terms(f"{query} {draft}")))
+        self._book.keyed(words)
+        return words
+
+    async def _said(self, messages: Sequence[Message], **fields: Any) -> Reply | None:
+        try:
+            thinks = "thinking" in ((await self._client.facts(self._model)).get("capabilities") or ())
+            options = replace(self._options.over(_SMALL), think=False if thinks else None, **fields)
+            reply = gathered([piece async for piece in self._client.chat(messages, model=self._model, options=options)])
+        except OrchestraError as fault:
+            if fault.reply is None:
+                return None
+            reply = fault.reply
+        self._book.called(reply.receipt)
+        return reply
+
+
+def with_keywords(query: str, keywords: Sequence[str]) -> tuple[str, ...]:
+    """The queries of a round: the question itself, and the keywords by their script; never what a draft says."""
+    han = " ".join(word for word in keywords if _HAN_CHARACTER.search(word))
+    other = " ".join(word for word in keywords if not _HAN_CHARACTER.search(word))
+    return tuple(dict.fromkeys(filter(None, (query, han, other))))
+
+
+def with_last_words(question: str, said: Sequence[Message]) -> str:
+    """A follow-up with the words of the question before it that it lacks."""
+    before = next((message.content for message in reversed(said) if message.role == "user"), "")
+    own = set(terms(question))
+    words = dict.fromkeys(word for word in terms(before[:LONGEST_QUERY]) if word not in own)
+    return " ".join([question.strip(), *words])[:LONGEST_QUERY]
+
+
+def kept_words(listed: Sequence[object]) -> tuple[str, ...]:
+    """What may be looked for: short texts without operators of search services, each once, at most six."""
+    words: dict[str, str] = {}
+    for item in listed:
+        word = _NO_WORDS.sub(" ", visible(item[: 4 * LONGEST_KEYWORD])).strip(" -+.!?。！？") if isinstance(item, str) else ""
+        if 0 < len(word) <= LONGEST_KEYWORD and any(map(str.isalnum, word)):
+            words.setdefault(word.casefold(), word)
+    return tuple(words.values())[:MOST_KEYWORDS]
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The JSON object of a reply; empty where it is none."""
+    try:
+        value = json.loads(text[text.find("{") : text.rfind("}") + 1])
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _one_line(text: str) -> str:
+    return " ".join(visible(text).split())
