@@ -1,0 +1,153 @@
+"""How well the knowledge base finds things: on a set of questions written for this, in two languages.
+
+The first half checks the set itself, since a figure is worth what its questions are worth.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from evaluation import WORDED, Figures, chosen, documents, figures, questions, taken_in, text_search
+
+from orchestra.retrieval.knowledge import words
+from orchestra.retrieval.knowledge.index import Index
+from orchestra.retrieval.terms import terms
+from orchestra.runtime import Blocking, finish
+
+ENOUGH = 0.95
+LANGUAGES = ("zh", "en")
+HAN = re.compile("[\u4e00-\u9fff]")
+
+
+# --- the set
+
+
+def test_there_are_documents_of_both_languages_and_none_is_long_or_told_twice() -> None:
+    texts = documents()
+    assert len(texts) >= 150
+    assert len(set(texts.values())) == len(texts)
+    languages = Counter(name.partition("-")[0] for name in texts)
+    assert set(languages) == set(LANGUAGES)
+    assert min(languages.values()) >= 70
+    for name, text in texts.items():
+        title, body = text.split("\n", 1)
+        assert title.startswith("# "), name
+        length = len(HAN.findall(body)) if name.startswith("zh-") else len(body.split())
+        shortest, longest = (150, 450) if name.startswith("zh-") else (80, 250)
+        assert shortest <= length <= longest, f"{name}: {length}"
+
+
+def test_there_are_questions_of_each_kind_in_both_languages() -> None:
+    every = questions()
+    assert len({question.id for question in every}) == len({question.question + question.standalone for question in every}) == len(every) >= 240
+    kinds = Counter(question.kind for question in every)
+    assert kinds["paraphrase"] >= len(every) / 3
+    assert kinds["unanswerable"] >= 40
+    assert kinds["follow_up"] >= 30
+    for kind in kinds:
+        both = Counter(question.lang for question in every if question.kind == kind)
+        assert min(both[lang] for lang in LANGUAGES) >= 4, kind
+    assert len(chosen("words", key=2)) >= 40
+    assert len(chosen("words", key=1)) >= 5
+
+
+def test_each_answer_stands_in_the_documents_named_for_it() -> None:
+    texts = documents()
+    for question in questions():
+        assert question.documents, question.id
+        assert set(question.documents) <= set(texts), question.id
+        each = [texts[name] for name in question.documents]
+        assert bool(question.answers) != (question.kind == "unanswerable"), question.id
+        for answer in question.answers:
+            assert any(answer in text for text in each), f"{question.id}: {answer}"
+
+
+def test_what_would_answer_the_unanswerable_stands_nowhere_on_their_subject() -> None:
+    for question in chosen("unanswerable"):
+        near = "\n".join(documents()[name] for name in question.documents).casefold()
+        assert question.absent, question.id
+        assert not [word for word in question.absent if word.casefold() in near], question.id
+
+
+def test_questions_share_as_many_words_with_their_documents_as_their_kind_says() -> None:
+    for question in questions():
+        asked = set(terms(question.question))
+        there = "\n".join(documents()[name] for name in question.documents)
+        share = len(asked & set(terms(there))) / max(1, len(asked))
+        if question.kind == "paraphrase":
+            assert share <= 0.4, question.id
+        if question.kind in WORDED:
+            assert share > 0 or question.key in there, question.id
+        if question.key:
+            assert question.key in question.question, question.id
+            assert question.key in there, question.id
+
+
+def test_questions_of_one_language_may_be_about_documents_of_the_other_only_where_they_say_so() -> None:
+    for question in questions():
+        foreign = [name for name in question.documents if not name.startswith(f"{question.lang}-")]
+        assert bool(foreign) == (question.kind == "cross_language"), question.id
+
+
+def test_follow_ups_have_a_dialogue_and_a_form_that_needs_none() -> None:
+    for question in questions():
+        assert bool(question.dialogue) == bool(question.standalone) == (question.kind == "follow_up"), question.id
+    for question in chosen("follow_up"):
+        assert [message.role for message in question.dialogue] == ["user", "assistant"], question.id
+        asked, alone = set(terms(question.question)), set(terms(question.standalone))
+        assert len(alone) > len(asked), question.id
+
+
+# --- the search
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    with filled(tmp_path_factory.mktemp("knowledge")) as index:
+        yield index
+
+
+def filled(folder: Path) -> Index:
+    index = Index(folder)
+    runtime = Blocking()
+    finish(taken_in(index, runtime))
+    finish(runtime.close())
+    return index
+
+
+def measured(index: Index, lang: str, *kinds: str, key: int = 0) -> Figures:
+    found = figures(chosen(*kinds, lang=lang, key=key), text_search(index))
+    print(f"{lang} {'/'.join(kinds)}{f', {key} characters' if key else ''}: {found}")
+    return found
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_full_text_finds_what_shares_words(index: Index, lang: str) -> None:
+    found = measured(index, lang, *WORDED)
+    assert found.five >= ENOUGH
+    assert found.mrr >= 0.9
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_full_text_finds_what_a_follow_up_asks_once_it_stands_alone(index: Index, lang: str) -> None:
+    assert measured(index, lang, "follow_up").five >= ENOUGH
+
+
+def test_chinese_words_of_one_and_two_characters_are_found(index: Index) -> None:
+    assert measured(index, "zh", "words", key=2).five >= ENOUGH
+    assert measured(index, "zh", "words", key=1).five >= ENOUGH
+
+
+@pytest.mark.parametrize("lang", LANGUAGES)
+def test_words_alone_do_not_suffice_for_paraphrases(index: Index, lang: str) -> None:
+    assert 0 < measured(index, lang, "paraphrase").five < 0.5
+
+
+def test_an_index_that_does_not_cut_chinese_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "cut", lambda heading, text: f"{heading}\n{text}".casefold())
+    with filled(tmp_path) as blind:
+        assert measured(blind, "zh", *WORDED).five < ENOUGH
