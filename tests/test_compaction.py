@@ -22,7 +22,7 @@ import orchestra.errors as e
 from orchestra import Message, Orchestra, Session
 from orchestra.model.budget import LONGEST_SUMMARY
 from orchestra.model.messages import FinishReason, Piece, Receipt, gathered
-from orchestra.sessions import compaction, conversation, prompt, summaries
+from orchestra.sessions import compaction, fitting, prompt, summaries
 from orchestra.sessions.compaction import HEADINGS, REQUESTS
 from orchestra.sessions.export import export_jsonl
 from orchestra.sessions.records import Compaction, Turn
@@ -174,21 +174,21 @@ def test_a_sliding_window_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
         return next((start for start in range(len(costs)) if sum(costs[start:]) <= measured.shares.kept), len(costs))
 
     monkeypatch.setattr(compaction, "wanted", lambda measured, past: 0)
-    monkeypatch.setattr(conversation, "left_out", sliding)
+    monkeypatch.setattr(fitting, "left_out", sliding)
     assert broken(in_few_steps)
 
 
 def test_a_summary_in_the_system_role_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     true = prompt.messages
 
-    def misplaced(frame: prompt.Frame, past: prompt.Past, text: str, *, start: int) -> tuple[Message, ...]:
-        first, *rest = true(frame, past, text, start=start)
+    def misplaced(frame: prompt.Frame, past: prompt.Past, text: str, **rest_of: Any) -> tuple[Message, ...]:
+        first, *rest = true(frame, past, text, **rest_of)
         if past.compaction is None:
             return (first, *rest)
         said, _, left = rest[0].content.partition("\n\n")
         return (Message("system", first.content + "\n\n" + said), Message("user", left), *rest[1:])
 
-    monkeypatch.setattr(conversation, "messages", misplaced)
+    monkeypatch.setattr(fitting, "messages", misplaced)
     assert broken(sound)
 
 
@@ -203,11 +203,11 @@ def test_a_prompt_that_changes_its_beginning_is_noticed(monkeypatch: pytest.Monk
     true = prompt.messages
     numbers = iter(range(1000))
 
-    def restless(frame: prompt.Frame, past: prompt.Past, text: str, *, start: int) -> tuple[Message, ...]:
-        first, second, *rest = true(frame, past, text, start=start)
+    def restless(frame: prompt.Frame, past: prompt.Past, text: str, **rest_of: Any) -> tuple[Message, ...]:
+        first, second, *rest = true(frame, past, text, **rest_of)
         return (first, Message(second.role, f"{second.content} ({next(numbers)})"), *rest)
 
-    monkeypatch.setattr(conversation, "messages", restless)
+    monkeypatch.setattr(fitting, "messages", restless)
     assert broken(sound, turns=4)
 
 

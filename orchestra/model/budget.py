@@ -14,7 +14,9 @@ from dataclasses import dataclass
 KEPT_SHARE = 0.6
 LAST_TURNS = 1  # so many of the last turns always stay word for word
 QUESTION_PART = 8  # of the window, one part in so many is set aside for the next question
-PASSAGES_PART = 4  # and at most one part in so many for retrieved passages
+PASSAGES_PART = 4  # and at most one part in so many for retrieved passages, recalled turns included
+RECALL_PART = 8  # of the window, one part in so many for recalled turns
+LONGEST_RECALL = 1500  # tokens, however large the window is
 ANSWER_PART = 2  # an answer asked for at any length leaves the dialogue this part of the window
 SUMMARY_PART = 6  # of the history's share, one part in so many for a summary
 LONGEST_SUMMARY = 400  # tokens, however large the window is
@@ -43,6 +45,11 @@ class Shares:
     def summary(self) -> int:
         """The most tokens of a summary."""
         return max(1, min(LONGEST_SUMMARY, self.history // SUMMARY_PART))
+
+    @property
+    def recall(self) -> int:
+        """The most tokens of recalled turns; with the passages they take no more than is set aside for these."""
+        return max(0, min(LONGEST_RECALL, self.window // RECALL_PART, self.window // PASSAGES_PART - self.passages))
 
     def beside(self, question: int) -> int:
         """What is left for the dialogue beside this very question, in tokens."""

@@ -129,7 +129,8 @@ class Receipt:
 
     `used` is prompt and answer in tokens; `loads` counts loads of a model that was not loaded, `reloads`
     loads of one that was. Of the older turns, `compacted` stood in the prompt as a summary and `dropped` not at all;
-    `recalled` are the numbers, from 1, of those that stood beside the question once more.
+    `recalled` are the numbers, from 1, of those that stood beside the question once more, `beside` the tokens (at most) of
+    that and of all other material that stood there for this once.
     `counted` says how the prompt's tokens were known before it was sent: "exact", "calibrated", "measured", or "bound"
     where that was enough.
     """
@@ -142,6 +143,7 @@ class Receipt:
     dropped: int = 0
     compacted: int = 0
     recalled: tuple[int, ...] = ()
+    beside: int = 0
     retries: int = 0
     counted: str = ""
     first_token: float | None = None

@@ -182,7 +182,10 @@ def fit_of(frame: Frame, measured: Measured, subject: Subject, *, most: int) -> 
 
 def _measured(frame: Frame, sizes: Sizes, text: str | None) -> Measured:
     shares = frame.shares(sizes.fixed)
-    return Measured(sizes, shares, shares.history if text is None else shares.beside(sizes.question))
+    if text is None:
+        return Measured(sizes, shares, shares.history)
+    # what is set aside for each turn gives way to this one's question: no summary is made before an answer for its sake
+    return Measured(sizes, shares, replace(shares, passages=frame.beside).beside(sizes.question))
 
 
 def _request(replaced: tuple[Turn, ...], most: int, frame: Frame) -> str:

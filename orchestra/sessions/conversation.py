@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Unpack
 
 from orchestra.errors import OrchestraError, StorageFull, StoreFault, UsageError
@@ -26,13 +26,13 @@ from orchestra.model.messages import (
     gathered,
 )
 from orchestra.model.persona import Persona
-from orchestra.model.window import Fit, answer_share
-from orchestra.sessions.compaction import Compactor, fit_of, left_out
+from orchestra.model.window import answer_share
+from orchestra.sessions.fitting import Exchange, Fitter
+from orchestra.sessions.grounding import Ground
 from orchestra.sessions.journal import Journal
-from orchestra.sessions.prompt import SPEAKERS, Frame, Past, messages, stops, transcript, unindented
-from orchestra.sessions.records import About, SessionRecord, Turn, paired
+from orchestra.sessions.prompt import SPEAKERS, Frame, stops, unindented
+from orchestra.sessions.records import About, SessionRecord, Turn
 from orchestra.sessions.store import Store, described
-from orchestra.sessions.summaries import latest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,42 +51,19 @@ class Opening:
     speakers: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Prompt:
-    """What the model is asked with: messages or, for a base model, a transcript; and what that took."""
-
-    subject: tuple[Message, ...] | str
-    fit: Fit
-    dropped: int = 0
-    compacted: int = 0
-    calls: int = 0
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(slots=True, kw_only=True)
-class _Exchange:
-    """One turn on its way; `frame` and `past` are known once the model is."""
-
-    record: SessionRecord
-    text: str
-    options: Options
-    turn: Turn | None = None
-    frame: Frame | None = None
-    past: Past = field(default_factory=Past)
-
-
 class AsyncSession:
-    """One named dialogue. It is made on its first turn, and goes on where it stopped."""
+    """One named dialogue. It is made on its first turn, and goes on where it stopped. `ground` gives material for each question."""
 
     def __init__(
-        self, *, store: Store, client: Client, name: str | None = None, opening: Opening | None = None, options: Options | None = None
-    ) -> None:
+        self, *, store: Store, client: Client, name: str | None = None, opening: Opening | None = None,
+        options: Options | None = None, ground: Ground | None = None,
+    ) -> None:  # fmt: skip
         self.name = name
         self.model = ""  # the one that answers, known when a turn turns to it
         self._store = store
         self._client = client
-        self._compactor = Compactor(store, client)
         self._opening = opening or Opening()
+        self._fitter = Fitter(store, client, ground=ground, history=self._opening.history)
         self._options = options or Options()
 
     async def ask(
@@ -117,9 +94,9 @@ class AsyncSession:
             for piece in _again(journal.turn):
                 yield piece
             return
-        exchange = _Exchange(record=record, text=text, options=options, turn=journal.turn if journal else None)
+        exchange = Exchange(record=record, text=text, options=options, journal=journal)
         pieces = self._recorded(self._answer(exchange), journal, fault)
-        async with aclosing(self._settled(pieces, exchange, journal)) as settled:
+        async with aclosing(self._settled(pieces, exchange)) as settled:
             async for piece in settled:
                 yield piece
 
@@ -158,15 +135,6 @@ class AsyncSession:
         found = self._store.find(self.name) if self.name is not None else None
         return found or self._store.create(self.name, history=self._opening.history, **about)
 
-    async def _past(self, record: SessionRecord, turn: Turn | None, model: str) -> Past:
-        """What was said before this turn and has an answer."""
-        call = self._client.runtime.call
-        if not record.id:
-            said = paired(self._opening.history)
-            return Past(turns=tuple(Turn(id="", session="", question=asked, answer=answer) for asked, answer in said if answer))
-        history, made = await call(lambda: latest(self._store, record.id, turns=record.turns + 1))
-        return Past.of([each for each in history if turn is None or each.id != turn.id], made, model)
-
     def _persona(self, record: SessionRecord) -> Persona | None:
         opening = self._opening
         if opening.persona is None and opening.known is not None and record.persona:
@@ -184,20 +152,26 @@ class AsyncSession:
         except StorageFull as fault:
             return None, fault
 
-    async def _answer(self, exchange: _Exchange) -> AsyncGenerator[Piece]:
+    async def _answer(self, exchange: Exchange) -> AsyncGenerator[Piece]:
         client = self._client
         exchange.frame = frame = await self._frame(exchange.record, exchange.options)
-        exchange.past = await self._past(exchange.record, exchange.turn, frame.model)
-        prompt = await self._fitted(frame, exchange)
+        exchange.past = await self._fitter.past(exchange, frame.model)
+        prompt = await self._fitter.fitted(frame, exchange)
         if isinstance(prompt.subject, str):
             options = replace(frame.options, stop=(*(frame.options.stop or ()), *stops(frame)))
             pieces = unindented(client.complete(prompt.subject, model=frame.model, options=options, raw=True, fit=prompt.fit))
         else:
             pieces = client.chat(prompt.subject, model=frame.model, options=frame.options, fit=prompt.fit)
+        if exchange.journal is not None:  # whoever leaves in the middle leaves the sources with what was said
+            exchange.journal.ground = exchange.material.kept("") or None
+        said: list[Piece] = []
         async with aclosing(pieces):
             async for piece in pieces:
+                said.append(piece)
                 if piece.receipt is not None:
-                    piece = piece._replace(receipt=_with_prompt(piece.receipt, prompt))
+                    piece = piece._replace(receipt=prompt.on(piece.receipt))
+                if piece.finish_reason is not None:
+                    piece = piece._replace(ground=exchange.material.kept(gathered(said).text) or None)
                 yield piece
 
     async def _chosen(self, record: SessionRecord) -> str:
@@ -230,44 +204,12 @@ class AsyncSession:
             options=options,
         )
 
-    async def _fitted(self, frame: Frame, exchange: _Exchange) -> _Prompt:
-        """The prompt. Where it would not fit, older turns are summarised first; where that fails, they are left out.
-
-        A question that needs more than is usually set aside for it leaves out more, for this once.
-        """
-        past, text = exchange.past, exchange.text
-        measured = await self._compactor.measured(frame, past, text)
-        made = None
-        if not measured.fits:
-            made = await self._compactor.compact(frame, past, text=text)
-            if made is not None:
-                exchange.past = past = await self._past(frame.record, exchange.turn, frame.model)
-                measured = await self._compactor.measured(frame, past, text)
-        dropped, head, sizes = left_out(measured, past), measured.sizes.head, measured.sizes
-        start = min(len(past.turns), past.start + dropped)
-        if past.compaction is not None and head > measured.room:  # not even the summary fits beside this question
-            dropped, start, head = past.compaction.turns + len(past.standing), len(past.turns), 0
-            past = replace(past, compaction=None)
-        compose = transcript if frame.base else messages
-        subject = compose(frame, past, text, start=start)
-        most = sizes.fixed + sizes.question + head + sum(sizes.turns[start - past.start :])
-        return _Prompt(
-            subject=subject,
-            fit=fit_of(frame, measured, subject, most=most),
-            dropped=dropped,
-            compacted=past.compaction.turns if past.compaction else 0,
-            calls=0 if made is None else 1,
-            notes=("compacted",) if made is not None and made.fault is None else (),
-        )
-
-    async def _settled(
-        self, pieces: AsyncGenerator[Piece], exchange: _Exchange, journal: Journal | None
-    ) -> AsyncGenerator[Piece]:
+    async def _settled(self, pieces: AsyncGenerator[Piece], exchange: Exchange) -> AsyncGenerator[Piece]:
         """The stage after the answer: older turns are summarised before they stand in the next one's way.
 
         A turn that starts meanwhile, here or in another process, goes first.
         """
-        due = False
+        due, journal = False, exchange.journal
         async with aclosing(pieces):
             async for piece in pieces:
                 if piece.receipt is not None and journal is not None:
@@ -282,15 +224,16 @@ class AsyncSession:
                 return found is None or found.head != own
 
             with suppress(OrchestraError):  # the answer is there; whatever is wrong now will be said by the next turn
-                await self._compactor.compact(exchange.frame, exchange.past, moved=moved)
+                await self._fitter.compactor.compact(exchange.frame, exchange.past, moved=moved)
 
-    async def _outgrown(self, exchange: _Exchange, turn: Turn) -> bool:
+    async def _outgrown(self, exchange: Exchange, turn: Turn) -> bool:
         """Whether the dialogue with this turn leaves no place for the next."""
         if exchange.frame is None or turn.status != "done" or not turn.answer:
             return False
         exchange.past = replace(exchange.past, turns=(*exchange.past.turns, turn))
+        exchange.frame = self._fitter.reserved(exchange.frame, exchange.past)
         try:
-            return await self._compactor.due(exchange.frame, exchange.past)
+            return await self._fitter.compactor.due(exchange.frame, exchange.past)
         except OrchestraError:
             return False
 
@@ -337,6 +280,7 @@ class AsyncSession:
                 await self._closed(journal, Piece("", finish_reason=FinishReason.CANCELLED), failed=True)
 
     async def _closed(self, journal: Journal, last: Piece, *, failed: bool = False) -> StoreFault | None:
+        journal.ground = last.ground or journal.ground
         try:
             await self._client.runtime.call(
                 lambda: journal.finish(
@@ -357,22 +301,12 @@ def _noted(receipt: Receipt, note: str) -> Receipt:
     return replace(receipt, notes=(*receipt.notes, note))
 
 
-def _with_prompt(receipt: Receipt, prompt: _Prompt) -> Receipt:
-    return replace(
-        receipt,
-        dropped=prompt.dropped,
-        compacted=prompt.compacted,
-        calls=receipt.calls + prompt.calls,
-        notes=(*receipt.notes, *prompt.notes),
-    )
-
-
 def _again(turn: Turn) -> list[Piece]:
     """A turn that was answered before, as pieces."""
     usage = None
     receipt = Receipt(calls=0, notes=("already_answered",))
     reason = turn.finish_reason or FinishReason.STOP
-    return [Piece(turn.answer), Piece("", finish_reason=reason, usage=usage, receipt=receipt, model=turn.model)]
+    return [Piece(turn.answer), Piece("", finish_reason=reason, usage=usage, receipt=receipt, model=turn.model, ground=turn.ground)]
 
 
 def labelled(history: Sequence[Message | str]) -> tuple[tuple[Message, ...], tuple[str, ...]]:

@@ -7,6 +7,7 @@ a model has written must not speak with the system's voice.
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from orchestra.model.budget import Shares
 from orchestra.model.language import language_of, wanted, with_language, without_line
 from orchestra.model.messages import Language, Message, Options, Piece
 from orchestra.model.tokens import PER_MESSAGE, Counter, most_tokens
+from orchestra.model.untrusted import visible
 from orchestra.model.window import Loaded
 from orchestra.sessions.records import Compaction, SessionRecord, Turn
 
 SPEAKERS = {"en": ("User", "Assistant"), "zh": ("用户", "助手")}
+LONGEST_GAP = 20  # characters that may stand around a label at the beginning of a line
 BEFORE: dict[Language, str] = {"en": "What was said before: ", "zh": "之前说过的内容："}
 
 
@@ -28,6 +31,7 @@ class Frame:
     """Where the prompts of a turn have to fit: the model as it is loaded, who answers, and how long.
 
     `answer` is in tokens, `template` the text that the model puts around messages; `thinks` says that it may be told not to.
+    `reserve` are the tokens set aside in each turn for what stands beside the question, `beside` those that this one's takes.
     """
 
     record: SessionRecord
@@ -39,10 +43,12 @@ class Frame:
     template: str = ""
     answer: int
     options: Options
+    reserve: int = 0
+    beside: int = 0
 
     def shares(self, fixed: int) -> Shares:
-        """How the window is shared out where `fixed` tokens stand in each prompt. Sessions bring no passages yet."""
-        return Shares(window=self.loaded.window, fixed=fixed, answer=self.answer)
+        """How the window is shared out where `fixed` tokens stand in each prompt."""
+        return Shares(window=self.loaded.window, fixed=fixed, answer=self.answer, passages=self.reserve)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +166,7 @@ def _costs(turns: Sequence[Turn], model: str, labels: int = 0) -> list[int]:
                 # never below the answer alone: the persona may have been another one at the turn before
                 bound = min(bound, max(now[0] - before[0], completion) + PER_MESSAGE)
         costs.append(bound)
-        before = now
+        before = None if receipt.get("beside") else now  # what stood beside its question is in its total and in no later one
     return costs
 
 
@@ -171,8 +177,8 @@ def _told_tokens(turn: Turn) -> tuple[int | None, int | None]:
     return prompt if isinstance(prompt, int) else None, completion if isinstance(completion, int) else None
 
 
-def messages(frame: Frame, past: Past, text: str, *, start: int) -> tuple[Message, ...]:
-    """Persona, summary, the turns from `start` on, question.
+def messages(frame: Frame, past: Past, text: str, *, start: int, beside: str = "") -> tuple[Message, ...]:
+    """Persona, summary, the turns from `start` on, question, and what stands beside it for this once.
 
     Each question ends with its language line, always the same: the prefix stays.
     """
@@ -181,7 +187,7 @@ def messages(frame: Frame, past: Past, text: str, *, start: int) -> tuple[Messag
         if turn.question:
             said.append(Message("user", _lined(frame, turn.question)))
         said.append(Message("assistant", turn.answer))
-    said.append(Message("user", _lined(frame, text)))
+    said.append(Message("user", _lined(frame, text, beside)))
     if past.compaction is not None:
         before = _headed(past.compaction)
         # in the message that follows, since some templates refuse two of one role in a row
@@ -190,23 +196,50 @@ def messages(frame: Frame, past: Past, text: str, *, start: int) -> tuple[Messag
     return (*((Message("system", frame.seed),) if frame.seed else ()), *said)
 
 
-def transcript(frame: Frame, past: Past, text: str, *, start: int) -> str:
-    """The dialogue as a text to be continued."""
-    asks, answers = labels_of(frame.record)
-    return "\n".join([*told(frame, past, start=start), f"{asks}: {text}", f"{answers}:"])
+def transcript(frame: Frame, past: Past, text: str, *, start: int, beside: str = "") -> str:
+    """The dialogue as a text to be continued. What stands beside the question comes before it: after it comes the answer."""
+    labels = labels_of(frame.record)
+    lines = [*told(frame, past, start=start), *([unlabelled(beside, labels)] if beside else [])]
+    return "\n".join([*lines, f"{labels[0]}: {unlabelled(text, labels)}", f"{labels[1]}:"])
 
 
 def told(frame: Frame, past: Past, *, start: int) -> list[str]:
     """The lines of a transcript up to the question."""
-    asks, answers = labels_of(frame.record)
+    asks, answers = labels = labels_of(frame.record)
     lines = [frame.seed, ""] if frame.seed else []
     if past.compaction is not None:
-        lines += [_headed(past.compaction), ""]
+        lines += [unlabelled(_headed(past.compaction), labels), ""]
     for turn in past.turns[start:]:
         if turn.question:
-            lines.append(f"{asks}: {turn.question}")
-        lines.append(f"{answers}: {turn.answer.strip()}")
+            lines.append(f"{asks}: {unlabelled(turn.question, labels)}")
+        lines.append(f"{answers}: {unlabelled(turn.answer.strip(), labels)}")
     return lines
+
+
+def unlabelled(text: str, labels: Sequence[str]) -> str:
+    """The text without a line that begins like a turn of the transcript: such a line goes on from the one before.
+
+    Else whoever writes "Support: ..." on a line of its own has said something in the other's name. It costs no token more.
+    """
+    if ":" not in text and "：" not in text:
+        return text
+    heads = [_head(label) for label in labels]
+    kept: list[str] = []
+    for line in text.splitlines(keepends=True):
+        bare = line.lstrip()
+        if any(_head(bare[: len(label) + LONGEST_GAP]).startswith(head + ":") for label, head in zip(labels, heads, strict=True)):
+            while kept and not kept[-1].strip():
+                kept.pop()
+            if kept:
+                kept[-1] = kept[-1].rstrip() + " "
+            line = bare
+        kept.append(line)
+    return "".join(kept)
+
+
+def _head(text: str) -> str:
+    """What a line begins with, as a reader takes it: without blanks, case, width and what nobody can see."""
+    return "".join(unicodedata.normalize("NFKC", visible(text)).casefold().split())
 
 
 def labels_of(record: SessionRecord) -> tuple[str, str]:
@@ -238,9 +271,11 @@ def _headed(compaction: Compaction) -> str:
     return BEFORE[language_of(compaction.text)] + compaction.text
 
 
-def _lined(frame: Frame, question: str) -> str:
-    """The question with its language line; one that has a line keeps it."""
-    if without_line(question) != question.rstrip():
-        return question
+def _lined(frame: Frame, question: str, beside: str = "") -> str:
+    """The question with its language line at the end, after what stands beside it; one that has a line keeps it."""
+    own = without_line(question)
+    if own != question.rstrip():
+        return f"{own}\n\n{beside}{question.rstrip()[len(own) :]}" if beside else question
     default: Language = "zh" if frame.record.language == "zh" else "en"
-    return with_language(question, wanted(question, frame.options.language, default))
+    line = wanted(question, frame.options.language, default)
+    return with_language(f"{question}\n\n{beside}" if beside else question, line)

@@ -1,0 +1,200 @@
+"""The prompt of one turn, fitted into the window: what was said, and what stands beside the question for this once.
+
+Where it would not fit, older turns are summarised first. What a summary has lost is recalled word for word, and a ground
+may give its material; both stand in the last user message, after the question, and are not kept in the history: the
+prompt before that message is the same with them and without.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from orchestra.errors import OrchestraError, StoreFault
+from orchestra.model.budget import PASSAGES_PART, RECALL_PART
+from orchestra.model.client import Client
+from orchestra.model.language import language_of, wanted
+from orchestra.model.messages import Language, Message, Options, Receipt
+from orchestra.model.tokens import Counter, most_tokens
+from orchestra.model.window import Fit
+from orchestra.sessions.compaction import Compactor, Measured, fit_of, left_out
+from orchestra.sessions.excerpts import GAP, material
+from orchestra.sessions.grounding import Ground, Inquiry, Material
+from orchestra.sessions.journal import Journal
+from orchestra.sessions.prompt import SPEAKERS, Frame, Past, labels_of, messages, transcript
+from orchestra.sessions.recall import Recalled, recalled
+from orchestra.sessions.records import SessionRecord, Turn, paired
+from orchestra.sessions.store import Store
+from orchestra.sessions.summaries import latest
+
+RECALLED = 2  # turns, at most
+BETWEEN = 2  # tokens that may come of putting texts together
+
+
+@dataclass(slots=True, kw_only=True)
+class Exchange:
+    """One turn on its way; `frame` and `past` are known once the model is, `material` once the ground was asked."""
+
+    record: SessionRecord
+    text: str
+    options: Options
+    journal: Journal | None = None
+    frame: Frame | None = None
+    past: Past = field(default_factory=Past)
+    material: Material = field(default_factory=Material)
+
+    @property
+    def turn(self) -> Turn | None:
+        """The turn as it was begun; None where the store had no room for it."""
+        return self.journal.turn if self.journal else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What the model is asked with: messages or, for a base model, a transcript; and what that took."""
+
+    subject: tuple[Message, ...] | str
+    fit: Fit
+    dropped: int = 0
+    compacted: int = 0
+    recalled: tuple[int, ...] = ()
+    beside: int = 0
+    calls: int = 0
+    notes: tuple[str, ...] = ()
+
+    def on(self, receipt: Receipt) -> Receipt:
+        """The receipt with what the prompt took."""
+        return replace(
+            receipt,
+            dropped=self.dropped,
+            compacted=self.compacted,
+            recalled=self.recalled,
+            beside=self.beside,
+            calls=receipt.calls + self.calls,
+            notes=(*receipt.notes, *self.notes),
+        )
+
+
+class Fitter:
+    """Makes the prompts of a session. `history` is what was said before in a session that the store could not take."""
+
+    def __init__(self, store: Store, client: Client, *, ground: Ground | None = None, history: Sequence[Message] = ()) -> None:
+        self.compactor = Compactor(store, client)
+        self._store = store
+        self._client = client
+        self._ground = ground
+        self._history = history
+
+    async def past(self, exchange: Exchange, model: str) -> Past:
+        """What was said before this turn and has an answer."""
+        record = exchange.record
+        if not record.id:
+            said = paired(self._history)
+            return Past(turns=tuple(Turn(id="", session="", question=asked, answer=answer) for asked, answer in said if answer))
+        history, made = await self._client.runtime.call(lambda: latest(self._store, record.id, turns=record.turns + 1))
+        turn = exchange.turn
+        return Past.of([each for each in history if turn is None or each.id != turn.id], made, model)
+
+    def reserved(self, frame: Frame, past: Past) -> Frame:
+        """The frame with what has to be left free for the next question's material and for recalled turns."""
+        part = PASSAGES_PART if self._ground is not None else RECALL_PART if past.start else 0
+        return replace(frame, reserve=frame.loaded.window // part if part else 0, beside=0)
+
+    async def fitted(self, frame: Frame, exchange: Exchange) -> Prompt:
+        """The prompt. Where it would not fit, older turns are summarised first; where that fails, they are left out.
+
+        A question that needs more than is usually set aside for it leaves out more, for this once.
+        """
+        text, notes = exchange.text, list[str]()
+        frame = self.reserved(frame, exchange.past)
+        exchange.material = found = await self._asked(frame, exchange)
+        counter = await self._client.counter(frame.model) if found.text else None
+        frame = replace(frame, beside=_tokens(counter, found.text))
+        measured, made = await self.compactor.measured(frame, exchange.past, text), None
+        if not measured.fits:
+            made = await self.compactor.compact(frame, exchange.past, text=text)
+            if made is not None:
+                notes += ["compacted"] if made.fault is None else []
+                exchange.past = await self.past(exchange, frame.model)
+                measured = await self.compactor.measured(frame, exchange.past, text)
+        past = exchange.past
+        dropped, head, sizes = left_out(measured, past), measured.sizes.head, measured.sizes
+        start = min(len(past.turns), past.start + dropped)
+        if past.compaction is not None and head > measured.room:  # not even the summary fits beside this question
+            dropped, start, head = past.compaction.turns + len(past.standing), len(past.turns), 0
+            past = replace(past, compaction=None)
+        standing = head + sum(sizes.turns[start - past.start :])
+        again, turns, size = await self._recalled(frame, exchange, start, measured, room=measured.room - standing)
+        beside = frame.beside + size
+        compose = transcript if frame.base else messages
+        subject = compose(frame, past, text, start=start, beside="\n\n".join(part for part in (again, found.text) if part))
+        return Prompt(
+            subject=subject,
+            fit=fit_of(frame, measured, subject, most=sizes.fixed + sizes.question + standing + beside),
+            dropped=dropped,
+            compacted=past.compaction.turns if past.compaction else 0,
+            recalled=tuple(turn.number for turn in turns),
+            beside=beside,
+            calls=found.calls + (made is not None),
+            notes=(*notes, *found.notes),
+        )
+
+    async def _asked(self, frame: Frame, exchange: Exchange) -> Material:
+        """What the ground gives for the question; where it fails, nothing, and a note that says so."""
+        if self._ground is None:
+            return Material()
+        counter = await self._client.counter(frame.model)
+        room = frame.loaded.window // PASSAGES_PART
+        said = [message for turn in exchange.past.standing for message in turn.messages()]
+        inquiry = Inquiry(
+            question=exchange.text,
+            said=said,
+            model=frame.model,
+            language=wanted(exchange.text, frame.options.language) or language_of(exchange.text),
+            room=room - BETWEEN,
+            tokens=counter.count,
+        )
+        try:
+            found = await self._ground(inquiry)
+        except OrchestraError:
+            return Material(notes=("ground_failed",))
+        if counter.count(found.text) + BETWEEN > room:
+            return replace(found, text="", notes=(*found.notes, "ground_too_long"))
+        return found
+
+    async def _recalled(
+        self, frame: Frame, exchange: Exchange, start: int, measured: Measured, *, room: int
+    ) -> tuple[str, tuple[Recalled, ...], int]:
+        """The earlier turns that the question needs, as far as they no longer stand word for word; and their tokens."""
+        past, counter = exchange.past, measured.counter
+        first = past.turns[start] if start < len(past.turns) else exchange.turn
+        room = min(room, replace(measured.shares, passages=frame.beside).recall) - BETWEEN
+        if not exchange.record.id or not start or first is None or room <= 0:
+            return "", (), 0
+        found = await self._found(exchange.text, past.turns[-1].question, before=first.id)
+        language: Language = "zh" if frame.record.language == "zh" else "en"
+        speakers = labels_of(frame.record) if frame.base else SPEAKERS[language]
+
+        def shown(counter: Counter | None) -> tuple[str, tuple[Recalled, ...]]:
+            count = counter.count if counter else most_tokens
+            return material(found, room, count, language=language, speakers=speakers, remarks=frame.base)
+
+        text, turns = shown(counter)
+        if counter is None and (len(turns) < len(found) or GAP in text):  # the bound in bytes is too high: it is worth counting
+            counter = await self._client.counter(frame.model)
+            text, turns = shown(counter)
+        return text, turns, _tokens(counter, text)
+
+    async def _found(self, question: str, previous: str, *, before: str) -> list[Recalled]:
+        try:
+            found = await self._client.runtime.call(lambda: recalled(self._store, before, question, previous=previous, limit=RECALLED))
+        except StoreFault:  # what cannot be recalled keeps nobody from an answer
+            return []
+        return [turn for turn in found if turn.fits]
+
+
+def _tokens(counter: Counter | None, text: str) -> int:
+    """The most tokens that a text put beside others can take."""
+    if not text:
+        return 0
+    return BETWEEN + (counter.count(text) if counter else most_tokens(text))
