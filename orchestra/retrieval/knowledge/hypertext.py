@@ -5,13 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from orchestra.retrieval.hidden import bare
 from orchestra.retrieval.knowledge.chunks import Content
 from orchestra.retrieval.knowledge.outline import Composer
 
-_LEFT_OUT = """
-    script style template noscript svg math head nav iframe object embed canvas audio video select button datalist dialog
-""".split()
-_HIDDEN = re.compile(r"display\s{0,8}:\s{0,8}none|visibility\s{0,8}:\s{0,8}hidden|font-size\s{0,8}:\s{0,8}0", re.IGNORECASE)
 _BLOCKS = frozenset("""
     address article aside blockquote body caption center dd details div dl dt fieldset figcaption figure footer form h1 h2
     h3 h4 h5 h6 header hr li main ol p pre section summary table tbody td tfoot th thead tr ul
@@ -23,6 +20,7 @@ def html(text: str) -> Content:
     """An HTML page along its headings. It has no lines: those of a page's source are nobody's place."""
     from lxml import etree  # type: ignore[import-untyped]
 
+    # encoded anew: the parser must not follow what the page says of its encoding
     parser = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True)
     try:
         root = etree.fromstring(text.encode("utf-8", "replace"), parser)
@@ -31,13 +29,14 @@ def html(text: str) -> Content:
     if root is None:
         return Content(title="")
     title = root.findtext(".//title") or ""
-    etree.strip_elements(root, *_LEFT_OUT, with_tail=False)
+    etree.strip_elements(root, "nav", "title", with_tail=False)
+    bare(root)
     walk = _Walk()
     steps = etree.iterwalk(root, events=("start", "end"))
     for event, element in steps:
         if event == "end":
             walk.leave(element)
-        elif not walk.enter(element):
+        elif walk.enter(element):
             steps.skip_subtree()
     return walk.composer.content(title)
 
@@ -51,28 +50,23 @@ class _Walk:
         self._item = ""
 
     def enter(self, element: Any) -> bool:
-        """Whether what is inside is to be passed through too."""
-        if _hidden(element):
-            return False
+        """Whether all of it has been read, with what is inside."""
         if element.tag in _BLOCKS:
             self._flush()
         if element.tag in _HEADINGS:
             self.composer.heading(_HEADINGS[element.tag], _all_of(element))
-            return False
-        if element.tag == "pre":
+        elif element.tag == "pre":
             self.composer.block(_all_of(element), whole=True)
-            return False
-        if element.tag == "table" and element.find(".//table") is None and element.find(".//h2") is None:
+        elif element.tag == "table" and not _lays_out(element):
             self._table(element)
+        else:
+            self._item = "- " if element.tag == "li" else self._item
+            self._words.append("\n" if element.tag == "br" else _blanks(element.text))
             return False
-        if element.tag == "li":
-            self._item = "- "
-        elif element.tag == "br":
-            self._words.append("\n")
-        self._words.append(_blanks(element.text))
         return True
 
     def leave(self, element: Any) -> None:
+        """Its end, and the text behind it."""
         if element.tag in _BLOCKS:
             self._flush()
         self._words.append(_blanks(element.tail))
@@ -81,7 +75,7 @@ class _Walk:
         rows = [[" ".join(_all_of(cell).split()) for cell in row if cell.tag in ("td", "th")] for row in element.iter("tr")]
         caption = element.find("caption")
         lines = [] if caption is None else [" ".join(_all_of(caption).split())]
-        self.composer.block("\n".join(lines + [table_row(row) for row in rows if any(row)]), whole=True)
+        self.composer.block("\n".join(lines + [f"| {' | '.join(row)} |" for row in rows if any(row)]), whole=True)
 
     def _flush(self) -> None:
         lines = [" ".join(line.split()) for line in "".join(self._words).split("\n")]
@@ -92,11 +86,6 @@ class _Walk:
             self._item = ""
 
 
-def table_row(cells: list[str]) -> str:
-    """One row of a table as Markdown writes it."""
-    return f"| {' | '.join(cells)} |"
-
-
 def _all_of(element: Any) -> str:
     return "".join(element.itertext())
 
@@ -105,7 +94,6 @@ def _blanks(text: str | None) -> str:
     return " ".join(re.split(r"\s+", text)) if text else ""
 
 
-def _hidden(element: Any) -> bool:
-    """Whether a browser would show nothing of it."""
-    get = element.get
-    return get("hidden") is not None or get("aria-hidden") == "true" or bool(_HIDDEN.search(get("style", "")))
+def _lays_out(table: Any) -> bool:
+    """Whether a table holds a page's parts rather than values."""
+    return any(table.find(f".//{tag}") is not None for tag in ("table", "h1", "h2", "h3", "pre"))

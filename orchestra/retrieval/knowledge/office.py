@@ -15,9 +15,11 @@ import resource
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.util import find_spec
 from io import BytesIO
@@ -68,17 +70,12 @@ class Office:
     def read(self, kind: str, data: bytes) -> Content:
         """The content of a file of `kind` "pdf" or "docx". Raises `Unreadable`, `ExtraMissing`."""
         require(kind)
-        process = self._process or self._start()
+        process = self._started()
         seconds = self._patience + PATIENCE_PER_MEGABYTE * len(data) / 2**20
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            process.kill()
-
-        timer = threading.Timer(seconds, end)
+        timer = threading.Timer(seconds, process.kill)
         timer.daemon = True
         timer.start()
+        begun = time.monotonic()
         answer = b""
         try:
             answer = _asked(process, kind, data)
@@ -86,33 +83,32 @@ class Office:
             timer.cancel()
             if not answer.endswith(b"\n"):
                 self._end()
-        if late.is_set():
+        if answer.endswith(b"\n"):
+            return _content(json.loads(answer))
+        if time.monotonic() - begun >= seconds:
             raise Unreadable(f"reading it took longer than {seconds:.0f} s", f"读取超过 {seconds:.0f} 秒")
-        if not answer.endswith(b"\n"):
-            raise Unreadable("it cannot be read: it ended the process that tried", "无法读取：读取进程异常结束")
-        return _content(json.loads(answer))
+        raise Unreadable("it cannot be read: it ended the process that tried", "无法读取：读取进程异常结束")
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        # -P: modules come from where this process has them, never from the folder that it happens to stand in;
-        # a session of its own: Ctrl-C is for who waits, and this one ends when its input does
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-        )  # fmt: skip
+    def _started(self) -> subprocess.Popen[bytes]:
+        if self._process is None:
+            # -P: modules come from where this process has them, never from the folder that it happens to stand in;
+            # a session of its own: Ctrl-C is for who waits, and this one ends when its input does
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "orchestra.retrieval.knowledge.office"],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
+                env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            )  # fmt: skip
         return self._process
 
     def _end(self) -> None:
         process, self._process = self._process, None
         if process is not None:
             process.kill()
+            process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    try:
+                    with suppress(OSError):  # what it did not read any more
                         pipe.close()
-                    except OSError:  # what it did not read any more
-                        continue
-            process.wait()
 
 
 def require(kind: str) -> None:
