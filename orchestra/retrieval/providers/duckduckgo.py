@@ -157,7 +157,7 @@ def searcher(seconds: int) -> Searcher:
 
 def _named(package: str, seconds: int) -> Searcher:
     # the old package changes the process's warning filters when it is made, and warns each time that it was renamed
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(record=True):
         warnings.simplefilter("ignore")
         made: Searcher = import_module(package).DDGS(timeout=seconds)
     return _Unseen(made)
