@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from orchestra.errors import ImportInvalid, SessionExists
 from orchestra.model.messages import FinishReason, Message, Usage
 from orchestra.sessions.export import export_jsonl, export_markdown, import_jsonl
-from orchestra.sessions.records import SessionRecord, Turn
+from orchestra.sessions.records import Compaction, SessionRecord, Turn
 from orchestra.sessions.store import Store
+from orchestra.sessions.summaries import compactions, record
 
 HEADER = json.dumps({"orchestra": "session", "version": 1, "name": "s", "created": "2026-01-01T00:00:00+00:00"})
 ASKED = json.dumps({"role": "user", "content": "?"})
@@ -74,6 +75,28 @@ def test_any_dialogue_comes_back(store: Store, pairs: list[tuple[str, str]], usa
     assert [turn.digest for turn in store.history(second.name)] == [turn.digest for turn in store.history(first.name)]
 
 
+def test_summaries_and_sources_come_back_and_files_of_before_still_do(store: Store) -> None:
+    store.create("long", history=[Message(role, text) for text in "abc" for role in ("user", "assistant")])
+    with store.begin("long", "d") as journal:
+        journal.ground = {"sources": [{"n": 1, "url": "a:b"}]}
+        journal.append("[1]")
+        journal.finish()
+    turns = store.history("long")
+    for turn, text in ((turns[0], "first a\u2028"), (turns[2], "a, b, c")):
+        record(store, Compaction(turn=turn.id, text=text, model="llama3", tokens=7))
+    record(store, Compaction(turn=turns[1].id, text="", fault="empty"))
+    lines = list(export_jsonl(store, "long"))
+    assert [json.loads(line).get("role") for line in lines].count("summary") == 2
+    other = import_jsonl(store, lines, name="long again")
+    assert list(export_jsonl(store, other.name))[1:] == lines[1:]
+    made = compactions(store, other.id)
+    assert [(each.turns, each.text, each.tokens, each.model) for each in made] == [(1, "first a\u2028", 7, "llama3"), (3, "a, b, c", 7, "llama3")]
+    assert [each.turn for each in made] == [store.history(other.name)[place].id for place in (0, 2)]
+    assert store.history(other.name)[-1].ground == {"sources": [{"n": 1, "url": "a:b"}]}
+    before = [line.replace('"version": 2', '"version": 1') for line in lines if '"summary"' not in line]
+    assert compactions(store, import_jsonl(store, before, name="of before").id) == []
+
+
 def test_a_turn_that_is_being_answered_goes_out_as_interrupted(store: Store) -> None:
     store.create("running")
     journal = store.begin("running", "?")
@@ -96,7 +119,11 @@ def test_plain_messages_will_do(store: Store) -> None:
         (["hello"], 1),
         (["[1]"], 1),
         (["[" * 100_000], 1),
-        ([HEADER.replace("1,", "2,", 1)], 1),
+        ([HEADER.replace("1,", "3,", 1)], 1),
+        ([HEADER, '{"role": "summary", "content": "of nothing"}'], 2),
+        ([HEADER, ASKED, '{"role": "summary", "content": ""}'], 3),
+        ([HEADER, ASKED, '{"role": "summary", "content": "s", "tokens": "many"}'], 3),
+        ([HEADER, ASKED, '{"role": "assistant", "content": "", "ground": []}'], 3),
         ([HEADER.replace('"session"', '"persona"')], 1),
         ([HEADER.replace('"s"', '""')], 1),
         ([HEADER.replace("2026-01-01", "yesterday")], 1),

@@ -1,12 +1,14 @@
 """Sessions as files: JSON lines that come back exactly as they were, and Markdown to read.
 
-The JSON lines are a header and then one message a line, a turn's question before its answer.
+The JSON lines are a header and then one message a line, a turn's question before its answer. Behind the last turn that
+stands in a summary stands that summary, as a line of its own.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,6 +17,7 @@ from orchestra.model.messages import FinishReason
 from orchestra.sessions.records import (
     MODES,
     STATUSES,
+    Compaction,
     SessionRecord,
     Turn,
     named,
@@ -22,8 +25,10 @@ from orchestra.sessions.records import (
     timestamp,
 )
 from orchestra.sessions.store import Store, restored
+from orchestra.sessions.summaries import compactions, insert
 
-VERSION = 1
+VERSION = 2
+VERSIONS = (1, VERSION)  # the first had no summaries
 LONGEST_LINE = 64 * 2**20
 
 # characters that some programs take for the end of a line, and JSON does not escape
@@ -36,9 +41,12 @@ def export_jsonl(store: Store, name: str) -> Iterator[str]:
     header = {"orchestra": "session", "version": VERSION, "name": record.name}
     header |= {key: getattr(record, key) for key in ("title", "persona", "model", "language", "mode")}
     yield _line(header | {"speakers": list(record.speakers), "created": timestamp(record.created)})
+    made = {each.turn: each for each in compactions(store, record.id) if each.fault is None}
     for turn in store.history(record.id):
         yield _line({"role": "user", "content": turn.question, "created": timestamp(turn.created)})
         yield _line(_answer(turn))
+        if turn.id in made:
+            yield _line(_summary(made[turn.id]))
 
 
 def export_markdown(store: Store, name: str) -> str:
@@ -62,8 +70,13 @@ def import_jsonl(store: Store, lines: Iterable[str], *, name: str | None = None,
     reader = _Reader(source)
     for line in lines:
         reader.read(line)
-    record, said = reader.result()
-    return restored(store, record if name is None else replace(record, name=named(name)), said)
+    record, said, made = reader.result()
+
+    def then(connection: sqlite3.Connection, written: Sequence[int]) -> None:
+        for each in made:
+            insert(connection, each, written[each.turns - 1])
+
+    return restored(store, record if name is None else replace(record, name=named(name)), said, then=then)
 
 
 def _answer(turn: Turn) -> dict[str, Any]:
@@ -77,8 +90,13 @@ def _answer(turn: Turn) -> dict[str, Any]:
         "thinking": turn.thinking,
         "usage": turn.usage,
         "receipt": turn.receipt,
+        "ground": turn.ground,
         "created": timestamp(turn.created),
     }
+
+
+def _summary(made: Compaction) -> dict[str, Any]:
+    return {"role": "summary", "content": made.text, "model": made.model, "tokens": made.tokens, "created": timestamp(made.created)}
 
 
 def _line(value: Mapping[str, Any]) -> str:
@@ -97,6 +115,7 @@ class _Reader:
         self._number = 0
         self._record: SessionRecord | None = None
         self._turns: list[Turn] = []
+        self._summaries: list[Compaction] = []
         self._asked: dict[str, Any] | None = None
 
     def read(self, line: str) -> None:
@@ -116,13 +135,13 @@ class _Reader:
         except (ValueError, TypeError, OverflowError) as error:
             raise self._invalid(str(error)) from error
 
-    def result(self) -> tuple[SessionRecord, list[Turn]]:
-        """The session and its turns, when all lines were read."""
+    def result(self) -> tuple[SessionRecord, list[Turn], list[Compaction]]:
+        """The session, its turns and the summaries of them, when all lines were read."""
         if self._record is None:
             self._number += 1
             raise self._invalid("there is no session in it")
         self._close_question()
-        return self._record, self._turns
+        return self._record, self._turns, self._summaries
 
     def _parsed(self, line: str) -> dict[str, Any]:
         if len(line) > LONGEST_LINE:
@@ -144,8 +163,11 @@ class _Reader:
         elif role == "assistant":
             self._turns.append(_turn(self._asked or {"content": ""}, value))
             self._asked = None
+        elif role == "summary":
+            self._close_question()
+            self._summaries.append(_compaction(value, len(self._turns)))
         else:
-            raise ValueError(f"role is {role!r}, not user or assistant")
+            raise ValueError(f"role is {role!r}, not user, assistant or summary")
 
     def _close_question(self) -> None:
         if self._asked is not None:
@@ -159,8 +181,8 @@ class _Reader:
 def _header(value: dict[str, Any]) -> SessionRecord:
     if "orchestra" not in value:
         return SessionRecord(id="", name="")
-    if value["orchestra"] != "session" or value.get("version") != VERSION:
-        raise ValueError(f"not a session of version {VERSION}")
+    if value["orchestra"] != "session" or value.get("version") not in VERSIONS:
+        raise ValueError(f"not a session of version {VERSION} or older")
     mode = value.get("mode", "chat")
     if mode not in MODES:
         raise ValueError(f"unknown mode {mode!r}")
@@ -197,6 +219,24 @@ def _turn(asked: Mapping[str, Any], answered: Mapping[str, Any]) -> Turn:
         model=_optional(answered, "model") or "",
         usage=_object(answered, "usage"),
         receipt=_object(answered, "receipt"),
+        ground=_object(answered, "ground"),
+        created=0.0 if created is None else seconds_of(created),
+    )
+
+
+def _compaction(value: Mapping[str, Any], turns: int) -> Compaction:
+    """The summary of the first `turns` turns."""
+    tokens, created = value.get("tokens"), _optional(value, "created")
+    if not turns or not _text(value, "content"):
+        raise ValueError("a summary of nothing")
+    if tokens is not None and not (isinstance(tokens, int) and 0 <= tokens < 2**31):
+        raise ValueError("tokens is no number of tokens")
+    return Compaction(
+        turn="",
+        text=_text(value, "content"),
+        model=_optional(value, "model") or "",
+        tokens=tokens,
+        turns=turns,
         created=0.0 if created is None else seconds_of(created),
     )
 

@@ -11,7 +11,7 @@ import random
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -25,6 +25,7 @@ from orchestra.sessions.journal import Journal
 from orchestra.sessions.records import About, Hit, Outcome, SessionRecord, Turn, digest, named, paired, storable
 
 T = TypeVar("T")
+Then = Callable[[sqlite3.Connection, Sequence[int]], None]
 NAMES_COMPARED = 1000
 POLL = 0.03  # seconds between two looks at a turn that another process is answering
 
@@ -225,14 +226,19 @@ class Store:
         return self.database.read(work)
 
 
-def restored(store: Store, record: SessionRecord, said: Sequence[Turn]) -> SessionRecord:
-    """A new session with these turns under new ids, all or none; an empty name is replaced by a free one."""
+def restored(store: Store, record: SessionRecord, said: Sequence[Turn], *, then: Then | None = None) -> SessionRecord:
+    """A new session with these turns under new ids, all or none; an empty name is replaced by a free one.
+
+    `then` writes what else belongs to them, given their numbers, in the same transaction.
+    """
 
     def work(connection: sqlite3.Connection) -> SessionRecord:
         fresh = replace(record, id=turns.random_id(), name=_free(connection, record.name))
-        session, parent = turns.insert_session(connection, fresh), None
+        session, written = turns.insert_session(connection, fresh), list[int]()
         for turn in said:
-            parent = _insert_closed(connection, turn, session, parent)
+            written.append(_insert_closed(connection, turn, session, written[-1] if written else None))
+        if then is not None:
+            then(connection, written)
         return _named(connection, fresh.id).record
 
     return store.database.write(work)

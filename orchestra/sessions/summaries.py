@@ -60,15 +60,21 @@ def record(store: Store, made: Compaction) -> Compaction | None:
             known = connection.execute(_ROWS + "WHERE c.turn = ? AND c.fault IS NULL ORDER BY c.seq LIMIT 1", (turn.seq,)).fetchone()
             if known is not None:
                 return _compaction(known)
-        identity = turns.random_id()
-        connection.execute(
-            """INSERT INTO compaction (id, turn, root, text, model, tokens, fault, created)
-               SELECT ?, seq, root, ?, ?, ?, ?, ? FROM turn WHERE seq = ?""",
-            (identity, storable(made.text), storable(made.model), made.tokens, made.fault, turns.now(), turn.seq),
-        )
+        identity = insert(connection, made, turn.seq)
         return _compaction(connection.execute(_ROWS + "WHERE c.id = ?", (identity,)).fetchone())
 
     return store.database.write(work)
+
+
+def insert(connection: sqlite3.Connection, made: Compaction, turn: int) -> str:
+    """A new row for the turn of this number; its id."""
+    identity = turns.random_id()
+    connection.execute(
+        """INSERT INTO compaction (id, turn, root, text, model, tokens, fault, created)
+           SELECT ?, seq, root, ?, ?, ?, ?, ? FROM turn WHERE seq = ?""",
+        (identity, storable(made.text), storable(made.model), made.tokens, made.fault, made.created or turns.now(), turn),
+    )
+    return identity
 
 
 def _compaction(row: Iterable[Any]) -> Compaction:
