@@ -132,7 +132,8 @@ class Cache:
             row = connection.execute("SELECT at, value FROM kept WHERE kind = ? AND name = ?", (kind, name)).fetchone()
             return (float(row[0]), _parsed(row[1])) if row else (0.0, None)
 
-        return self._on_disk(read) or self._here.get((kind, name), (0.0, None))
+        on_disk, here = self._on_disk(read) or (0.0, None), self._here.get((kind, name), (0.0, None))
+        return max(on_disk, here, key=lambda kept: kept[0])  # a disk that is full can still be read
 
     def _change(self, kind: str, name: str, change: Callable[[Any], Any]) -> Any:
         """Keeps what `change` makes of what was kept before, in one transaction; gives what is kept now."""
@@ -157,7 +158,9 @@ class Cache:
         if kept is None:
             if len(self._here) >= MOST:
                 self._here.clear()
-            kept = self._here[kind, name] = now, change(self._here.get((kind, name), (0.0, None))[1])
+            kept = self._here[kind, name] = now, change(self._read(kind, name)[1])
+        else:
+            self._here.pop((kind, name), None)
         return kept[1]
 
     def _on_disk(self, work: Callable[[sqlite3.Connection], T]) -> T | None:
