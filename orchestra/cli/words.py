@@ -44,6 +44,8 @@ def note(name: str) -> str:
         "not supported by the sources": say("what this answer cites was not found in its sources", "该回答所引用的内容未见于来源"),
         "stale results": say("the search service did not answer; earlier results were used", "搜索服务没有应答，使用了较早的结果"),
         "no sources": say("this answer has no sources", "该回答没有来源"),
+        "ground_failed": say("what was to be looked up could not be: answered without it", "未能查找资料，回答时没有参考资料"),
+        "ground_too_long": say("what was looked up did not fit and was left out", "查到的资料放不下，未包含在内"),
         "not_stored": say("this answer could not be stored", "该回答未能保存"),
     }
     label, colon, names = name.partition(": ")
