@@ -70,6 +70,7 @@ def _joined(parts: Sequence[str], kept: set[int]) -> str:
         if place in kept:
             said.append(part)
         elif not said or said[-1] != GAP:
+            said[-1:] = [part.rstrip() for part in said[-1:]]
             said.append(GAP)
     return "".join(said).strip()
 

@@ -55,7 +55,7 @@ _COMMON_HAN = re.compile(
 )
 # what kind of answer is asked for, and how a statement shows that it has one
 _KINDS = (
-    (r"how much|pay|cost|price|charge|fee|fare|budget|多少钱|价|花|费|预算", r"cost|price|charge|fee|[$€£¥]|[元块钱价]"),
+    (r"how much|pay|cost|price|charge|fee|fare|budget|多少钱|价|花|费|预算", r"cost|price|charge|fee|euro|dollar|pound|[$€£¥]|[元块钱价]"),
     (r"phone|call|reach|contact|电话|手机|联系", r"\d[\d -]{5,20}\d"),
     (r"when|what time|date|deadline|time|几点|时候|哪天|几号|截止|日期", r"\d[:：]\d|\d ?(?:[月日号点]|o.clock|am|pm|[A-Z][a-z]{2,8}\b)"),
     (r"who|name|called|谁|叫|名", r"called|named|name|叫|[^.!?] [A-Z]"),
