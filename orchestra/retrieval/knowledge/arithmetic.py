@@ -72,7 +72,7 @@ class Signs:
     """Many signs, held so that they are compared fast."""
 
     def __init__(self, rows: Sequence[bytes]) -> None:
-        self._numpy = _numpy()
+        self._numpy = _numpy() if rows else None
         self._rows: Any = [int.from_bytes(row, "big") for row in rows]
         if self._numpy:
             # by columns, so that each step runs over memory that lies side by side

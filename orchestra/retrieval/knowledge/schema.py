@@ -71,6 +71,11 @@ def bases(connection: sqlite3.Connection) -> None:
     )
     connection.execute("CREATE INDEX chunk_document ON chunk(document)")
     connection.execute("CREATE INDEX chunk_base ON chunk(base)")
+
+
+@step
+def vectors(connection: sqlite3.Connection) -> None:
+    """A chunk has a vector where an embedding model was named."""
     # `state`: "whole", "shortened" (of the text's beginning alone) or "failed" (no vector, and not asked for again)
     connection.execute(
         """CREATE TABLE vector (

@@ -157,7 +157,7 @@ class Vectors:
         return _best(connection.execute(f"SELECT chunk, value FROM vector WHERE chunk IN ({marks})", near), vector, limit)
 
 
-def changed(name: str, space: Space, en: str = "it is another one now", zh: str = "该模型现已不同") -> EmbeddingChanged:
+def changed(name: str, space: Space, en: str = "the model of that name is another one now", zh: str = "同名模型现已不同") -> EmbeddingChanged:
     """The error of vectors that cannot be compared with what the model makes now."""
     return EmbeddingChanged(name=name, model=space.model, detail=en, detail_zh=zh)
 
