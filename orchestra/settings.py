@@ -92,6 +92,7 @@ class Settings:
     search_timeout: float = _row(
         "number", 8.0, "ORCHESTRA_SEARCH_TIMEOUT", "patience for one search, all services together", "一次搜索（全部服务合计）的等待时间"
     )
+    page_timeout: float = _row("number", 15.0, "ORCHESTRA_PAGE_TIMEOUT", "patience for one web page, 15 at most", "读取单个网页的等待时间，最多 15")
     search_age: float = _row("number", 86400.0, "ORCHESTRA_SEARCH_AGE", "how long found results are used again", "搜索结果的缓存时间")
     embedding: str = _row("text", "", "ORCHESTRA_EMBED_MODEL", "embedding model of new knowledge bases", "新建知识库使用的嵌入模型")
     line_limit: int = _row("count", 8 * 2**20, "ORCHESTRA_LINE_LIMIT", "longest line of a stream", "流中单行的最大长度")

@@ -29,10 +29,10 @@ _BLOCKS = frozenset(
     " table tr ul".split()
 )
 _CELLS = frozenset(["td", "th"])
-_DATED = {
-    "article:published_time", "datepublished", "pubdate", "publishdate", "publish_date", "date", "dc.date", "dc.date.issued", "dcterms.created",
-    "sailthru.date", "parsely-pub-date", "citation_publication_date", "og:published_time",
-}  # fmt: skip
+_DATED = frozenset(
+    "article:published_time og:published_time datepublished pubdate publishdate publish_date date dc.date dc.date.issued dcterms.created"
+    " sailthru.date parsely-pub-date citation_publication_date".split()
+)
 _DATE = re.compile(r"\b((?:19|20)\d\d)[-/](0?[1-9]|1[0-2])[-/](0?[1-9]|[12]\d|3[01])(?!\d)")
 _LINKED = re.compile(r'"datePublished"\s{0,9}:\s{0,9}"([^"]{8,40})"')
 
@@ -86,7 +86,7 @@ def blocks(tree: Any) -> str:
         elif element.tag in _CELLS:
             parts.append(" ")
         words = element.text if started else element.tail if element is not top else ""
-        if words and not aside and element.tag != "title":
+        if words and not aside:
             parts.append(_spaced(words))
     return _tidy("".join(parts))
 

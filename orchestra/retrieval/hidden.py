@@ -13,7 +13,7 @@ from typing import Any
 
 SILENT = frozenset(
     "script style noscript template iframe object embed applet canvas svg math audio video map datalist select option textarea input"
-    " button head link meta base frame frameset noframes noembed dialog param source track".split()
+    " button title link meta base frame frameset noframes noembed dialog param source track".split()
 )
 MOST_RULES = 2000
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
@@ -60,12 +60,10 @@ def _hidden(element: Any, names: frozenset[str]) -> bool:
     tag = element.tag
     if not isinstance(tag, str):  # a comment, a processing instruction
         return True
-    if tag in SILENT and tag != "head":
-        return True
-    if element.get("hidden") is not None or (element.get("aria-hidden") or "").strip().lower() == "true":
+    if tag in SILENT or element.get("hidden") is not None or (element.get("aria-hidden") or "").strip().lower() == "true":
         return True
     style = element.get("style")
-    if (style and hides(style)) or _pale(element):
+    if (style and (hides(style) or _whitened(style))) or _pale(element):
         return True
     if not names:
         return False
