@@ -14,7 +14,7 @@ Commands = dict[str, tuple[Callable[..., Any], str]]
 
 def register(app: typer.Typer) -> None:
     """Put every command on the line, in the order of the help."""
-    from orchestra.cli.commands import answering, demo, doctor, models, personas, sessions, together, tokens
+    from orchestra.cli.commands import answering, demo, doctor, knowledge, models, personas, sessions, together, tokens
 
     _add(app, {
         "demo": (demo.demo, say("What Orchestra makes of a bare daemon, in four scenes.", "用四幕演示 Orchestra 的作用。")),
@@ -42,6 +42,14 @@ def register(app: typer.Typer) -> None:
         "delete": (sessions.delete, say("Remove dialogues.", "删除会话。")),
     })  # fmt: skip
     app.add_typer(stored, name="sessions", help=say("The dialogues that are kept.", "管理保存的会话。"))
+    documents = typer.Typer(no_args_is_help=True)
+    _add(documents, {
+        "add": (knowledge.add, say("Take files and folders in: what changed goes in, what is gone goes out.", "收录文件与目录：更新有变化的，移除已删除的。")),
+        "list": (knowledge.list_, say("All knowledge bases.", "列出所有知识库。")),
+        "search": (knowledge.search, say("Find the parts of documents that fit.", "查找文档中相关的部分。")),
+        "remove": (knowledge.remove, say("Take documents, or a whole knowledge base, out.", "移除文档或整个知识库。")),
+    })  # fmt: skip
+    app.add_typer(documents, name="knowledge", help=say("Local documents that are searched.", "管理可检索的本地文档。"))
     who = typer.Typer(no_args_is_help=True)
     _add(who, {
         "list": (personas.list_, say("Everybody who can answer.", "列出所有角色。")),

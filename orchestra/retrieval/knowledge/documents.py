@@ -68,7 +68,8 @@ def read(name: str, kind: Kind, data: bytes, office: Office) -> Content:
 
 def too_large(size: int) -> Unreadable:
     """Why a file of `size` bytes is left out."""
-    return Unreadable(f"it has {size / 2**20:.0f} MB; at most {LARGEST >> 20} are read", f"文件有 {size / 2**20:.0f} MB，上限为 {LARGEST >> 20} MB")
+    has, most = f"{size / 2**20:.0f} MB", f"{LARGEST >> 20} MB"
+    return Unreadable(f"it has {has}; at most {most} are read", f"文件有 {has}，上限为 {most}")
 
 
 def _written(kind: Kind, data: bytes) -> Content:

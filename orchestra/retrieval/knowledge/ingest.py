@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from orchestra.errors import ExtraMissing
+from orchestra.errors import ExtraMissing, OrchestraError
 from orchestra.model.language import language_of
+from orchestra.retrieval.knowledge.bases import Base
 from orchestra.retrieval.knowledge.chunks import Chunk, Content, Document
 from orchestra.retrieval.knowledge.cutting import chunks
 from orchestra.retrieval.knowledge.documents import HEAD, LARGEST, Kind, kind_of, read, too_large
@@ -57,7 +58,10 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What an ingest did. `unchanged` files were not read again, `hidden` entries of folders not looked at."""
+    """What an ingest did. `unchanged` files were not read again, `hidden` entries of folders not looked at.
+
+    `base` is what there is now; where vectors were due and could not be made, `no_vectors` says why.
+    """
 
     name: str
     added: int = 0
@@ -69,6 +73,8 @@ class Report:
     chunks: int = 0
     bytes: int = 0
     seconds: float = 0.0
+    base: Base | None = None
+    no_vectors: OrchestraError | None = None
 
 
 async def add(paths: Sequence[str | Path], *, name: str, index: Shelf, runtime: Runtime) -> AsyncGenerator[Progress | Report]:
