@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import Any, Unpack
 
@@ -18,8 +19,10 @@ from orchestra.model.language import wanted, with_language
 from orchestra.model.messages import Message, OptionFields, Options, Piece, Reply, gathered
 from orchestra.model.persona import Persona
 from orchestra.model.tokens import Tokens
+from orchestra.retrieval.excerpts import enriched
 from orchestra.retrieval.ledger import Strategy, Trace
 from orchestra.retrieval.looking import Lookup
+from orchestra.retrieval.pages import Pages
 from orchestra.retrieval.pipeline import Answer, ask
 from orchestra.retrieval.places import Place, Tell, places
 from orchestra.runtime import Blocking, Looped, Runtime, blocking, finish, stepping
@@ -152,10 +155,13 @@ class AsyncOrchestra(AsyncModels):
         lookup = replace(self._lookup(search, knowledge, fields), strategy=strategy)
         options = _options(fields).over(options)
         model = await self.model_for("chat", model)
-        parts = ask(question, client=self.client, model=model, lookup=lookup, said=fields.get("said", ()), options=options)
-        async with aclosing(parts):
-            async for part in parts:
-                yield part
+        with Pages(self.runtime) as pages:
+            if fields.get("pages"):
+                lookup = replace(lookup, pages=partial(enriched, pages=pages))
+            parts = ask(question, client=self.client, model=model, lookup=lookup, said=fields.get("said", ()), options=options)
+            async with aclosing(parts):
+                async for part in parts:
+                    yield part
 
     def _lookup(self, search: Place | Sequence[Place], knowledge: str | Sequence[str], fields: AskFields) -> Lookup:
         found = places(search, self.settings, self.runtime, tell=fields.get("tell"))

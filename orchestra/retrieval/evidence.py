@@ -12,8 +12,9 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from orchestra.model.language import language_of
 from orchestra.model.messages import Piece
-from orchestra.retrieval.passages import Citation
+from orchestra.retrieval.passages import Citation, Passage
 
 HELD = 80  # columns of an answer's beginning, a Han character being two
 _LOOKED_AT = 400  # characters of an answer in which it would say that it has none
@@ -42,9 +43,15 @@ def lacking(text: str) -> bool:
     return bool(_LACKING.search(opening[: end.end()] if end else opening))
 
 
-def unsupported(citations: Sequence[Citation]) -> bool:
-    """Whether nothing that was cited was found where it was said to stand."""
-    return bool(citations) and all(citation.found == "no" for citation in citations)
+def unsupported(citations: Sequence[Citation], passages: Sequence[Passage]) -> bool:
+    """Whether nothing that was cited was found where it was said to stand; words of another language than the source's say nothing."""
+    told = [citation for citation in citations if not _translated(citation, passages)]
+    return bool(told) and len(told) == len(citations) and all(citation.found == "no" for citation in told)
+
+
+def _translated(citation: Citation, passages: Sequence[Passage]) -> bool:
+    source = passages[citation.n - 1].text if 0 < citation.n <= len(passages) else citation.sentence
+    return language_of(source) != language_of(citation.sentence)
 
 
 class Opening:

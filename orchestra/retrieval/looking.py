@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import partial
 from typing import NamedTuple, Protocol
@@ -87,6 +87,7 @@ class Looking:
         self._lookup = lookup
         self._options = options
         self._room = room
+        self._pages: dict[str, list[Passage]] = {}  # what was read, by address: no page is read twice
 
     async def prepared(self, question: str, said: Sequence[Message] = ()) -> Prepared:
         """The passages for `question`. In `draft` the model is asked twice before; else only a follow-up asks it, once."""
@@ -153,11 +154,17 @@ class Looking:
         return fit.kept
 
     async def _read(self, ranked: Sequence[Passage], query: str) -> list[Passage]:
-        assert self._lookup.pages is not None
-        with self.book.timed("pages"):
-            passages, attempts = await self._lookup.pages(ranked[:MOST_PAGES], query=query)
-        self.book.attempted(attempts)
-        return [*passages, *ranked[MOST_PAGES:]]
+        """The best hits as parts of their pages: the first part of each in its place, the second ones after all."""
+        web = [passage for passage in ranked[:MOST_PAGES] if passage.url.lower().startswith(("http://", "https://"))]
+        unread = [passage for passage in web if passage.url not in self._pages]
+        if unread and self._lookup.pages is not None:
+            with self.book.timed("pages"):
+                parts, attempts = await self._lookup.pages(unread, query=query)
+            self.book.attempted(attempts)
+            for passage in unread:
+                self._pages[passage.url] = [part for part in parts if part.url == passage.url]
+        read = [[replace(part, score=each.score) for part in self._pages.get(each.url, [each])] for each in ranked]
+        return [part for parts in read for part in parts[:1]] + [part for parts in read for part in parts[1:]]
 
     async def _own_room(self, passages: Sequence[Passage]) -> Room:
         """A quarter of the loaded window; the tokenizer is only loaded where the bound in bytes does not fit."""

@@ -18,13 +18,13 @@ _TALK = re.compile(
     r"cheers|bye|goodbye|see you(?: later)?|ok|okay|great|perfect|well done|nice|yes|no|sure|please|sorry|welcome|"
     r"how are you(?: (?:today|doing))?|how do you do|what['’]?s up|who are you|what(?:['’]s| is) your name|what can you do|"
     r"nice to meet you|are you there|tell me a joke|"
-    r"[你您]好吗?|大家好|嗨|哈喽|早|早上好|上午好|下午好|晚上好|晚安|再见|拜拜|谢谢[你您]?|多谢|非常感谢|感谢|辛苦了|好的?|行|可以|嗯|是的?|不是|没事|没关系|不客气|对不起|"
+    r"[你您]好吗?|大家好|嗨|哈喽|早上好|早安|早|上午好|下午好|晚上好|晚安|再见|拜拜|谢谢[你您]?|多谢|非常感谢|感谢|辛苦了|好的?|行|可以|嗯|是的?|不是|没事|没关系|不客气|对不起|"
     r"你是谁|您是谁|你叫什么(?:名字)?|你会什么|你能做什么|在吗|讲个笑话|说个笑话|呢|啊|呀|吧|了|哦)",
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(r"[\s,.!?;:~，。！？；：、～…]+|\b(?:there|everyone|all|my friend|for your help|for the help)\b", re.IGNORECASE)
 _SUM = re.compile(
-    r"\s*(?:(?:what(?:['’]s| is)|how much is|calculate|compute|evaluate|solve|请问|请?帮我|请|算一下|计算一下|计算|算|求)\s*[:：]?\s*)?"
+    r"\s*(?:(?:what(?:['’]s| is)|how much is|calculate|compute|evaluate|solve|请问|请|帮我|算一下|计算一下|计算|算|求)\s{0,3}[:：]?\s{0,3}){0,3}"
     r"(?:[\d\s.,+\-*/^%()=×÷＋－（）√π!²³]|plus|minus|times|divided by|mod|sqrt|加|减|乘以?|除以|等于|的平方|平方根){3,200}"
     r"(?:等于多少|是多少|得多少|得几|等于几|[?？。.!=])*\s*",
     re.IGNORECASE,

@@ -212,7 +212,7 @@ def judged(text: str, passages: Sequence[Passage]) -> str:
     checked = citations(text, passages)
     if lacking(text) and not any(citation.found == "yes" for citation in checked):
         return NOT_FOUND
-    return UNSUPPORTED if unsupported(checked) else ""
+    return UNSUPPORTED if unsupported(checked, passages) else ""
 
 
 def answered(reply: Reply, made: Prepared) -> Answer:

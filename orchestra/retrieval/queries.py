@@ -43,7 +43,8 @@ class Asker:
         """A follow-up as a question of its own; where the model fails, with the words of the question before it."""
         with self._book.timed("rewrite"):
             reply = await self._said(rewriting(asked.question, asked.said, asked.language), format=QUERY_SCHEMA)
-        found = _one_line(str(_object(reply.text if reply else "").get("query") or ""))[:LONGEST_QUERY]
+        said = _object(reply.text if reply else "").get("query")
+        found = _one_line(said)[:LONGEST_QUERY] if isinstance(said, str) else ""
         query = found if terms(found) else with_last_words(asked.question, asked.said)
         self._book.rewritten(query)
         return query
