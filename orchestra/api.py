@@ -20,6 +20,8 @@ from orchestra.model.messages import Message, OptionFields, Options, Piece, Repl
 from orchestra.model.persona import Persona
 from orchestra.model.tokens import Tokens
 from orchestra.retrieval.excerpts import enriched
+from orchestra.retrieval.knowledge.index import Index
+from orchestra.retrieval.knowledge.library import AsyncKnowledgeBases, KnowledgeBases
 from orchestra.retrieval.ledger import Strategy, Trace
 from orchestra.retrieval.looking import Lookup
 from orchestra.retrieval.pages import Pages
@@ -108,6 +110,8 @@ class AsyncOrchestra(AsyncModels):
         self.client = Client(self.runtime, self.settings, observe=observe)
         self.store = Store(self.settings.folder(), timeout=self.settings.store_timeout)
         self.personas = Library.of(self.settings)
+        index = Index(self.settings.folder(), timeout=self.settings.store_timeout)
+        self.knowledge = AsyncKnowledgeBases(index, self.client, model=self.settings.embedding)
 
     # --- 2. remembering
 
@@ -209,6 +213,7 @@ class AsyncOrchestra(AsyncModels):
         """Close what is open; streams that are running are ended, what they said is stored."""
         await self.runtime.close()
         self.store.close()
+        self.knowledge.index.close()
 
     async def __aenter__(self) -> AsyncOrchestra:
         return self
@@ -268,6 +273,7 @@ class Orchestra(Models):
         self.settings = settings
         self.store = self._core.store
         self.personas = self._core.personas
+        self.knowledge = KnowledgeBases(self._core.knowledge)
 
     ask = blocking(AsyncOrchestra.ask)
     ask_stream = stepping(AsyncOrchestra.ask_stream)

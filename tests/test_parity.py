@@ -10,8 +10,9 @@ import pytest
 
 from orchestra import AsyncOrchestra, AsyncSession, Orchestra, Session
 from orchestra.api import AsyncModels, Models
+from orchestra.retrieval.knowledge.library import AsyncKnowledgeBases, KnowledgeBases
 
-PAIRS = [(AsyncModels, Models), (AsyncOrchestra, Orchestra), (AsyncSession, Session)]
+PAIRS = [(AsyncModels, Models), (AsyncOrchestra, Orchestra), (AsyncSession, Session), (AsyncKnowledgeBases, KnowledgeBases)]
 LOOP_ONLY = {"__aenter__", "__aexit__"}
 
 

@@ -138,7 +138,8 @@ def search(query: str, *, name: str, limit: int, wish: Wish) -> None:
     with opened() as bases:
         found = bases.search(query, name=name, limit=limit)
     if wish.json:
-        write(as_line({"hits": [_hit(hit) for hit in found.hits], "mode": found.mode, "why": found.why.message(LANGUAGE) if found.why else ""}) + "\n")
+        why = found.why.message(LANGUAGE) if found.why else ""
+        write(as_line({"hits": [_hit(hit) for hit in found.hits], "mode": found.mode, "why": why}) + "\n")
         return
     if found.why:
         tell(say("by words alone: ", "仅按词检索：") + found.why.message(LANGUAGE))
