@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from pathlib import Path
 
@@ -231,13 +230,6 @@ def test_a_link_to_a_share_is_followed(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "share")
     mounts = f"nas:/x {(tmp_path / 'share').resolve()} nfs rw 0 0"
     assert not here.folder(tmp_path / "link" / "below", Machine(mounts=mounts)).ok
-
-
-def test_search_says_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert re.match(r"offline: \d+ shipped texts", here.search().detail.en)
-    assert well(here.search())
-    monkeypatch.setattr(here, "TEXTS", tmp_path)
-    assert not well(here.search())
 
 
 # --- as a process

@@ -13,7 +13,7 @@ from services import CANARY
 
 from orchestra.errors import ConfigError, UsageError
 from orchestra.retrieval import available
-from orchestra.retrieval.available import FACTORIES, ready, register, searches
+from orchestra.retrieval.available import FACTORIES, ready, register, searches, variable_of
 from orchestra.retrieval.search import Searches, leaves, service_of
 from orchestra.runtime import Blocking, finish
 from orchestra.settings import Settings
@@ -92,6 +92,7 @@ def test_a_missing_key_or_address_names_its_variable(name: str, variable: str) -
         chosen(name)
     assert variable in caught.value.message()
     assert variable in caught.value.hint("zh")
+    assert variable_of(name) == variable
 
 
 def test_google_says_that_it_ends_before_it_is_set_up() -> None:
@@ -147,5 +148,5 @@ def test_the_example_finds_a_note(capsys: pytest.CaptureFixture[str], monkeypatc
 
 
 def test_no_question_leaves_while_a_line_is_made() -> None:
-    assert len(ready(Settings(**ALL))) == 9
+    assert len(chosen("", **ALL).providers) == len(ready(Settings(**ALL))) == 9
     assert set(available.WITHOUT_KEY) | set(available.SET_UP) <= available.SHIPPED

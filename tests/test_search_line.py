@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -244,6 +245,19 @@ def test_the_same_question_at_once_is_asked_once(kind: str, cache: Cache) -> Non
     found = run(kind, work)
     assert len(service.asked) == 1
     assert sorted(findings.attempts[0].cached for findings in found) == [False, True, True]
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_the_same_question_at_once_is_refused_once(kind: str, cache: Cache) -> None:
+    service = Fake("a", limited(), takes=0.1)
+
+    async def work(runtime: Runtime) -> list[Findings]:
+        lines = [Searches([service], runtime=runtime, cache=cache) for _ in range(3)]
+        return await runtime.together([partial(each.retrieve, ["x"], results=3, language="en") for each in lines])
+
+    found = run(kind, work)
+    assert len(service.asked) == 1
+    assert sorted(findings.attempts[0].outcome for findings in found) == ["rate_limited", "skipped", "skipped"]
 
 
 # --- stale, only where the service fails

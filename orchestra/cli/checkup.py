@@ -18,10 +18,10 @@ from orchestra.runtime import Looped
 BOLD, RED, YELLOW, GREEN = "1", "1;31", "33", "32"
 
 
-def check(wish: Wish) -> int:
-    """Examine everything; 0 where the main job can run, else 1."""
+def check(wish: Wish, *, search: bool = False) -> int:
+    """Examine everything, with `search` the search services too; 0 where the main job can run, else 1."""
     settings, faults = readable(os.environ)
-    checks = [*faults, *complete(examined(settings, Looped()))]
+    checks = [*faults, *complete(examined(settings, Looped(), ask_services=search))]
     ok = sound(checks)
     if wish.json:
         write(as_line({"ok": ok, "checks": [each.shown(words.LANGUAGE) for each in checks]}) + "\n")

@@ -10,7 +10,10 @@ class SearchFault(OrchestraError):
     """A search service, or the way to it."""
     status, exit_code = 502, 70
     says = Words("the search with {provider} failed: {detail}", "{provider} 搜索失败：{detail_zh}")
-    advice = Words("choose another one with --search; `orchestra doctor --search` lists which answer", "请用 --search 换一个；`orchestra doctor --search` 可查看哪些可用")
+    advice = Words(
+        "choose another one with --search; `orchestra doctor --search` lists which answer",
+        "请用 --search 换一个；`orchestra doctor --search` 可查看哪些可用",
+    )
 
 
 class SearchUnreachable(SearchFault):

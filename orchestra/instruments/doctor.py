@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from orchestra.errors import ConfigError, FirstTokenTimeout, ModelMissing, OrchestraError
-from orchestra.instruments import here, surroundings
+from orchestra.instruments import here, searching, surroundings
 from orchestra.instruments.check import NOTHING, Check, failed
 from orchestra.instruments.inventory import sized
 from orchestra.instruments.machine import Machine, look
@@ -33,14 +33,18 @@ LOGPROBS = (0, 12, 11)
 NO_PENALTY = (0, 32, 10)  # from here on it repeats itself unless told otherwise: the penalty is 1.0 by default
 
 
-async def examined(settings: Settings, runtime: Runtime) -> list[Check]:
-    """Every check, in the order in which they are read. Takes below three seconds, also where no daemon answers."""
+async def examined(settings: Settings, runtime: Runtime, *, ask_services: bool = False) -> list[Check]:
+    """Every check, in the order in which they are read. Takes below three seconds, also where no daemon answers.
+
+    With `ask_services` each search service that is set up is asked a word, which takes five seconds more at most.
+    """
     machine = await runtime.call(look)
     checks = await _daemon(settings, runtime, machine)
     checks += [surroundings.place(machine), surroundings.proxies(os.environ, _address(settings)), surroundings.slots(settings, os.environ)]
     for looked in (lambda: here.store(settings), lambda: here.personas(settings), here.ports, here.python):
         checks += await runtime.call(looked)
-    return [*checks, here.folder(settings.folder(), machine), here.search(), here.language(os.environ)]
+    looked_up = await searching.asked(settings, runtime) if ask_services else await runtime.call(lambda: searching.ready_ones(settings))
+    return [*checks, here.folder(settings.folder(), machine), *looked_up, here.language(os.environ)]
 
 
 def _address(settings: Settings) -> str:

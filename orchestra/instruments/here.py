@@ -1,4 +1,4 @@
-"""What `doctor` looks at on this machine: the folder of the data, personas, ports, Python, the language, search."""
+"""What `doctor` looks at on this machine: the folder of the data, personas, ports, Python, the language."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from orchestra.agents.personas import Library
 from orchestra.errors import OrchestraError
 from orchestra.instruments.check import NOTHING, Check, failed, gigabytes
 from orchestra.instruments.machine import Machine, remote_kind
-from orchestra.retrieval.offline import TEXTS
 from orchestra.sessions.faults import free_bytes
 from orchestra.sessions.migrations import MIGRATIONS
 from orchestra.sessions.store import Store
@@ -57,18 +56,6 @@ def folder(path: Path, machine: Machine) -> Check:
                      f"{resolved} {where_zh}：锁可能失效，会话文件可能损坏"),
         fix=Words("set ORCHESTRA_HOME to a folder on a disk of this machine, for example ~/.local/share/orchestra",
                   "请将 ORCHESTRA_HOME 设为本机磁盘上的目录，例如 ~/.local/share/orchestra"),
-    )  # fmt: skip
-
-
-def search() -> Check:
-    """Which providers `ask` can search with."""
-    count = sum(1 for _ in TEXTS.glob("*.md"))
-    return Check(
-        name="search",
-        ok=count > 0,
-        detail=Words(f"offline: {count} shipped texts, no network needed; there is no web search yet",
-                     f"offline：{count} 篇自带短文，无需网络；尚无网络搜索"),
-        fix=NOTHING if count else Words("install Orchestra again: its texts are missing", "请重新安装：自带短文缺失"),
     )  # fmt: skip
 
 

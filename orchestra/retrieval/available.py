@@ -37,22 +37,24 @@ def searches(
     Names stand in order, with commas between them; `a+b` asks both at once, `none` nobody. `tell` is called with what to say
     before a service sees its first question. Raises `UsageError` for an unknown name, `ConfigError` for a missing key or address.
     """
-    chosen = names.strip() or settings.search.strip()
-    line = _line(settings, chosen) if chosen else [(provider,) for provider in ready(settings)]
     policy = Policy(
         patience=settings.search_timeout,
         age=settings.search_age,
-        rearranged=not chosen,
+        rearranged=not (names.strip() or settings.search.strip()),
         tell=tell,
         language=interface_language(),
     )
-    return Searches(line, runtime=runtime, cache=Cache(settings.folder() / FILE), policy=policy)
+    return Searches(line_of(settings, names), runtime=runtime, cache=Cache(settings.folder() / FILE), policy=policy)
 
 
-def ready(settings: Settings) -> list[SearchProvider]:
-    """The services that can be asked with these settings, in the order in which they are tried without a choice."""
-    given = [name for name in SET_UP if getattr(settings, _NEEDS[name])]
-    return [FACTORIES[name](settings) for name in (*given, *WITHOUT_KEY)]
+def ready(settings: Settings) -> list[str]:
+    """The names of what can be asked with these settings, in the order in which they are tried without a choice."""
+    return [*(name for name in SET_UP if getattr(settings, _NEEDS[name])), *WITHOUT_KEY]
+
+
+def variable_of(name: str) -> str:
+    """The environment variable of the key or the address that a service needs; empty for one that needs none."""
+    return next((row.variable for row in table() if row.name == _NEEDS.get(name)), "")
 
 
 def register(name: str, factory: Factory) -> None:
@@ -71,10 +73,12 @@ def register(name: str, factory: Factory) -> None:
     FACTORIES[plain] = factory
 
 
-def _line(settings: Settings, names: str) -> list[Sequence[SearchProvider]]:
-    if names.lower() == NONE:
+def line_of(settings: Settings, names: str = "") -> list[Sequence[SearchProvider]]:
+    """The services that `searches` would ask, step by step; none is asked by this. Raises what that raises."""
+    chosen = (names.strip() or settings.search.strip() or ",".join(ready(settings))).lower()
+    if chosen == NONE:
         return []
-    steps = [[name.strip().lower() for name in step.split("+") if name.strip()] for step in names.split(",")]
+    steps = [[name.strip() for name in step.split("+") if name.strip()] for step in chosen.split(",")]
     return [[_provider(settings, name) for name in dict.fromkeys(step)] for step in steps if step]
 
 

@@ -75,6 +75,7 @@ class Cache:
 
     def __init__(self, path: Path | None = None, *, clock: Callable[[], float] = time.time) -> None:
         self.clock = clock
+        self.place: object = path or id(self)  # where it keeps things: equal for two caches over one file
         self._path = path
         self._here: dict[tuple[str, str], tuple[float, Any]] = {}
 

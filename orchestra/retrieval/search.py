@@ -36,6 +36,7 @@ FAILURES = 3  # in a row, after which a service is left alone
 QUICK = 0.5  # seconds: to ask again where nothing answers costs no more than this
 LEAST = 2.0  # seconds that a service has at least, while there is time
 DAY = 86400.0
+_FLIGHTS: dict[tuple[object, str], threading.Lock] = {}  # the questions on their way, of all lines in this process
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +92,6 @@ class Searches:
         self._runtime = runtime
         self._cache = cache or Cache()
         self._policy = policy or Policy()
-        self._flights: dict[str, threading.Lock] = {}
 
     @property
     def providers(self) -> list[SearchProvider]:
@@ -197,15 +197,18 @@ class Searches:
 
     def _admitted(self, provider: SearchProvider, question: _Question) -> float:
         """How many seconds to wait for its turn; raises `_Skipped` where that would be too long."""
-        now = self._cache.clock()
-        left = self._cache.standing(provider.name).until - now
-        if 0 < left <= LONGEST_WAIT:
-            raise _Skipped(Words(f"left alone for {left:.0f} s more", f"{left:.0f} 秒内不再询问"))
+        self._left_alone(provider)
         spacing = getattr(provider, "spacing", 0.0)
-        wait = self._cache.turn(provider.name, spacing) - now if spacing else 0.0
+        wait = self._cache.turn(provider.name, spacing) - self._cache.clock() if spacing else 0.0
         if wait >= question.seconds:
             raise _Skipped(Words("no time is left for it", "没有剩余时间"))
         return wait
+
+    def _left_alone(self, provider: SearchProvider) -> None:
+        """Raises `_Skipped` while the service is not to be asked."""
+        left = self._cache.standing(provider.name).until - self._cache.clock()
+        if 0 < left <= LONGEST_WAIT:
+            raise _Skipped(Words(f"left alone for {left:.0f} s more", f"{left:.0f} 秒内不再询问"))
 
     async def _told(self, provider: SearchProvider) -> None:
         """Says, before a service sees its first question, that it will."""
@@ -220,16 +223,17 @@ class Searches:
     def _alone(self, provider: SearchProvider, question: _Question) -> _Given:
         """Asks the service; the same question asked twice at once is asked once, and the other one finds it kept."""
         key = _key(provider, question)
-        flight = self._flights.setdefault(key, threading.Lock())
+        flight = _FLIGHTS.setdefault((self._cache.place, key), threading.Lock())
         if not flight.acquire(timeout=question.seconds):
             raise SearchUnreachable(provider=provider.name, **said("the same question still waits", "同一查询仍在等待"))
         try:
             kept = self._cache.found(key)
             if kept and kept.fresh(self._policy.age):
                 return _Given(kept.passages, cached=True)
+            self._left_alone(provider)  # the one before may have been refused
             return _Given(self._asked(provider, question, key))
         finally:
-            self._flights.pop(key, None)
+            _FLIGHTS.pop((self._cache.place, key), None)
             flight.release()
 
     def _asked(self, provider: SearchProvider, question: _Question, key: str) -> tuple[Passage, ...]:
@@ -305,8 +309,10 @@ def _checked(provider: Any) -> None:
         )  # fmt: skip
     if inspect.iscoroutinefunction(search):
         raise UsageError(
-            detail=f"the search of {kind} is async", detail_zh=f"{kind} 的 search 是异步函数",
-            fix="make it a plain def: it runs in a thread of its own and may block", fix_zh="请改为普通 def：它在独立线程中运行，可以阻塞",
+            detail=f"the search of {kind} is async",
+            detail_zh=f"{kind} 的 search 是异步函数",
+            fix="make it a plain def: it runs in a thread of its own and may block",
+            fix_zh="请改为普通 def：它在独立线程中运行，可以阻塞",
         )  # fmt: skip
 
 

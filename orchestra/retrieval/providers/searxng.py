@@ -25,8 +25,9 @@ class SearXNG:
         parts = urlsplit(address if "://" in address else f"http://{address}")
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ConfigError(
-                name=VARIABLE, value=address, detail="not an http address", detail_zh="不是 http 地址", example=f"{VARIABLE}=http://localhost:8080"
-            )
+                name=VARIABLE, value=address, detail="not an http address", detail_zh="不是 http 地址",
+                example=f"{VARIABLE}=http://localhost:8080",
+            )  # fmt: skip
         self.service = f"SearXNG ({parts.netloc.rpartition('@')[2]})"
         self._url = f"{parts.geturl().rstrip('/').removesuffix('/search')}/search"
         self._seconds = seconds
