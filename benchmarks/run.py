@@ -11,6 +11,7 @@ import time
 
 import first_token
 import prefix
+import retrieval
 import startup
 import store
 import tokens
@@ -24,6 +25,7 @@ PARTS = {
     "time until the first token": first_token.measured,
     f"a store of {store.LARGE:,} turns beside one of {store.SMALL:,}": store.measured,
     f"what the daemon reads for turn {prefix.TURNS}": prefix.measured,
+    "finding documents and answering from them": retrieval.measured,
 }
 
 

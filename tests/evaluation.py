@@ -16,16 +16,22 @@ documents, `counterfactual` expect what the document denies, `cross_language` na
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from orchestra.model.client import Client
 from orchestra.model.messages import Message
+from orchestra.retrieval.citations import sentences
+from orchestra.retrieval.knowledge.chunks import Chunk, Document
+from orchestra.retrieval.knowledge.embedding import Embedder, embed
 from orchestra.retrieval.knowledge.index import Index
 from orchestra.retrieval.knowledge.ingest import add
-from orchestra.runtime import Runtime
+from orchestra.retrieval.knowledge.search import Knowledge
+from orchestra.runtime import Blocking, finish
 
 FOLDER = Path(__file__).with_name("data") / "evaluation"
 BASE = "evaluation"
@@ -110,17 +116,56 @@ def _reciprocal(wanted: list[int]) -> float:
     return max(1 / rank if rank else 0.0 for rank in wanted)
 
 
-async def taken_in(index: Index, runtime: Runtime) -> None:
-    """Takes the documents into the base, as `orchestra knowledge add` does."""
-    async for _ in add([FOLDER / "documents"], name=BASE, index=index, runtime=runtime):
-        pass
+def filled(folder: Path) -> Index:
+    """An index that has taken the documents in, as `orchestra knowledge add` does."""
+
+    async def taken_in() -> None:
+        async for _ in add([FOLDER / "documents"], name=BASE, index=index, runtime=runtime):
+            pass
+
+    index, runtime = Index(folder), Blocking()
+    finish(taken_in())
+    finish(runtime.close())
+    return index
 
 
-def text_search(index: Index) -> Search:
-    """The base's full text as a search."""
+def crowded(index: Index, count: int) -> None:
+    """Puts `count` neighbours beside the documents: their own sentences in another mixture, without those that answer a question.
+
+    They have the words of the questions, names included, and answer none.
+    """
+    answers = [answer for question in questions() for answer in question.answers]
+    chance, items = random.Random(1), []
+    for lang in ("zh", "en"):
+        bodies = [text.split("\n", 1)[1] for name, text in documents().items() if name.startswith(lang)]
+        told = [s for body in bodies for s in sentences(body) if not s.startswith("#") and not any(a in s for a in answers)]
+        for number in range(count // 2):
+            text = (" " if lang == "en" else "").join(chance.sample(told, 8))
+            document = Document(uri=f"/crowd/{lang}-{number}.md", title="", language=lang, digest="", mtime_ns=0, size=0)
+            items.append((document, [Chunk(text=text)]))
+    index.put(BASE, items)
+
+
+def embedded(client: Client, index: Index, model: str) -> None:
+    """Gives every chunk a vector."""
+
+    async def made() -> None:
+        async for _ in embed(client, index, BASE, model=model):
+            pass
+
+    finish(made())
+
+
+def searched(base: Knowledge) -> Search:
+    """The base as a search: by words, and by vectors too where it has some and a client."""
+    return lambda query: named(hit.uri for hit in finish(base.search(query, limit=DEEP)).hits)
+
+
+def nearest(index: Index, embedder: Embedder) -> Search:
+    """The vectors of the base alone as a search."""
 
     def search(query: str) -> list[str]:
-        matches = [match.chunk for match in index.text_search(BASE, query, DEEP)]
+        matches = [match.chunk for match in index.vectors.nearest(BASE, finish(embedder.question(query)), DEEP)]
         chunks = index.chunks(matches)
         return named(chunks[match].document.uri for match in matches)
 

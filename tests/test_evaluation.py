@@ -11,12 +11,31 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from evaluation import WORDED, Figures, chosen, documents, figures, questions, taken_in, text_search
+from conftest import installed_models
+from evaluation import (
+    BASE,
+    WORDED,
+    Figures,
+    chosen,
+    crowded,
+    documents,
+    embedded,
+    figures,
+    filled,
+    nearest,
+    questions,
+    searched,
+)
 
+from orchestra.model.client import Client
 from orchestra.retrieval.knowledge import words
+from orchestra.retrieval.knowledge.embedding import Embedder
 from orchestra.retrieval.knowledge.index import Index
+from orchestra.retrieval.knowledge.search import Knowledge
 from orchestra.retrieval.terms import terms
-from orchestra.runtime import Blocking, finish
+from orchestra.runtime import Blocking
+from orchestra.settings import Settings
+from orchestra.standin import StandIn
 
 ENOUGH = 0.95
 LANGUAGES = ("zh", "en")
@@ -111,16 +130,8 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
         yield index
 
 
-def filled(folder: Path) -> Index:
-    index = Index(folder)
-    runtime = Blocking()
-    finish(taken_in(index, runtime))
-    finish(runtime.close())
-    return index
-
-
 def measured(index: Index, lang: str, *kinds: str, key: int = 0) -> Figures:
-    found = figures(chosen(*kinds, lang=lang, key=key), text_search(index))
+    found = figures(chosen(*kinds, lang=lang, key=key), searched(Knowledge(index, BASE, runtime=Blocking())))
     print(f"{lang} {'/'.join(kinds)}{f', {key} characters' if key else ''}: {found}")
     return found
 
@@ -147,7 +158,46 @@ def test_words_alone_do_not_suffice_for_paraphrases(index: Index, lang: str) -> 
     assert 0 < measured(index, lang, "paraphrase").five < 0.5
 
 
+def test_full_text_finds_it_among_neighbours_of_the_same_words(tmp_path: Path) -> None:
+    with filled(tmp_path) as index:
+        crowded(index, 2000)
+        for lang in LANGUAGES:
+            assert measured(index, lang, *WORDED).five >= ENOUGH
+
+
 def test_an_index_that_does_not_cut_chinese_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "cut", lambda heading, text: f"{heading}\n{text}".casefold())
     with filled(tmp_path) as blind:
         assert measured(blind, "zh", *WORDED).five < ENOUGH
+
+
+# --- vectors
+
+
+def test_vectors_and_both_together_go_their_way(tmp_path: Path) -> None:
+    """The stand-in's embeddings compare runs of one to three characters: what they find are words, not meanings."""
+    with filled(tmp_path) as index, StandIn(models=["tiny-embed"]) as daemon:
+        client = Client(Blocking(), Settings(host=daemon.url))
+        embedded(client, index, "tiny-embed")
+        worded = chosen("words")[::3]
+        vectors = figures(worded, nearest(index, Embedder(client, "tiny-embed")))
+        hybrid = figures(worded, searched(Knowledge(index, BASE, runtime=client.runtime, client=client)))
+        print(f"vectors: {vectors}\nhybrid: {hybrid}")
+        assert vectors.five > 0.3
+        assert hybrid.five >= 0.85
+        assert vectors.mrr < hybrid.mrr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_vectors_of_a_real_model_find_something(real_daemon: str, tmp_path: Path) -> None:
+    models = [name for name in installed_models(real_daemon) if "embed" in name]
+    if not models:
+        pytest.skip(f"no embedding model at {real_daemon}")
+    with filled(tmp_path) as index:
+        client = Client(Blocking(), Settings(host=real_daemon))
+        embedded(client, index, models[0])
+        hybrid = figures(chosen("words")[::5], searched(Knowledge(index, BASE, runtime=client.runtime, client=client)))
+        print(f"{models[0]}: {index.base(BASE)}; hybrid: {hybrid}")
+        assert index.base(BASE).vectors == index.base(BASE).chunks
+        assert hybrid.five > 0
