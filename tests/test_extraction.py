@@ -108,6 +108,13 @@ def test_a_very_long_text_is_cut(extractor: Extractor) -> None:
     assert (len(found.text), found.cut) == (TEXT_LIMIT, True)
 
 
+def test_a_page_of_very_many_elements_is_read_in_time(extractor: Extractor) -> None:
+    begun = time.monotonic()
+    found = text_of(extractor, "<article>" + "".join(f"<p>The river {n} flows <b>north</b>.</p>" for n in range(40_000)) + "</article>")
+    assert time.monotonic() - begun < 4
+    assert found.text.startswith("The river 0 flows north.\nThe river 1 ")
+
+
 # --- what it hides (row R9)
 
 

@@ -13,7 +13,9 @@ from orchestra.cli.terminal import harmless
 from orchestra.model.language import language_of, wanted
 from orchestra.model.stopping import examine
 from orchestra.model.wire import neutral, readable
+from orchestra.retrieval.charset import decode
 from orchestra.retrieval.citations import citations
+from orchestra.retrieval.hidden import hides
 from orchestra.retrieval.knowledge.chunks import Section
 from orchestra.retrieval.knowledge.cutting import chunks
 from orchestra.retrieval.knowledge.hypertext import html
@@ -46,6 +48,9 @@ WORK: dict[str, Callable[[str], object]] = {
     "grounded": lambda text: grounded("What?", [source(text)], "en", line=None),
     "citations": lambda text: citations(text, [source("Paris is a city.")]),
     "examine": examine,
+    "decode": lambda text: decode(text.encode("utf-16-le") + b"\xff"),
+    "decode_gbk": lambda text: decode(text.encode("gb18030", "replace") + b"\xff\xff"),
+    "hides": hides,
     "chunks": lambda text: list(chunks([Section(text=text, line=1)])),
     "markdown": lambda text: list(chunks(markdown(text).sections)),
     "html": html,

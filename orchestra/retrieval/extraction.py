@@ -22,6 +22,8 @@ TEXT_LIMIT = 300_000
 """Characters of a page's text that are kept."""
 MEMORY = 2**30
 """Bytes of address space for the process."""
+ELEMENTS = 20_000
+"""Beyond so many trafilatura takes many seconds (the square of their number), and the paragraphs are read as they stand."""
 SHORT = 200  # characters of main text that are believed to be all there is
 _ASIDE = frozenset("nav footer aside form menu".split())
 _BLOCKS = frozenset(
@@ -66,6 +68,8 @@ def _main(tree: Any, plain: str) -> str:
     try:
         from trafilatura import bare_extraction
     except ImportError:
+        return plain
+    if sum(1 for _ in tree.iter()) > ELEMENTS:
         return plain
     found = bare_extraction(tree, fast=True, include_comments=False, include_tables=True)
     text = _tidy(str(getattr(found, "text", "") or ""))
