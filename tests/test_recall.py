@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from orchestra import Message, Orchestra
 from orchestra.errors import StoreBusy
 from orchestra.model import untrusted, wire
 from orchestra.model.tokens import most_tokens
-from orchestra.sessions import excerpts, fitting, prompt, recall
+from orchestra.sessions import compaction, excerpts, fitting, prompt, recall
 from orchestra.sessions.prompt import unlabelled
 from orchestra.sessions.recall import recalled, words_of
 from orchestra.sessions.records import Compaction, Turn
@@ -350,3 +351,37 @@ def test_any_text_is_read_in_linear_time(function: Callable[[str], object], unit
     begun = process_time()
     function(unit * (50_000 // len(unit)))
     assert process_time() - begun < 0.5
+
+
+def test_there_is_room_for_it_at_any_time(home: Path) -> None:
+    """Also beside a long question, and just before the history is summarised again."""
+    long = "I ordered a tent, a lamp and a map. " * 12
+    asked = f"Which number has my order{', and where is the tent' * 30}?"
+    with StandIn(window=2048) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:
+        remembered(orchestra, "s", (f"{long}My order is 48213.", "Noted."), *FILLER)
+        for number in range(12):
+            reply = orchestra.session("s").ask(f"Why is the sea number {number} so blue?", max_tokens=60, seed=number)
+            orchestra.store.fork("s", f"s{number}")
+            aside = orchestra.session(f"s{number}").ask(asked, max_tokens=60, seed=number)
+            assert (aside.receipt.used or 0) <= 2048
+            assert aside.receipt.recalled == (1,)
+            assert aside.receipt.beside > 150
+    assert reply.receipt.compacted > 10
+
+
+def test_it_is_set_aside_as_soon_as_something_can_be_recalled(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shares = []
+    true = compaction.Compactor.due
+
+    async def due(self: compaction.Compactor, frame: prompt.Frame, past: prompt.Past) -> bool:
+        whole = await self.measured(replace(frame, reserve=0), past)
+        shares.append((frame.reserve, whole.room - (await self.measured(frame, past)).room))
+        return await true(self, frame, past)
+
+    monkeypatch.setattr(compaction.Compactor, "due", due)
+    with StandIn(window=2048) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:
+        remembered(orchestra, "s", ORDER, *FILLER)
+        orchestra.store.create("short", model="llama3", language="en", history=said(*FILLER))
+        for name in ("s", "short"):
+            orchestra.session(name).ask("Hello?", max_tokens=5)
+    assert shares == [(256, 256), (0, 0)]

@@ -72,8 +72,10 @@ class Compactor:
         By the tokenizer only where the bound does not fit: it takes its time to load.
         """
         found = _measured(frame, bounded(frame, past, text or ""), text)
-        if found.fits:
-            return found
+        return found if found.fits else await self.counted(frame, past, text)
+
+    async def counted(self, frame: Frame, past: Past, text: str | None = None) -> Measured:
+        """The same by the model's own counter."""
         counter = await self._client.counter(frame.model)
         return _measured(frame, counted(frame, past, text or "", counter), text)._replace(counter=counter)
 

@@ -16,6 +16,7 @@ from orchestra.sessions.recall import Recalled, Word, sentences
 from orchestra.sessions.records import timestamp
 
 GAP = " [...] "
+NONCES = 16  # tokens by which two fences may differ: a nonce is random, and so is how it is cut
 MOST_SENTENCES = 20
 LEAST = 24  # tokens: what is cut shorter says nothing
 _LABELS: dict[Language, tuple[str, str]] = {
@@ -38,7 +39,7 @@ def material(
         chosen = sorted(found[:count], key=lambda turn: turn.number)
         frame = tokens(_block([Entry(_title(turn, language), "") for turn in chosen], language, remarks=remarks))
         entries = []
-        left = room - frame
+        left = room - frame - NONCES
         for later, turn in zip(range(count - 1, -1, -1), chosen, strict=True):
             text = "\n".join(_said(turn, left // (later + 1), tokens, speakers))
             left -= tokens(text)

@@ -118,19 +118,18 @@ class Fitter:
                 exchange.past = await self.past(exchange, frame.model)
                 measured = await self.compactor.measured(frame, exchange.past, text)
         past = exchange.past
-        dropped, head, sizes = left_out(measured, past), measured.sizes.head, measured.sizes
+        dropped = left_out(measured, past)
         start = min(len(past.turns), past.start + dropped)
-        if past.compaction is not None and head > measured.room:  # not even the summary fits beside this question
-            dropped, start, head = past.compaction.turns + len(past.standing), len(past.turns), 0
+        if past.compaction is not None and measured.sizes.head > measured.room:  # not even the summary fits beside this question
+            dropped, start = past.compaction.turns + len(past.standing), len(past.turns)
             past = replace(past, compaction=None)
-        standing = head + sum(sizes.turns[start - past.start :])
-        again, turns, size = await self._recalled(frame, exchange, start, measured, room=measured.room - standing)
-        beside = frame.beside + size
+        again, turns, measured = await self._recalled(frame, exchange, past, start, measured)
+        beside = frame.beside + _tokens(measured.counter, again)
         compose = transcript if frame.base else messages
         subject = compose(frame, past, text, start=start, beside="\n\n".join(part for part in (again, found.text) if part))
         return Prompt(
             subject=subject,
-            fit=fit_of(frame, measured, subject, most=sizes.fixed + sizes.question + standing + beside),
+            fit=fit_of(frame, measured, subject, most=measured.sizes.fixed + measured.sizes.question + _standing(measured, past, start) + beside),
             dropped=dropped,
             compacted=past.compaction.turns if past.compaction else 0,
             recalled=tuple(turn.number for turn in turns),
@@ -163,27 +162,27 @@ class Fitter:
         return found
 
     async def _recalled(
-        self, frame: Frame, exchange: Exchange, start: int, measured: Measured, *, room: int
-    ) -> tuple[str, tuple[Recalled, ...], int]:
-        """The earlier turns that the question needs, as far as they no longer stand word for word; and their tokens."""
-        past, counter = exchange.past, measured.counter
+        self, frame: Frame, exchange: Exchange, past: Past, start: int, measured: Measured
+    ) -> tuple[str, tuple[Recalled, ...], Measured]:
+        """The earlier turns that the question needs, as far as they no longer stand word for word; and what that was measured by."""
         first = past.turns[start] if start < len(past.turns) else exchange.turn
-        room = min(room, replace(measured.shares, passages=frame.beside).recall) - BETWEEN
-        if not exchange.record.id or not start or first is None or room <= 0:
-            return "", (), 0
+        if not exchange.record.id or not start or first is None:
+            return "", (), measured
         found = await self._found(exchange.text, past.turns[-1].question, before=first.id)
         language: Language = "zh" if frame.record.language == "zh" else "en"
         speakers = labels_of(frame.record) if frame.base else SPEAKERS[language]
 
-        def shown(counter: Counter | None) -> tuple[str, tuple[Recalled, ...]]:
-            count = counter.count if counter else most_tokens
+        def shown(measured: Measured) -> tuple[str, tuple[Recalled, ...]]:
+            count = measured.counter.count if measured.counter else most_tokens
+            share = replace(measured.shares, passages=frame.beside).recall
+            room = min(share, measured.room - _standing(measured, past, start)) - BETWEEN
             return material(found, room, count, language=language, speakers=speakers, remarks=frame.base)
 
-        text, turns = shown(counter)
-        if counter is None and (len(turns) < len(found) or GAP in text):  # the bound in bytes is too high: it is worth counting
-            counter = await self._client.counter(frame.model)
-            text, turns = shown(counter)
-        return text, turns, _tokens(counter, text)
+        text, turns = shown(measured)
+        if measured.counter is None and (len(turns) < len(found) or GAP in text):  # the bound is too high: it is worth counting
+            measured = await self.compactor.counted(frame, past, exchange.text)
+            text, turns = shown(measured)
+        return text, turns, measured
 
     async def _found(self, question: str, previous: str, *, before: str) -> list[Recalled]:
         try:
@@ -191,6 +190,12 @@ class Fitter:
         except StoreFault:  # what cannot be recalled keeps nobody from an answer
             return []
         return [turn for turn in found if turn.fits]
+
+
+def _standing(measured: Measured, past: Past, start: int) -> int:
+    """The tokens of summary and turns that stand in the prompt."""
+    head = measured.sizes.head if past.compaction is not None else 0
+    return head + sum(measured.sizes.turns[start - past.start :])
 
 
 def _tokens(counter: Counter | None, text: str) -> int:

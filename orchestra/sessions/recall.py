@@ -109,7 +109,10 @@ class Word(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recalled:
-    """An earlier turn, with its number in the dialogue, what the turn before it had asked for, and the words it shares."""
+    """An earlier turn, with its number in the dialogue, what the turn before it had asked for, and the words it shares.
+
+    `told` is False where these were only asked about.
+    """
 
     number: int
     question: str
@@ -117,6 +120,7 @@ class Recalled:
     called_for: str = ""
     created: float = 0.0
     score: float = 0.0
+    told: bool = True
     fits: bool = True
     words: tuple[Word, ...] = ()
 
@@ -180,10 +184,10 @@ def _standing(turn: Recalled) -> tuple[float, int]:
 
 
 def _adds(turn: Recalled, first: Recalled, weights: Mapping[Word, float]) -> tuple[float, int]:
-    """What a second turn has that the first has not: two of a kind say little more than one."""
+    """What a second turn has that the first has not: two of a kind say little more than one, least two that only ask."""
     whole = sum(weights[word] for word in turn.words)
     fresh = sum(weights[word] * (COVERED if word in first.words else 1.0) for word in turn.words)
-    return (turn.score * fresh / whole if whole else 0.0), turn.number
+    return (turn.score * fresh / whole if whole else 0.0) * (1.0 if turn.told or first.told else COVERED), turn.number
 
 
 def _weighed(
@@ -242,11 +246,12 @@ def _ranked(turn: Recalled, question: str, weights: Mapping[Word, float]) -> Rec
     parts += [(text, ASKED if text.rstrip().endswith(_ASKS) else 1.0) for text in sentences(turn.question)]
     parts += [(text, ANSWERED * (ASKED if text.rstrip().endswith(_ASKS) else 1.0)) for text in sentences(turn.answer)]
     best: dict[Word, float] = {}
-    together = 0.0
+    together, told = 0.0, False
     for text, counts in parts:
         plain = folded(text)
         here = [word for word in weights if word.stands_in(plain)]
         together = max(together, counts * sum(weights[word] for word in here))
+        told = told or (bool(here) and counts > ASKED)
         for word in here:
             best[word] = max(best.get(word, 0.0), counts * weights[word])
     score = sum(best.values()) + IN_ONE * together
@@ -254,7 +259,7 @@ def _ranked(turn: Recalled, question: str, weights: Mapping[Word, float]) -> Rec
     share = sum(weights[word] for word in best) / (sum(weights.values()) or 1.0)
     own = sum(word.own for word in best)
     fits = share >= (LITTLE if of_kind or own > 1 else ENOUGH) and (of_kind or own > 0)
-    return replace(turn, score=score * (OF_KIND if of_kind else 1.0), fits=fits, words=tuple(best))
+    return replace(turn, score=score * (OF_KIND if of_kind else 1.0), told=told, fits=fits, words=tuple(best))
 
 
 def sentences(text: str) -> list[str]:
