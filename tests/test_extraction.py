@@ -129,9 +129,9 @@ STYLES = (
     "position:absolute;left:-9999px", "position:fixed; top: -5000em", "margin-left:-2000px", "height:0;overflow:hidden", "max-height:0px; overflow : hidden",
     "width:1px;height:1px;overflow:hidden", "clip:rect(0,0,0,0)", "clip-path: inset(100%)", "transform:scale(0)", "color:transparent",
     "color:rgba(0,0,0,0)", "color:#fff;background:#fff", "color: white", "color:#FFFFFF", "color:#abc;background-color:#abc", "dis\\70lay:none",
-    "display:/* x */none", "content-visibility:hidden", "-webkit-text-fill-color:transparent",
+    "display:/* x */none", "color:red;" * 900 + "display:none", "content-visibility:hidden", "-webkit-text-fill-color:transparent",
 )  # fmt: skip
-SHEETS = (".x{display:none}", "p.x { visibility : hidden }", "#x{font-size:0}", ".a, .x {opacity:0}", "@media screen{.x{display:none}}", "div > .x{display:none!important}", ".y .x{position:absolute;left:-9999px}")
+SHEETS = (".x{display:none}", "p.x { visibility : hidden }", "#x{font-size:0}", ".a, .x {opacity:0}", "@media screen{.x{display:none}}", "div > .x{display:none!important}", ".b{color:red}" * 5000 + ".x{display:none}", ".y .x{position:absolute;left:-9999px}")
 WRAPPED = (
     "<!-- {} -->", "<!--{}", "<![CDATA[{}]]>", "<?php {} ?>", "<script>{}</script>", "<style>/*{}*/</style>", "<noscript>{}</noscript>", "<template>{}</template>",
     "<p hidden>{}</p>", "<div hidden=until-found><p>{}</p></div>", "<p aria-hidden=true>{}</p>", "<textarea>{}</textarea>", "<input type=hidden value='{}'>",

@@ -30,7 +30,8 @@ async def enriched(
 ) -> tuple[list[Passage], list[Attempt]]:
     """`passages` with the best parts of the first `most` web pages in place of their snippets, and what was tried for it.
 
-    The best part of each page stands where its snippet stood, the second parts after all of them.
+    The best part of each page stands where its snippet stood, the second parts after all of them. The pages are read side by side:
+    the time of each attempt is that of all.
     """
     urls = list(dict.fromkeys(p.url for p in passages if p.url.partition(":")[0].lower() in ("http", "https")))[:most]
     started = time.monotonic()
@@ -78,6 +79,5 @@ def _worth(texts: Sequence[str], query: str, snippet: str) -> list[float]:
 def _attempt(url: str, page: Page | PageFault, hits: int, seconds: float) -> Attempt:
     if isinstance(page, Page):
         return Attempt(name="pages", query=url, outcome="found" if hits else "nothing", hits=hits, seconds=seconds)
-    known = type(page) is PageFault
-    outcome: Outcome = "failed" if known else "skipped"
+    outcome: Outcome = "failed" if type(page) is PageFault else "skipped"  # its kinds are pages that are no good to us
     return Attempt(name="pages", query=url, outcome=outcome, seconds=seconds, error=page.message())

@@ -53,10 +53,15 @@ def extracted(data: bytes, *, declared: str, kind: str) -> dict[str, Any]:
     except etree.ParserError:  # nothing but comments
         return _page("", "", "")
     published = _published(tree)
-    title = next((" ".join(found.text_content().split()) for path in ("title", "h1") for found in tree.iter(path)), "")
+    title = _first(tree, "title")
     bare(tree)
+    title = title or _first(tree, "h1")
     plain = blocks(tree)
     return _page(title[:300], _main(tree, plain), published)
+
+
+def _first(tree: Any, name: str) -> str:
+    return next((" ".join(found.text_content().split()) for found in tree.iter(name)), "")
 
 
 def _page(title: str, text: str, published: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Comments, scripts and forms; elements that an attribute, their own style or a simple rule of the page's style sheet
 hides: by `display`, `visibility`, `opacity`, a size of zero, a place outside the page, or the colour of the ground.
 Rules with combinations of selectors are read by their last part, so that rather too much is taken out than too little.
+Style sheets that a page links to are not fetched, and what its scripts would hide is not known.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ SILENT = frozenset(
     "script style noscript template iframe object embed applet canvas svg math audio video map datalist select option textarea input"
     " button title link meta base frame frameset noframes noembed dialog param source track".split()
 )
-MOST_RULES = 2000
 _COMMENT = re.compile(r"/\*.*?(?:\*/|\Z)", re.DOTALL)
 _LAST = re.compile(r"(?:^|[\s>+~,])([a-z0-9]*)([.#])([\w-]{1,100})\Z", re.IGNORECASE)
 _HIDES = re.compile(
@@ -80,11 +80,11 @@ def hides(style: str) -> bool:
     if (font := _FONT.search(style)) and _size(font[1]) < _READABLE.get(font[2], 0.0):
         return True
     colour, ground = _COLOUR.search(style), _GROUND.search(style)
-    return bool(colour and ground) and _plain(colour[1] if colour else "") == _plain(ground[1] if ground else "")
+    return colour is not None and ground is not None and _plain(colour[1]) == _plain(ground[1])
 
 
 def _normal(style: str) -> str:
-    style = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), style[:2000].lower())
+    style = _ESCAPE.sub(lambda found: chr(int(found[1], 16)), style.lower())
     return " ".join(_COMMENT.sub("", style).split()).replace(" :", ":").replace(": ", ":")
 
 
@@ -113,7 +113,7 @@ def _hidden_names(tree: Any) -> frozenset[str]:
     """Classes and ids (`.x`, `#x`, `p.x`) that the page's own style sheets hide."""
     names: set[str] = set()
     for sheet in tree.iter("style"):
-        for selectors, style in _rules(_COMMENT.sub("", "".join(sheet.itertext())[:500_000])):
+        for selectors, style in _rules(_COMMENT.sub("", "".join(sheet.itertext()))):
             if hides(style):
                 found = (_LAST.search(selector[-300:].rstrip()) for selector in selectors.split(","))
                 names.update(f"{last[1].lower()}{last[2]}{last[3]}" for last in found if last)
@@ -121,6 +121,6 @@ def _hidden_names(tree: Any) -> frozenset[str]:
 
 
 def _rules(sheet: str) -> Iterator[tuple[str, str]]:
-    for rule in sheet.split("}", MOST_RULES)[:MOST_RULES]:
+    for rule in sheet.split("}"):
         selectors, _, style = rule.rpartition("{")
         yield selectors.rpartition("{")[2], style
