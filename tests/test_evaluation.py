@@ -16,6 +16,7 @@ from evaluation import (
     BASE,
     WORDED,
     Figures,
+    Question,
     chosen,
     crowded,
     documents,
@@ -28,12 +29,16 @@ from evaluation import (
 )
 
 from orchestra.model.client import Client
+from orchestra.model.language import language_of
+from orchestra.retrieval.citations import sentences
 from orchestra.retrieval.knowledge import words
 from orchestra.retrieval.knowledge.embedding import Embedder
 from orchestra.retrieval.knowledge.index import Index
 from orchestra.retrieval.knowledge.search import Knowledge
+from orchestra.retrieval.passages import Passage
+from orchestra.retrieval.pipeline import NOT_FOUND, UNSUPPORTED, judged
 from orchestra.retrieval.terms import terms
-from orchestra.runtime import Blocking
+from orchestra.runtime import Blocking, finish
 from orchestra.settings import Settings
 from orchestra.standin import StandIn
 
@@ -169,6 +174,63 @@ def test_an_index_that_does_not_cut_chinese_is_noticed(tmp_path: Path, monkeypat
     monkeypatch.setattr(words, "cut", lambda heading, text: f"{heading}\n{text}".casefold())
     with filled(tmp_path) as blind:
         assert measured(blind, "zh", *WORDED).five < ENOUGH
+
+
+# --- the answer
+
+HONEST = {
+    "en": [
+        "The sources do not say.",
+        "I could not find this in the sources provided.",
+        "None of the sources mentions that.",
+        "The sources give the capacity but nothing about this [1].",
+        "Sorry, but this information is not given in the material.",
+        "There is no information on that in the documents.",
+        "That is not stated anywhere in the texts [2].",
+        "Based on the sources, I cannot answer this question.",
+        "Unfortunately the passages don't cover it.",
+        "The provided sources do not contain the answer to this question [1][2].",
+    ],
+    "zh": [
+        "资料中没有提到。",
+        "根据提供的资料，无法回答这个问题。",
+        "资料里没有相关信息。",
+        "抱歉，我在资料中找不到答案。",
+        "这些资料只介绍了容量，没有说明这一点[1]。",
+        "所给材料均未提及。",
+        "资料未说明。",
+        "很遗憾，文中并没有给出这个数字[2]。",
+        "现有资料不足以回答该问题。",
+        "没有找到相关内容。",
+    ],
+}
+
+
+def passages(index: Index, question: Question) -> tuple[Passage, ...]:
+    base = Knowledge(index, BASE, runtime=Blocking())
+    return finish(base.retrieve([question.alone], results=5, language=language_of(question.question))).passages
+
+
+def test_an_honest_answer_to_what_is_nowhere_is_known_for_one(index: Index) -> None:
+    for question in chosen("unanswerable"):
+        for said in HONEST[question.lang]:
+            assert judged(said, passages(index, question)) in (NOT_FOUND, UNSUPPORTED), said
+
+
+def test_an_answer_in_the_words_of_its_source_is_taken_for_one(index: Index) -> None:
+    verdicts = Counter(judged(said, found) for question in chosen(*WORDED) for said, found in quoted(index, question))
+    assert verdicts.total() >= 100
+    assert verdicts[""] >= ENOUGH * verdicts.total()
+
+
+def quoted(index: Index, question: Question) -> Iterator[tuple[str, tuple[Passage, ...]]]:
+    """The first sentence among the passages that has the whole answer, with its number."""
+    found = passages(index, question)
+    for n, passage in enumerate(found, 1):
+        for sentence in sentences(passage.text):
+            if all(answer in sentence for answer in question.answers):
+                yield f"{sentence} [{n}]", found
+                return
 
 
 # --- vectors
