@@ -20,12 +20,14 @@ from orchestra.model.messages import Message, OptionFields, Options, Piece, Repl
 from orchestra.model.persona import Persona
 from orchestra.model.tokens import Tokens
 from orchestra.retrieval.excerpts import enriched
+from orchestra.retrieval.ground import SearchGround, turn
 from orchestra.retrieval.knowledge.index import Index
 from orchestra.retrieval.knowledge.library import AsyncKnowledgeBases, KnowledgeBases
+from orchestra.retrieval.knowledge.search import Knowledge
 from orchestra.retrieval.ledger import Strategy, Trace
 from orchestra.retrieval.looking import Lookup
 from orchestra.retrieval.pages import Pages
-from orchestra.retrieval.pipeline import Answer, ask
+from orchestra.retrieval.pipeline import SAMPLING, Answer, ask
 from orchestra.retrieval.places import Place, Tell, places
 from orchestra.runtime import Blocking, Looped, Runtime, blocking, finish, stepping
 from orchestra.sessions.conversation import AsyncSession, Opening, labelled
@@ -40,12 +42,13 @@ DEFAULT_COORDINATOR = "standardization_expert"
 class AskFields(OptionFields, total=False):
     """What else `ask` takes: the most sources, whether their pages are read, what was said before, who is told each step.
 
-    `tell` is told which service will see the question, before it does.
+    With `session` the question is a turn of that stored dialogue. `tell` is told which service will see it, before it does.
     """
 
     results: int
     pages: bool
     said: Sequence[Message]
+    session: str
     trace: Trace
     tell: Tell
 
@@ -156,20 +159,38 @@ class AsyncOrchestra(AsyncModels):
         strategy: Strategy = "auto", options: Options | None = None, **fields: Unpack[AskFields],
     ) -> AsyncGenerator[Piece | Answer]:  # fmt: skip
         """The same as it comes: pieces, at last the `Answer`."""
-        lookup = replace(self._lookup(search, knowledge, fields), strategy=strategy)
+        lookup = replace(await self._lookup(search, knowledge, fields), strategy=strategy)
         options = _options(fields).over(options)
-        model = await self.model_for("chat", model)
         with Pages(self.runtime) as pages:
             if fields.get("pages"):
                 lookup = replace(lookup, pages=partial(enriched, pages=pages))
-            parts = ask(question, client=self.client, model=model, lookup=lookup, said=fields.get("said", ()), options=options)
+            if session := fields.get("session"):
+                parts = self._turn(question, session, model, lookup, options)
+            else:
+                model = await self.model_for("chat", model)
+                parts = ask(question, client=self.client, model=model, lookup=lookup, said=fields.get("said", ()), options=options)
             async with aclosing(parts):
                 async for part in parts:
                     yield part
 
-    def _lookup(self, search: Place | Sequence[Place], knowledge: str | Sequence[str], fields: AskFields) -> Lookup:
-        found = places(search, self.settings, self.runtime, tell=fields.get("tell"))
-        return Lookup(places=found, results=fields.get("results", 3), trace=fields.get("trace"))
+    def _turn(
+        self, question: str, name: str, model: str, lookup: Lookup, options: Options
+    ) -> AsyncGenerator[Piece | Answer]:
+        ground = SearchGround(self.client, lookup, options)
+        opening = Opening(known=self.personas.persona, model=model)
+        session = AsyncSession(
+            store=self.store, client=self.client, name=name, opening=opening, options=options.over(SAMPLING), ground=ground
+        )
+        return turn(session.stream(question), ground)
+
+    async def _lookup(self, search: Place | Sequence[Place], knowledge: str | Sequence[str], fields: AskFields) -> Lookup:
+        names = [knowledge] if isinstance(knowledge, str) else list(knowledge)
+        for name in names:
+            await self.runtime.call(partial(self.knowledge.index.base, name))  # one that is not there is said at once
+        local = [Knowledge(self.knowledge.index, name, runtime=self.runtime, client=self.client) for name in names]
+        alone = bool(local) and search == ""  # nothing leaves the machine unless it is asked for
+        found = () if alone else places(search, self.settings, self.runtime, tell=fields.get("tell"))
+        return Lookup(places=(*found, *local), results=fields.get("results", 3), trace=fields.get("trace"))
 
     # --- 4. working together
 

@@ -123,7 +123,7 @@ def test_a_follow_up_calls_once_more() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", ["no JSON", json.dumps({"query": " "}), json.dumps({"query": ["a"]}), Scripted("{", end="nothing"), Scripted("", end="error")]
+    "reply", ["no JSON", json.dumps({"query": " "}), json.dumps({"query": "Which cats sleep all day in Norway?"}), json.dumps({"query": ["a"]}), Scripted("{", end="nothing"), Scripted("", end="error")]
 )
 def test_a_follow_up_that_is_not_rewritten_takes_the_last_question_along(reply: Any) -> None:
     said = [Message("user", QUESTION), Message("assistant", "Paris.")]
@@ -457,7 +457,7 @@ def test_untrusted_text_stays_within_the_fence_of_the_last_message(which: int) -
 
 def test_an_answer_of_before_is_material_when_a_follow_up_is_rewritten() -> None:
     said = [Message("user", QUESTION), Message("assistant", EVIL[0].text)]
-    with StandIn([json.dumps({"query": "And Lyon?"}), "Fine. [1]"]) as daemon:
+    with StandIn([json.dumps({"query": "Is Lyon a capital?"}), "Fine. [1]"]) as daemon:
         asked(daemon, "And Lyon?", Place(), said=said)
         assert faults(daemon) <= {"hidden character"}, "the dialogue itself is as it was said"
         rewriting = prompts(daemon)[0]

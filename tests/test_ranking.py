@@ -151,6 +151,11 @@ def test_the_best_stands_last_the_second_first(count: int, order: list[int]) -> 
     assert last_best(count) == order
 
 
+def test_a_document_of_ones_own_may_have_it_all() -> None:
+    texts = ["Cats sleep.", "Dogs bark at night.", "Birds sing in spring.", "Fish swim."]
+    assert len(chosen([passage(text, "/home/manual.md", place=f"lines {n}") for n, text in enumerate(texts)], most=4).kept) == 4
+
+
 @pytest.mark.parametrize("text", ["a" * 10**5, "a. " * 30_000, "的" * 50_000, "\n" * 10**5])
 def test_it_takes_time_in_proportion(text: str) -> None:
     started = time.process_time()

@@ -37,6 +37,7 @@ class Inquiry:
     results: int = 3
     pages: bool = False
     trace: bool = False
+    session: str = ""
 
 
 def ask_once(question: str, inquiry: Inquiry, *, model: str, options: Options, wish: Wish) -> None:
@@ -44,11 +45,12 @@ def ask_once(question: str, inquiry: Inquiry, *, model: str, options: Options, w
 
     async def main() -> None:
         async with at_work() as (orchestra, patience):
-            chosen = await named_model(orchestra, "chat", model, wish)
+            # a stored dialogue has its own model
+            chosen = model if inquiry.session else await named_model(orchestra, "chat", model, wish)
             kept: list[Answer] = []
             parts = orchestra.ask_stream(
                 question, model=chosen, search=inquiry.search, knowledge=inquiry.knowledge, strategy=inquiry.strategy,
-                results=inquiry.results, pages=inquiry.pages, options=options,
+                results=inquiry.results, pages=inquiry.pages, session=inquiry.session, options=options,
                 trace=partial(traced, patience=patience, shown=inquiry.trace, wish=wish), tell=partial(_noticed, patience),
             )  # fmt: skip
             await show(

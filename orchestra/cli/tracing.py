@@ -42,7 +42,6 @@ def _told(event: Event) -> str:
         "keywords": say(f"keywords: {text}", f"关键词：{text}"),
         "searching": say(f"searching: {text}", f"查找：{text}"),
         "again": say(f"not enough ({note(text)}); once more, with keywords", f"资料不足（{note(text)}），用关键词再查一次"),
-        "note": note(text),
     }.get(event.what, text)
 
 
@@ -62,4 +61,16 @@ def _attempted(attempt: Attempt) -> str:
 
 def _hit(hit: Hit) -> str:
     name = f"{one_line(hit.title)}  {one_line(hit.url)}"
-    return say(f"  - dropped: {name} ({hit.why})", f"  - 舍弃：{name}（{hit.why}）") if hit.why else say(f"  + kept: {name}", f"  + 采用：{name}")
+    if not hit.why:
+        return say(f"  + kept: {name}", f"  + 采用：{name}")
+    return say(f"  - dropped: {name} ({hit.why})", f"  - 舍弃：{name}（{_why(hit.why)}）")
+
+
+def _why(why: str) -> str:
+    """A ledger's reason in Chinese; its numbers are the same."""
+    numbers = "".join(filter(str.isdigit, why))
+    reasons = {
+        "beyond": f"超出前 {numbers} 条", "more than": f"同一地址超过 {numbers} 条", "no room": f"{numbers} token 内放不下",
+        "nearly the same": "与更靠前的一条几乎相同", "no text": "没有文字",
+    }  # fmt: skip
+    return next((zh for en, zh in reasons.items() if why.startswith(en)), why)

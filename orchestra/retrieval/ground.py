@@ -7,16 +7,17 @@ answer: where its sources are not enough it says so, and no second round replace
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import asdict
 from typing import Any
 
 from orchestra.model.client import Client
-from orchestra.model.messages import FinishReason, Options, Reply
+from orchestra.model.messages import FinishReason, Options, Piece, Reply, gathered
 from orchestra.model.untrusted import unmarked
 from orchestra.retrieval.ledger import NOT_SEARCHED
 from orchestra.retrieval.looking import Looking, Lookup, Prepared, Room
-from orchestra.retrieval.pipeline import NO_SOURCES, answered
+from orchestra.retrieval.pipeline import NO_SOURCES, Answer, answered
 from orchestra.retrieval.prompt import BESIDE, UNGROUNDED, beside
 from orchestra.sessions.grounding import Inquiry, Material
 
@@ -47,6 +48,20 @@ class SearchGround:
         return Material(
             text=_text(made), calls=made.book.receipt.calls, notes=notes, kept=lambda answer: kept(answer, made)
         )
+
+
+async def turn(pieces: AsyncGenerator[Piece], ground: SearchGround) -> AsyncGenerator[Piece | Answer]:
+    """One turn of a session that has `ground`: its pieces, at last the `Answer`."""
+    told: list[Piece] = []
+    async with aclosing(pieces):
+        async for piece in pieces:
+            told.append(piece)
+            yield piece
+    reply = gathered(told)
+    if ground.prepared is not None:
+        yield answered(reply, ground.prepared)
+    else:  # given again as it was stored, or without its ground
+        yield Answer(text=reply.text, finish_reason=reply.finish_reason, model=reply.model, usage=reply.usage, receipt=reply.receipt)
 
 
 def _text(made: Prepared) -> str:

@@ -16,7 +16,7 @@ from orchestra.retrieval.passages import Attempt, Passage
 from orchestra.retrieval.ranking import Dropped
 
 Strategy = Literal["auto", "direct", "draft"]
-What = Literal["no search", "rewritten", "draft", "keywords", "searching", "attempt", "kept", "dropped", "again", "note"]
+What = Literal["no search", "rewritten", "draft", "keywords", "searching", "attempt", "kept", "dropped", "again"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class Ledger:
 
 
 class Event(NamedTuple):
-    """One entry as it is made: `text` is the query, the draft, the words or the note; an attempt is given whole."""
+    """One entry as it is made: `text` is the query, the draft, the words or the reason; an attempt or a hit is given whole."""
 
     what: What
     text: str = ""
@@ -123,7 +123,6 @@ class Book:
         """Something that whoever reads the answer has to know."""
         if note not in self.ledger.notes:
             self.ledger = replace(self.ledger, notes=(*self.ledger.notes, note))
-            self._trace(Event("note", note))
 
     def unsearched(self) -> None:
         """Nothing is looked up: the question does not ask for it."""

@@ -23,6 +23,7 @@ LONGEST_DRAFT = 120  # tokens
 MOST_KEYWORDS = 6
 LONGEST_KEYWORD = 40  # characters
 LONGEST_QUERY = 300
+FROM_DIALOGUE = 0.5  # of a rewritten question's words, the share that the dialogue must have
 _SMALL = Options(temperature=0.0, max_tokens=120)
 _HAN_CHARACTER = re.compile(f"[{HAN}]")
 _NO_WORDS = re.compile(r"[\s\"“”'‘’()（）\[\]【】{}<>|&*~^:;,，、；]+")
@@ -45,7 +46,7 @@ class Asker:
             reply = await self._said(rewriting(asked.question, asked.said, asked.language), format=QUERY_SCHEMA)
         said = _object(reply.text if reply else "").get("query")
         found = _one_line(said)[:LONGEST_QUERY] if isinstance(said, str) else ""
-        query = found if terms(found) else with_last_words(asked.question, asked.said)
+        query = found if _taken_from(found, asked) else with_last_words(asked.question, asked.said)
         self._book.rewritten(query)
         return query
 
@@ -104,6 +105,13 @@ def kept_words(listed: Sequence[object]) -> tuple[str, ...]:
         if 0 < len(word) <= LONGEST_KEYWORD and any(map(str.isalnum, word)):
             words.setdefault(word.casefold(), word)
     return tuple(words.values())[:MOST_KEYWORDS]
+
+
+def _taken_from(query: str, asked: Asked) -> bool:
+    """Whether a rewritten question is made of the words of the dialogue; a small model may write whatever comes to its mind."""
+    words = set(terms(query))
+    known = {word for text in (asked.question, *(message.content for message in asked.said)) for word in terms(text)}
+    return bool(words) and len(words & known) >= FROM_DIALOGUE * len(words)
 
 
 def _object(text: str) -> dict[str, Any]:

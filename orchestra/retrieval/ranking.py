@@ -19,7 +19,7 @@ from orchestra.retrieval.terms import terms
 
 K = 60  # of the paper: how little the first rank outweighs the next ones
 ALIKE = 0.8  # Jaccard of two texts' character pairs, above which the second says nothing new
-PER_ADDRESS = 2
+PER_ADDRESS = 2  # of the web's; a document of one's own may have the whole answer
 LONGEST_COMPARED = 2000  # characters of a text in which a double shows
 
 _TRACKING = re.compile(
@@ -75,8 +75,11 @@ def merged(lists: Sequence[Sequence[Passage]]) -> list[Passage]:
 def _key(passage: Passage) -> tuple[str, str]:
     """What makes two passages the same: the web's by address and place, a document's by its place or else its text."""
     address = canonical(passage.url)
-    web = urlsplit(address).scheme in _PORTS if "://" in address else False
-    return address, passage.place if web or passage.place else passage.text
+    return address, passage.place if _web(address) or passage.place else passage.text
+
+
+def _web(address: str) -> bool:
+    return address.startswith(("http://", "https://"))
 
 
 def _together(first: Passage, second: Passage) -> Passage:
@@ -91,13 +94,14 @@ def _together(first: Passage, second: Passage) -> Passage:
 
 
 def chosen(passages: Sequence[Passage], *, most: int) -> Chosen:
-    """The `most` best of ranked passages that say something new, at most two of one address."""
+    """The `most` best of ranked passages that say something new, at most two of one address of the web."""
     kept: list[Passage] = []
     pairs: list[frozenset[str]] = []
     dropped: list[Dropped] = []
     for passage in passages:
         own = _pairs(passage.text)
-        same = sum(canonical(passage.url) == canonical(other.url) for other in kept)
+        address = canonical(passage.url)
+        same = sum(address == canonical(other.url) for other in kept) if _web(address) else 0
         if len(kept) == most:
             why = f"beyond the {most} best"
         elif not passage.text.strip():

@@ -40,6 +40,9 @@ def ask(
     ] = "auto",
     draft: Annotated[bool, typer.Option("--draft", help=say("the same as --strategy draft", "等同于 --strategy draft"))] = False,
     pages: Annotated[bool, typer.Option("--pages", help=say("read the pages of the best hits", "读取最佳结果的网页正文"))] = False,
+    session: Annotated[
+        str, typer.Option("--session", metavar="NAME", help=say("a stored dialogue in which this is the next turn", "作为该会话的下一轮提问"))
+    ] = "",
     trace: Annotated[bool, typer.Option("--trace", help=say("say what is looked up as it happens", "实时显示查找过程"))] = False,
     results: Annotated[int, typer.Option("--results", min=1, max=20, help=say("most sources", "最多来源数"))] = 3,
     model: o.Model = "",
@@ -57,8 +60,10 @@ def ask(
 
     wanted = o.given(max_tokens=max_tokens, temperature=temperature, seed=seed, window=window, deadline=deadline, lang=lang)
     inquiry = Inquiry(
-        search=search, knowledge=tuple(knowledge or ()), strategy="draft" if draft else strategy, results=results, pages=pages, trace=trace
-    )
+        search=search, knowledge=tuple(knowledge or ()), strategy="draft" if draft else strategy,
+        results=results,
+        pages=pages, trace=trace, session=session,
+    )  # fmt: skip
     ask_once(o.text_of(question), inquiry, model=model, options=wanted, wish=context.obj)
 
 
