@@ -22,7 +22,7 @@ from orchestra.retrieval.knowledge.index import Index
 from orchestra.retrieval.knowledge.ingest import Progress, Report
 from orchestra.retrieval.knowledge.library import AsyncKnowledgeBases, KnowledgeBases
 from orchestra.retrieval.knowledge.search import Hit
-from orchestra.runtime import Blocking
+from orchestra.runtime import Blocking, finish
 from orchestra.sessions.records import timestamp
 from orchestra.sessions.search import snippet
 from orchestra.settings import Settings
@@ -38,8 +38,11 @@ def opened() -> Iterator[KnowledgeBases]:
     """The knowledge bases of this user. No daemon is asked unless there are vectors."""
     settings = Settings.read()
     runtime = Blocking(parallel=settings.parallel)
-    with Index(settings.folder(), timeout=settings.store_timeout) as index:
-        yield KnowledgeBases(AsyncKnowledgeBases(index, Client(runtime, settings), model=settings.embedding))
+    try:
+        with Index(settings.folder(), timeout=settings.store_timeout) as index:
+            yield KnowledgeBases(AsyncKnowledgeBases(index, Client(runtime, settings), model=settings.embedding))
+    finally:
+        finish(runtime.close())
 
 
 def add(paths: Sequence[str], *, name: str, embed: str, wish: Wish) -> None:
@@ -72,14 +75,15 @@ def described(report: Report) -> dict[str, Any]:
 
 def summary(report: Report) -> str:
     """What an ingest did, in one line."""
-    parts = {
-        say("new", "新增"): report.added,
-        say("changed", "更新"): report.changed,
-        say("unchanged", "未变"): report.unchanged,
-        say("gone", "移除"): report.removed,
-        say("skipped", "跳过"): len(report.skipped),
-    }
-    counted = say(", ", "，").join(f"{count} {what}" for what, count in parts.items() if count) or say("nothing new", "没有变化")
+    counts = [
+        (report.added, "new", "新增"),
+        (report.changed, "changed", "更新"),
+        (report.unchanged, "unchanged", "未变"),
+        (report.removed, "gone", "移除"),
+        (len(report.skipped), "skipped", "跳过"),
+    ]
+    counted = say(", ".join(f"{n} {en}" for n, en, _ in counts if n), "，".join(f"{zh} {n}" for n, _, zh in counts if n))
+    counted = counted or say("nothing new", "没有变化")
     base = report.base or Base(name=report.name, documents=0, chunks=0)
     return say(
         f"{base.name}: {base.documents} documents, {base.chunks} chunks ({counted}; {report.seconds:.1f} s)",
@@ -261,14 +265,14 @@ def _bar() -> Iterator[Callable[[Progress | EmbeddingProgress], None]]:
 
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}", markup=False))
     with Bar(*columns, console=Console(stderr=True, highlight=False), transient=True) as bar:
-        files, vectors = bar.add_task("", total=None, visible=False), bar.add_task("", total=None, visible=False)
+        files = bar.add_task(say("looking for files", "正在查找文件"), total=None)
+        vectors = bar.add_task(say("vectors", "向量"), total=None, visible=False)
 
         def show(step: Progress | EmbeddingProgress) -> None:
             if isinstance(step, EmbeddingProgress):
                 bar.update(files, visible=False)
-                bar.update(vectors, completed=step.done, total=step.total, visible=True, description=say("vectors", "向量"))
+                bar.update(vectors, completed=step.done, total=step.total, visible=True)
             else:
-                name = harmless(Path(step.file).name)
-                bar.update(files, completed=step.number, total=step.total, visible=True, description=name)
+                bar.update(files, completed=step.number, total=step.total, description=harmless(Path(step.file).name))
 
         yield show
