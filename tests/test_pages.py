@@ -542,6 +542,14 @@ def test_what_cannot_be_read_keeps_its_snippet(web: SmallWeb, extractor: Extract
     assert "127.0.0.1" in attempts[1][2]
 
 
+def test_a_snippet_that_says_more_than_the_page_stays(web: SmallWeb, extractor: Extractor) -> None:
+    web.page("/long", long_page(zh=False))
+    snippet = hit(f"{SITE}/long", "The lighthouse keeper Berg retired in 1950.")
+    found, _ = in_place(extractor, [snippet], "Which lighthouse keeper retired?")
+    assert found[0] == snippet
+    assert "lighthouse" in found[1].text
+
+
 def test_second_parts_stand_after_the_first_of_all(web: SmallWeb, extractor: Extractor) -> None:
     paragraphs = "".join(f"<p>{f'The lighthouse number {n} was built by Lind. ' * 15}</p>" for n in range(4))
     web.page("/a", f"<article>{paragraphs}</article>".encode())

@@ -30,9 +30,10 @@ async def enriched(
 ) -> tuple[list[Passage], list[Attempt]]:
     """`passages` with the best parts of the first `most` web pages in place of their snippets, and what was tried for it.
 
-    The best part of each page stands where its snippet stood, the second parts after all of them. The pages are read side by side:
-    the time of each attempt is that of all.
+    The best part of each page stands where its snippet stood, the second parts after all of them; a snippet that has
+    more words of the question than any part stays. Pages are read side by side: the time of each attempt is that of all.
     """
+    wanted = frozenset(terms(query))
     urls = list(dict.fromkeys(p.url for p in passages if p.url.partition(":")[0].lower() in ("http", "https")))[:most]
     started = time.monotonic()
     read = dict(zip(urls, await pages.read(urls), strict=True)) if urls else {}
@@ -44,9 +45,16 @@ async def enriched(
         page = read.get(passage.url)
         parts = _parts(page, query, passage) if isinstance(page, Page) and not hits[passage.url] else []
         hits[passage.url] += len(parts)
-        first.append(parts[0] if parts else passage)
-        second += parts[1:]
+        if parts and _shared(parts[0], wanted) >= _shared(passage, wanted):
+            first.append(parts.pop(0))
+        else:
+            first.append(passage)
+        second += parts
     return [*first, *second], [_attempt(url, page, hits[url], seconds) for url, page in read.items()]
+
+
+def _shared(passage: Passage, wanted: frozenset[str]) -> int:
+    return len(wanted & frozenset(terms(passage.text)))
 
 
 def _parts(page: Page, query: str, passage: Passage) -> list[Passage]:
