@@ -161,7 +161,7 @@ class AsyncOrchestra(AsyncModels):
         """The same as it comes: pieces, at last the `Answer`."""
         lookup = replace(await self._lookup(search, knowledge, fields), strategy=strategy)
         options = _options(fields).over(options)
-        with Pages(self.runtime) as pages:
+        with Pages(self.runtime, seconds=self.settings.page_timeout) as pages:
             if fields.get("pages"):
                 lookup = replace(lookup, pages=partial(enriched, pages=pages))
             if session := fields.get("session"):
