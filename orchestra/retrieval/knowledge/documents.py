@@ -6,6 +6,8 @@ encoding, unless it reads like none.
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Literal
 
@@ -19,12 +21,13 @@ LARGEST = 50 * 2**20  # bytes
 LONGEST = 5_000_000  # characters
 HEAD = 8192  # bytes that tell what a file is
 
-Kind = Literal["pdf", "docx", "html", "markdown", "text"]
+Kind = Literal["pdf", "docx", "html", "markdown", "notebook", "text"]
 
 UNPRINTABLE = 0.02  # a text has no more control characters than that
 _ENDINGS: dict[str, Kind] = {
     **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd", ".mdx", ".qmd", ".rmd"), "markdown"),
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
+    ".ipynb": "notebook",
 }
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b") | {127})
 _WIDE = (b"\xff\xfe", b"\xfe\xff")
@@ -78,6 +81,22 @@ def _written(kind: Kind, data: bytes) -> Content:
         raise Unreadable(
             f"it has {len(text):,} characters; at most {LONGEST:,} are read", f"文件有 {len(text):,} 个字符，上限为 {LONGEST:,}"
         )
-    if kind == "text":
-        return Content(title="", sections=(Section(text=text, line=1),))
-    return html(text) if kind == "html" else markdown(text)
+    if kind == "html":
+        return html(text)
+    if kind == "markdown":
+        return markdown(text)
+    cells = _cells(text) if kind == "notebook" else ""
+    if cells:
+        found = markdown(cells)  # the lines of a notebook's file are nobody's place
+        return Content(title=found.title, sections=tuple(replace(section, line=0) for section in found.sections))
+    return Content(title="", sections=(Section(text=text, line=1),))
+
+
+def _cells(text: str) -> str:
+    """What was written into the cells of a Jupyter notebook, as Markdown, without what they gave; empty for another file."""
+    try:
+        cells = json.loads(text)["cells"]
+        written = [(cell["cell_type"], "".join(cell["source"])) for cell in cells]
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return ""
+    return "\n\n".join(source if kind == "markdown" else f"```\n{source}\n```" for kind, source in written if source.strip())

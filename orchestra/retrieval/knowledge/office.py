@@ -74,8 +74,8 @@ class Office:
         seconds = self._patience + PATIENCE_PER_MEGABYTE * len(data) / 2**20
         timer = threading.Timer(seconds, process.kill)
         timer.daemon = True
-        timer.start()
         begun = time.monotonic()
+        timer.start()
         answer = b""
         try:
             answer = _asked(process, kind, data)
