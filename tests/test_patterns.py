@@ -14,14 +14,16 @@ from orchestra.model.language import language_of, wanted
 from orchestra.model.stopping import examine
 from orchestra.model.wire import neutral, readable
 from orchestra.retrieval.charset import decode
-from orchestra.retrieval.citations import citations
+from orchestra.retrieval.citations import citations, uncited
 from orchestra.retrieval.hidden import hides
 from orchestra.retrieval.knowledge.chunks import Section
 from orchestra.retrieval.knowledge.cutting import chunks
 from orchestra.retrieval.knowledge.hypertext import html
 from orchestra.retrieval.knowledge.outline import markdown
+from orchestra.retrieval.links import without_links
 from orchestra.retrieval.passages import Passage
 from orchestra.retrieval.prompt import grounded
+from orchestra.retrieval.providers.hits import plain
 
 SHORT, LONG = 2_000, 20_000
 GROWTH = 25.0  # ten times the text may take this much longer; a square takes 100 times as long
@@ -47,7 +49,11 @@ WORK: dict[str, Callable[[str], object]] = {
     "block_end": block_end,
     "grounded": lambda text: grounded("What?", [source(text)], "en", line=None),
     "citations": lambda text: citations(text, [source("Paris is a city.")]),
+    "citations of it": lambda text: citations("Paris has 2 million people, not 3 [1].", [source(text)]),
+    "uncited": uncited,
+    "without_links": lambda text: without_links(text, ["https://a.example/"]),
     "examine": examine,
+    "plain": lambda text: plain(text, LONG),
     "decode": lambda text: decode(text.encode("utf-16-le") + b"\xff"),
     "decode_gbk": lambda text: decode(text.encode("gb18030", "replace") + b"\xff\xff"),
     "hides": hides,
