@@ -11,6 +11,7 @@ import time
 
 import first_token
 import prefix
+import recall
 import retrieval
 import startup
 import store
@@ -25,6 +26,7 @@ PARTS = {
     "time until the first token": first_token.measured,
     f"a store of {store.LARGE:,} turns beside one of {store.SMALL:,}": store.measured,
     f"what the daemon reads for turn {prefix.TURNS}": prefix.measured,
+    "what 40 long dialogues still have of what was said once": recall.measured,
     "finding documents and answering from them": retrieval.measured,
 }
 

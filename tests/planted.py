@@ -1,6 +1,7 @@
 """Long dialogues with planted facts: what was said once, among much else and beside others of its kind, is asked for at the end.
 
-The texts stand in tests/data/recall: `tuned` is the half that the ranking was tuned on, `held_out` the half that was left alone.
+The texts stand in tests/data/recall: on `tuned` the ranking was tuned; `held_out` was written before and looked at three times,
+by its figures alone; `fresh` was written when the ranking was done.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 DATA = Path(__file__).resolve().parent / "data" / "recall"
-HALVES = ("tuned", "held_out")
+PARTS = ("tuned", "held_out", "fresh")
 FACTS = 6  # in each dialogue
 NEAR = 2  # and for each so many others of its kind
 
@@ -40,10 +41,10 @@ def texts(name: str) -> Any:
     return json.loads((DATA / f"{name}.json").read_text("utf-8"))
 
 
-def planted(half: str, language: str, number: int, turns: int = 100) -> Planted:
+def planted(part: str, language: str, number: int, turns: int = 100) -> Planted:
     """The dialogue of this number; the same each time."""
-    chance = random.Random(f"{half} {language} {number}")
-    facts = chance.sample(texts(half)[language], FACTS)
+    chance = random.Random(f"{part} {language} {number}")
+    facts = chance.sample(texts(part)[language], FACTS)
     runs: list[list[tuple[str, str]]] = []
     wanted: dict[int, tuple[str, str, str]] = {}  # run -> question, previous question, value
     for fact in facts:
@@ -69,7 +70,7 @@ def planted(half: str, language: str, number: int, turns: int = 100) -> Planted:
             question, previous, value = wanted[place]
             turn = next(len(said) - back for back in range(len(runs[place])) if value in said[-1 - back][0])
             asked.append(Asked(question, previous, turn, value))
-    return Planted(f"{half}-{language}-{number}", language, said, asked)
+    return Planted(f"{part}-{language}-{number}", language, said, asked)
 
 
 def _different(chance: random.Random, kind: str | list[str], count: int) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from dialogues import EN, prompts
-from planted import HALVES, Planted, planted
+from planted import PARTS, Planted, planted
 
 from orchestra import Message, Orchestra
 from orchestra.errors import StoreBusy
@@ -48,10 +48,10 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 # --- what is found
 
 
-@pytest.mark.parametrize("half", HALVES)
+@pytest.mark.parametrize("part", PARTS)
 @pytest.mark.parametrize("language", ["en", "zh"])
-def test_planted_facts_are_found_again(store: Store, half: str, language: str) -> None:
-    dialogue = planted(half, language, 0)
+def test_planted_facts_are_found_again(store: Store, part: str, language: str) -> None:
+    dialogue = planted(part, language, 0)
     missed = misses(store, dialogue, dialogue.name)
     assert missed == []
 
