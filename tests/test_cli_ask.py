@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from command_line import Line, Terminal, bare, chinese, line, process, started  # noqa: F401 - fixtures
@@ -71,6 +72,81 @@ def test_an_answer_without_sources_says_so(line: Line, standin: StandIn) -> None
     assert done.out.startswith("(No sources were found")
     assert "Sources:" not in done.out
     assert "this answer has no sources" in done.err
+
+
+def test_ask_with_a_draft_as_json(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script("It is Lyon.", json.dumps({"keywords": ["France", "capital"]}), ANSWER)
+    ledger = line("ask", QUESTION, "--draft", "--search", "offline", "--json").json["ledger"]
+    assert (ledger["draft"], ledger["queries"], ledger["refined"]) == ("It is Lyon.", [QUESTION, "France capital"], True)
+
+
+def test_the_trace_is_told_on_stderr(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script("It is Lyon.", json.dumps({"keywords": ["France"]}), ANSWER)
+    done = line("ask", QUESTION, "--strategy", "draft", "--trace")
+    told = done.err.splitlines()
+    for words in ("draft: It is Lyon.", "keywords: France", f"searching: {QUESTION}", "  + kept: France  orchestra:texts/france.md"):
+        assert words in told
+    assert any(each.startswith("  offline: 6 hits · ") for each in told)
+    assert any("dropped" in each and "beyond the 3 best" in each for each in told)
+    assert done.out.startswith(ANSWER)
+    assert "searching" not in line("ask", QUESTION).err, "unless it is asked for"
+
+
+@pytest.mark.usefixtures("chinese")
+def test_the_trace_in_chinese(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script("法国的首都是巴黎。[1]")
+    told = line("ask", "法国的首都是哪里？", "--trace").err
+    assert "查找：法国的首都是哪里？" in told
+    assert "条结果" in told
+    assert "超出前 3 条" in told
+    assert "beyond" not in told
+
+
+def test_the_trace_as_objects(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script(ANSWER)
+    objects = [json.loads(each) for each in line("ask", QUESTION, "--trace", "--json", "--stream").out.splitlines()]
+    told = [each["trace"] for each in objects if "trace" in each]
+    assert told[0] == {"what": "searching", "text": QUESTION}
+    assert told[1]["attempt"]["outcome"] == "found"
+    assert objects[-1]["text"] == ANSWER
+
+
+def test_ask_in_a_knowledge_base(line: Line, standin: StandIn, tmp_path: Path) -> None:  # noqa: F811
+    (tmp_path / "lamp.md").write_text("# Lumo 3\n\nThe lamp has a warranty of 30 months.\n", "utf-8")
+    assert line("knowledge", "add", str(tmp_path), "--name", "manuals").code == 0
+    standin.script("The lamp has a warranty of 30 months. [1]")
+    whole = line("ask", "How long is the warranty of the lamp?", "--search", "none", "--knowledge", "manuals", "--json").json
+    assert [(source["n"], source["cited"]) for source in whole["sources"]] == [(1, True)]
+    assert whole["citations"][0]["found"] == "yes"
+    assert line("ask", "What?", "--knowledge", "nothing", "--json").error["code"] == "knowledge_missing"
+
+
+def test_ask_in_a_session(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script(ANSWER, json.dumps({"query": "What is the capital of Germany?"}), "Berlin. [1]")
+    line("ask", QUESTION, "--session", "trip")
+    whole = line("ask", "And of Germany?", "--session", "trip", "--json").json
+    assert whole["ledger"]["rewritten"] == "What is the capital of Germany?"
+    assert whole["sources"][0]["title"] == "Germany"
+    assert "And of Germany?" in line("sessions", "show", "trip").out
+
+
+def test_a_search_that_is_not_there(line: Line) -> None:  # noqa: F811
+    assert line("ask", QUESTION, "--search", "nowhere", "--json").error["code"] == "usage_error"
+
+
+def test_small_talk_is_not_looked_up(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script("Hello.")
+    done = line("ask", "Hi!")
+    assert done.out == "Hello.\n"
+    assert "nothing was looked up for this answer" in done.err
+
+
+def test_what_was_cut_is_left_behind_a_mark_in_a_pipe(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script("I think it is Lyon.", json.dumps({"keywords": ["France", "capital"]}), ANSWER)
+    done = line("ask", "Which town is it that rules the Gauls nowadays?")
+    alone, _, sourced = done.out.partition("\n\n⋯\n\n")
+    assert alone.endswith("I think it is Lyon.")
+    assert sourced.startswith(ANSWER)
 
 
 def test_sources_are_harmless(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from orchestra.cli.running import Patience, cancelled, footer
 from orchestra.cli.terminal import Cleaner, as_line, colourful, write
 from orchestra.model.messages import Piece, Reply, gathered
 
+CUT = "\n\n⋯\n\n"  # stands between what is no part of the answer any more and what is
 COMPACTING = "compacting"  # the note of a receipt whose answer is followed by a summary
 
 
@@ -91,15 +92,17 @@ class Plain(Page):
 
     def __init__(self) -> None:
         self._cleaner = Cleaner()
-        self._last = "\n"
+        self._last = ""  # the last character that was written
 
     def push(self, piece: Piece) -> None:
-        if piece.kind == "text" and (text := self._cleaner.push(piece.text)):
+        if piece.keep is not None and piece.finish_reason is None and piece.kind == "text" and self._last:
+            write(CUT)  # what was written cannot be taken back
+        elif piece.kind == "text" and (text := self._cleaner.push(piece.text)):
             self._last = text[-1]
             write(text)
 
     def close(self) -> None:
-        if self._last != "\n":
+        if self._last not in ("", "\n"):
             write("\n")
 
 
@@ -151,7 +154,7 @@ class Rendered(Page):
             self._console.print(Text(self._block, style="dim"))
             self._block = ""
         else:
-            self._block += "\n\n⋯\n\n"
+            self._block += CUT
 
     def _final(self, block: str) -> None:
         from rich.markdown import Markdown

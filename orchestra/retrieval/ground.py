@@ -16,6 +16,7 @@ from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Options, Piece, Reply, gathered
 from orchestra.model.untrusted import unmarked
 from orchestra.retrieval.ledger import NOT_SEARCHED
+from orchestra.retrieval.links import linkless
 from orchestra.retrieval.looking import Looking, Lookup, Prepared, Room
 from orchestra.retrieval.pipeline import NO_SOURCES, Answer, answered
 from orchestra.retrieval.prompt import BESIDE, UNGROUNDED, beside
@@ -53,8 +54,8 @@ class SearchGround:
 async def turn(pieces: AsyncGenerator[Piece], ground: SearchGround) -> AsyncGenerator[Piece | Answer]:
     """One turn of a session that has `ground`: its pieces, at last the `Answer`."""
     told: list[Piece] = []
-    async with aclosing(pieces):
-        async for piece in pieces:
+    async with aclosing(_linkless(pieces, ground)) as shown:
+        async for piece in shown:
             told.append(piece)
             yield piece
     reply = gathered(told)
@@ -62,6 +63,26 @@ async def turn(pieces: AsyncGenerator[Piece], ground: SearchGround) -> AsyncGene
         yield answered(reply, ground.prepared)
     else:  # given again as it was stored, or without its ground
         yield Answer(text=reply.text, finish_reason=reply.finish_reason, model=reply.model, usage=reply.usage, receipt=reply.receipt)
+
+
+async def _linkless(pieces: AsyncGenerator[Piece], ground: SearchGround) -> AsyncGenerator[Piece]:
+    """The pieces without links but those of the sources, which are known when the first one comes."""
+    async with aclosing(pieces):
+        first = await anext(pieces)
+
+        async def all_of_them() -> AsyncGenerator[Piece]:
+            yield first
+            async for piece in pieces:
+                yield piece
+
+        made = ground.prepared
+        if made is None or not made.searched:
+            shown = all_of_them()
+        else:
+            shown = linkless(all_of_them(), sources=[passage.url for passage in made.passages])
+        async with aclosing(shown):
+            async for piece in shown:
+                yield piece
 
 
 def _text(made: Prepared) -> str:

@@ -23,6 +23,7 @@ from orchestra.model.stages import spent
 from orchestra.retrieval.citations import citations
 from orchestra.retrieval.evidence import Opening, lacking, unsupported
 from orchestra.retrieval.ledger import NOT_SEARCHED, Ledger
+from orchestra.retrieval.links import linkless
 from orchestra.retrieval.looking import Looking, Lookup, Prepared
 from orchestra.retrieval.notice import announced
 from orchestra.retrieval.passages import Citation, Passage, Source
@@ -160,7 +161,10 @@ class _Run:
             messages = answering(made.asked, made.passages)
             notice = "" if made.passages else NOTICE[made.asked.language]
         options = replace(self._options.over(SAMPLING), deadline=max(0.001, self._until - time.monotonic()))
-        pieces = announced(self._client.chat(messages, model=self._model, options=options), notice=notice)
+        pieces = self._client.chat(messages, model=self._model, options=options)
+        if made.searched and options.schema is None and options.format is None:
+            pieces = linkless(pieces, sources=[passage.url for passage in made.passages])
+        pieces = announced(pieces, notice=notice)
         with made.book.timed("answer"):
             async with aclosing(pieces):
                 async for piece in pieces:
