@@ -73,7 +73,8 @@ class Settings:
         "number", 60.0, "ORCHESTRA_STORE_TIMEOUT", "patience for a store that is locked", "存储被锁定时的等待时间"
     )
     search: str = _row(
-        "text", "", "ORCHESTRA_SEARCH", "search services in order, e.g. searxng,duckduckgo (a+b = both at once); empty = the first that answers",
+        "text", "", "ORCHESTRA_SEARCH",
+        "search services in order, e.g. searxng,duckduckgo (a+b = both at once); empty = the first that answers",
         "搜索服务及其顺序，例如 searxng,bocha（a+b 表示同时询问）；留空则用第一个可用的",
     )  # fmt: skip
     searxng: str = _row(

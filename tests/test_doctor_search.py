@@ -45,8 +45,8 @@ def services(monkeypatch: pytest.MonkeyPatch) -> dict[str, Service]:
     found = {
         "duckduckgo": Service("duckduckgo", RateLimited(provider="duckduckgo", detail="HTTP 202", seconds=900)),
         "brave": Service("brave", SearchUnreachable(provider="brave", detail="no connection")),
-        "mojeek": Service("mojeek", 0.3),
-        "wikipedia": Service("wikipedia", 0.3),
+        "mojeek": Service("mojeek", 0.5),
+        "wikipedia": Service("wikipedia", 0.5),
         "bocha": Service("bocha", KeyRefused(provider="bocha", detail="HTTP 401", variable="ORCHESTRA_BOCHA_KEY")),
     }
     for name in found:
@@ -72,13 +72,13 @@ def test_nobody_is_asked_without_being_told_to(services: dict[str, Service]) -> 
 def test_all_are_asked_at_once_and_each_says_how_it_went(services: dict[str, Service], kind: str) -> None:
     began = time.monotonic()
     checks = ask(kind, bocha_key="k")
-    assert time.monotonic() - began < 0.55, "side by side"
+    assert time.monotonic() - began < 0.95, "side by side"
     assert all(service.asked == ["water"] for service in services.values())
     assert {name: check.ok for name, check in checks.items()} == {
         "search": True, "search bocha": False, "search duckduckgo": False, "search brave": False, "search mojeek": True, "search wikipedia": True,
     }  # fmt: skip
-    assert re.search(r"answer from here: \w+ \(0\.\d s\), \w+ \(0\.\d s\); each was sent the word 'water'", checks["search"].detail.en)
-    assert "Wikipedia (wikipedia.example) answered in 0.3 s" in checks["search wikipedia"].detail.en
+    assert re.search(r"answer from here: \w+ \(0\.\d s\), \w+ \(0\.\d s\); each was asked for 'water'", checks["search"].detail.en)
+    assert re.fullmatch(r"Wikipedia \(wikipedia.example\) answered in 0\.\d s", checks["search wikipedia"].detail.en)
     assert "ORCHESTRA_BOCHA_KEY" in checks["search bocha"].fix.en
     assert "HTTPS_PROXY" in checks["search brave"].fix.zh
     assert all(bool(check.fix.en) != check.ok and not check.required for check in checks.values())

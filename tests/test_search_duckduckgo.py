@@ -92,6 +92,8 @@ SAYINGS: list[tuple[str, type[OrchestraError]]] = [
     ("TimeoutError: request timed out", SearchUnreachable),
     ("ConnectError: ConnectError('error sending request for url')", SearchUnreachable),
     ("dns error: failed to lookup address", SearchUnreachable),
+    ("ConnectError: error sending request for url (https://search.brave.com/search?q=ratelimit+timeout)", SearchUnreachable),
+    ("https://www.bing.com/search?q=connect return None. params={'q': 'connect'}", SearchFault),
     ("something else", SearchFault),
 ]
 

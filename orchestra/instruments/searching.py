@@ -81,7 +81,7 @@ def _texts(settings: Settings) -> int:
 
 def _together(attempts: Sequence[Attempt]) -> Check:
     answered = [attempt for attempt in attempts if _well(attempt)]
-    sent, sent_zh = f"each was sent the word {WORD!r}", f"已向各服务发送单词 {WORD!r}"
+    sent, sent_zh = f"each was asked for {WORD!r}", f"查询词为 {WORD!r}"
     if answered:
         times = ", ".join(f"{each.name} ({each.seconds:.1f} s)" for each in sorted(answered, key=lambda each: each.seconds))
         return Check(name="search", ok=True, detail=Words(f"answer from here: {times}; {sent}", f"可用：{times}；{sent_zh}"))

@@ -8,10 +8,12 @@ wrong is an `Attempt` of the findings, never an error: an answer without sources
 from __future__ import annotations
 
 import inspect
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from orchestra.errors import (
@@ -70,6 +72,7 @@ class _Question:
     query: str
     results: int
     language: Language
+    failed: frozenset[str] = frozenset()  # the services that failed for the queries before it
     seconds: float = 0.0
 
 
@@ -102,25 +105,30 @@ class Searches:
         """What the line finds for the queries, at most `results` of each service and query, and what was tried for it."""
         attempts: list[Attempt] = []
         found: list[Passage] = []
-        failed: set[str] = set()
+        failed: frozenset[str] = frozenset()
         for query in dict.fromkeys(queries):
-            trials = await self._query(_Question(query=query, results=results, language=language), failed)
+            trials = await self._query(_Question(query=query, results=results, language=language, failed=failed))
             attempts += [trial.attempt for trial in trials]
             found += [passage for trial in trials for passage in trial.passages]
             failed |= {trial.attempt.name for trial in trials if trial.attempt.outcome not in ("found", "nothing", "skipped")}
         found.sort(key=lambda passage: -passage.score)
         return Findings(passages=tuple(found), attempts=tuple(attempts))
 
-    async def _query(self, question: _Question, failed: set[str]) -> list[_Trial]:
-        """One query, step by step, until one gives something; else what was kept from before."""
+    async def _query(self, question: _Question) -> list[_Trial]:
+        """One query, step by step, until one gives something; else what was kept from before.
+
+        What a service once gave to the same query is better than what is on this machine by chance.
+        """
         ends = time.monotonic() + self._policy.patience
         line = await self._runtime.call(self._ordered)
         trials: list[_Trial] = []
         for place, step in enumerate(line):
             waiting = any(leaves(provider) for later in line[place + 1 :] for provider in later)
             local = not any(map(leaves, step))
+            if local and any(trial.stale for trial in trials):
+                break
             asked = replace(question, seconds=LEAST if local else _share(ends - time.monotonic(), waiting=waiting))
-            jobs = [_job(self._tried, provider, asked) for provider in step if provider.name not in failed]
+            jobs = [partial(self._tried, provider, asked) for provider in step]
             tried = await self._runtime.together(jobs) if len(jobs) > 1 else [await job() for job in jobs]
             trials += tried
             if any(trial.passages for trial in tried):
@@ -180,6 +188,8 @@ class Searches:
         kept = await self._runtime.call(lambda: self._cache.found(_key(provider, question)))
         if kept and kept.fresh(self._policy.age):
             return _Given(kept.passages, cached=True)
+        if provider.name in question.failed:
+            raise _Skipped(Words("it failed a moment ago", "刚刚失败过"))
         wait = await self._runtime.call(lambda: self._admitted(provider, question))
         await self._told(provider)
         if wait > 0:
@@ -257,9 +267,10 @@ class Searches:
 
         def change(old: Standing) -> Standing:
             if isinstance(error, RateLimited):
-                named = error.facts.get("retry_after")
+                named: Any = error.facts.get("retry_after")
                 pause = min(LONGEST_COOL_DOWN, 2 * old.pause or COOL_DOWN)
-                wait = pause if named is None else min(max(float(named), 1.0), LONGEST_WAIT)
+                said_so = isinstance(named, int | float) and math.isfinite(named)
+                wait = min(max(float(named), 1.0), LONGEST_WAIT) if said_so else pause
                 return replace(old, until=now + wait, pause=pause)
             away = isinstance(error, SearchUnreachable)
             if away and seconds < QUICK:  # the cable may be back at any moment
@@ -333,16 +344,13 @@ def _searched(provider: SearchProvider, question: _Question) -> tuple[Passage, .
 
 
 def _key(provider: SearchProvider, question: _Question) -> str:
-    return asked_key(f"{provider.name} {getattr(provider, 'source', service_of(provider))}", question.query, question.results, question.language)
+    whom = f"{provider.name} {getattr(provider, 'source', service_of(provider))}"
+    return asked_key(whom, question.query, question.results, question.language)
 
 
 def _share(left: float, *, waiting: bool) -> float:
     """The time of one step: half of what is left while others wait, but no less than a service needs."""
     return max(0.0, min(left, max(left / 2, LEAST)) if waiting else left)
-
-
-def _job(tried: Callable[..., Any], provider: SearchProvider, question: _Question) -> Callable[[], Any]:
-    return lambda: tried(provider, question)
 
 
 def _outcome(error: OrchestraError) -> Outcome:

@@ -7,6 +7,7 @@ installed, under which name the package was known before, that is taken; of it o
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -33,6 +34,7 @@ SERVICES = {
 BLOCKED = (202, 403, 418, 429)
 _CHALLENGES = ("anomaly", "challenge", "captcha", "unusual traffic", "are you a human", "not a robot")
 _EMPTY = ("no-results", "no results", "no  results", "did not match any", "no pages found", "not find any results", "not find results")
+_ADDRESS = re.compile(r"https?://\S+")
 _SEEN = 200_000  # characters of a page in which its signs are looked for
 
 
@@ -76,7 +78,9 @@ class DuckDuckGo:
 
     def _meant(self, error: Exception) -> SearchFault:
         """The error of a package as ours: its text may be an address or a page, so it is read and not repeated."""
-        text = f"{type(error).__name__} {error}".lower()
+        text = _ADDRESS.sub("", f"{type(error).__name__} {error}").lower()  # an address may have the question's words in it
+        if "return none" in text:
+            return SearchFault(provider=self.name, **said("another status than 200", "状态码不是 200"))
         if "ratelimit" in text or any(f" {status} " in f"{text} " for status in BLOCKED):
             limited(self.name, said("it refuses programs for now", "目前拒绝程序访问"))
         if "no results" in text or text.endswith(" none"):  # a package's own `DDGS`, which says the same of both

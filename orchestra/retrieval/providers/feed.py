@@ -23,6 +23,7 @@ from orchestra.retrieval.web import Exchange, fetched, said
 
 VARIABLE = "ORCHESTRA_FEEDS"
 MOST = 500  # entries of one feed
+LONGEST_DATE = 60
 # words that ask for news as such, of whatever kind
 _NEWS = frozenset(terms("news latest headline headlines newest recent today 新闻 最新 今天 今日 头条 消息 最近"))
 _TEXTS = ("encoded", "description", "content", "summary")
@@ -83,7 +84,7 @@ def _hit(entry: Any) -> Hit:
             parts.setdefault(name, "".join(_texts(node)))
     text = next((parts[name] for name in _TEXTS if parts.get(name, "").strip()), "")
     date = next((parts[name] for name in ("pubDate", "published", "date", "updated") if parts.get(name)), "")
-    return Hit(parts.get("title", ""), parts.get("link", ""), text, _dated(date.strip()))
+    return Hit(parts.get("title", ""), parts.get("link", ""), text, _dated(date.strip()[:LONGEST_DATE]))
 
 
 def _link(parts: dict[str, str], node: Any) -> None:
