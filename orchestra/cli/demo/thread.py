@@ -1,4 +1,4 @@
-"""One question and one task through the whole house: looked up and cited, asked of experts and put together."""
+"""One question and one task through the whole house: looked up, cited and checked, asked of experts and put together."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from orchestra.cli.demo.world import BRIEF, Record, World
 from orchestra.cli.words import say
 from orchestra.model.messages import Piece
 from orchestra.model.persona import Persona
+from orchestra.retrieval.passages import Citation
 from orchestra.retrieval.pipeline import Answer
 from orchestra.runtime import Blocking, blocking, stepping
+from orchestra.standin import StandIn
 
 PACE = 0.012
 QUESTION = "What is the capital of France?"
@@ -57,6 +59,8 @@ def thread(stage: Stage, world: World, record: Record) -> None:
         house = House(world, record.name, url)
         try:
             _asked(stage, world, record, house)
+            stage.pause(2.0)
+            _doubted(stage, world, record)
             stage.pause(2.0)
             _planned(stage, world, record, house)
         finally:
@@ -108,6 +112,38 @@ def _checked(found: str) -> str:
         "weak": say(" · cited, partly found in it", " · 已引用，原文中部分有"),
         "no": say(" · cited, not found in it", " · 已引用，原文中没有"),
     }.get(found, "")
+
+
+def _doubted(stage: Stage, world: World, record: Record) -> None:
+    """An answer with a wrong year, put into the stand-in's mouth: its citation is there, and is not believed."""
+    question = say("When was the Eiffel Tower finished?", "埃菲尔铁塔是哪一年建成的？")
+    reply = say(
+        "Paris is the largest city of France [1]. The Eiffel Tower was finished in 1899 [1].",
+        "巴黎是法国最大的城市[1]。埃菲尔铁塔于1899年建成[1]。",
+    )
+    card = Card(say("A wrong year, well cited", "年份有误，引用齐全"), say("a reply written for this", "为演示而写的回答"), live=True)
+    with StandIn([reply]) as daemon, stage.shown(card) as redraw:
+        house = House(replace(world, found=None), record.name, daemon.url)
+        try:
+            card.say(f'orchestra ask "{question}" --search offline', QUIET)
+            (answer,) = [part for part in house.ask(question, search="offline", strategy="direct") if isinstance(part, Answer)]
+        finally:
+            house.close()
+        card.quote(answer.text, dim=True, lines=3)
+        card.gap()
+        for citation in answer.citations:
+            card.fact(f"[{citation.n}]", _judged(citation))
+        redraw()
+        found = [citation.found for citation in answer.citations]
+        record.facts["checked"] = {"text": answer.text, "citations": found}
+        held = record.promise(len(found) == 2 and found[0] == "yes" != found[1], "the wrong year is not found in its source")
+        card.verdict(held, say("the sentence that is not in its source is named", "来源中没有的那句话被指出"))
+
+
+def _judged(citation: Citation) -> str:
+    words = {"yes": say("found in it", "原文中有"), "weak": say("partly found in it", "原文中部分有")}
+    word = words.get(citation.found, say("not found in it", "原文中没有"))
+    return f"{'✓' if citation.found == 'yes' else '✗'} {word} · {citation.sentence}"
 
 
 def _planned(stage: Stage, world: World, record: Record, house: House) -> None:
