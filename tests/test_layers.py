@@ -204,7 +204,7 @@ def catches_everything(source: Source) -> Iterator[int]:
 
 
 def broad_except(source: Source) -> Iterator[str]:
-    """Only at the two borders where somebody else's code is called may any error be caught."""
+    """Only at the borders where somebody else's code is called may any error be caught."""
     for line in list(catches_everything(source))[BORDERS.get(source.path, 0) :]:
         yield f"{source.path}:{line}: catches everything"
 
