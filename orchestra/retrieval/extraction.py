@@ -138,7 +138,11 @@ def _limited() -> None:
 
 
 def serve(asked: BinaryIO, told: BinaryIO) -> None:
-    """One page after another: a line of JSON with `size`, `declared`, `kind`, `seconds`, then the bytes; a line of JSON back."""
+    """One page after another: a line of JSON with `size`, `declared`, `kind`, `seconds`, then the bytes; a line of JSON back.
+
+    An empty object comes first, when all is loaded: the time of a page is its own.
+    """
+    extracted(b"<p>.", declared="", kind="html")
     told.write(b"{}\n")
     told.flush()
     while line := asked.readline():
