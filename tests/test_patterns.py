@@ -15,15 +15,19 @@ from orchestra.model.stopping import examine
 from orchestra.model.wire import neutral, readable
 from orchestra.retrieval.charset import decode
 from orchestra.retrieval.citations import citations, uncited
+from orchestra.retrieval.evidence import lacking
 from orchestra.retrieval.hidden import hides
 from orchestra.retrieval.knowledge.chunks import Section
 from orchestra.retrieval.knowledge.cutting import chunks
 from orchestra.retrieval.knowledge.hypertext import html
 from orchestra.retrieval.knowledge.outline import markdown
 from orchestra.retrieval.links import without_links
+from orchestra.retrieval.need import hangs_on_today, leans_on_dialogue, needs_search
 from orchestra.retrieval.passages import Passage
 from orchestra.retrieval.prompt import grounded
 from orchestra.retrieval.providers.hits import plain
+from orchestra.retrieval.queries import kept_words
+from orchestra.retrieval.ranking import canonical, chosen, fitted, merged
 
 SHORT, LONG = 2_000, 20_000
 GROWTH = 25.0  # ten times the text may take this much longer; a square takes 100 times as long
@@ -53,6 +57,14 @@ WORK: dict[str, Callable[[str], object]] = {
     "uncited": uncited,
     "without_links": lambda text: without_links(text, ["https://a.example/"]),
     "examine": examine,
+    "needs_search": needs_search,
+    "leans_on_dialogue": leans_on_dialogue,
+    "hangs_on_today": hangs_on_today,
+    "lacking": lacking,
+    "kept_words": lambda text: kept_words([text, *text.split()]),
+    "canonical": lambda text: canonical("https://example.org/?" + text),
+    "chosen": lambda text: chosen(merged([[source(text)], [source(text + "!")]]), most=3),
+    "fitted": lambda text: fitted([source(text)], "What?", budget=200, count=len),
     "plain": lambda text: plain(text, LONG),
     "decode": lambda text: decode(text.encode("utf-16-le") + b"\xff"),
     "decode_gbk": lambda text: decode(text.encode("gb18030", "replace") + b"\xff\xff"),

@@ -326,6 +326,15 @@ def test_places_are_asked_at_once_and_a_failing_one_is_an_attempt() -> None:
     assert answer.sources
 
 
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_the_model_is_loaded_while_it_is_looked_up(kind: str) -> None:
+    with StandIn([ANSWER], load_seconds=0.3) as daemon:
+        _, answer = asked(daemon, QUESTION, Place(), kind=kind)
+    assert answer.receipt.loads == 1, "counted once, though it was not the answer's own request that loaded it"
+    assert 0.3 <= answer.ledger.times["retrieve"] < 2
+    assert answer.ledger.times["answer"] < answer.ledger.times["retrieve"] + 0.3
+
+
 def test_without_a_place_the_model_answers_alone() -> None:
     with StandIn(["It is Paris."]) as daemon:
 

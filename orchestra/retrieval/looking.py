@@ -19,6 +19,7 @@ from orchestra.model.client import Client
 from orchestra.model.language import language_of, wanted
 from orchestra.model.messages import Language, Message, Options, Receipt
 from orchestra.model.tokens import most_tokens
+from orchestra.model.window import Loaded
 from orchestra.retrieval.ledger import Book, Strategy, Trace
 from orchestra.retrieval.need import hangs_on_today, leans_on_dialogue, needs_search
 from orchestra.retrieval.passages import Attempt, Findings, Passage, Retriever
@@ -87,6 +88,7 @@ class Looking:
         self._lookup = lookup
         self._options = options
         self._room = room
+        self._loaded: Loaded | None = None
         self._pages: dict[str, list[Passage]] = {}  # what was read, by address: no page is read twice
 
     async def prepared(self, question: str, said: Sequence[Message] = ()) -> Prepared:
@@ -138,7 +140,14 @@ class Looking:
             for place in self._lookup.places
             for query in queries
         ]
-        return await self._client.runtime.together(jobs)
+        return await self._client.runtime.together([*jobs, self._warmed])
+
+    async def _warmed(self) -> Findings:
+        """Finds nothing, but has the model loaded meanwhile: whatever is found, it answers."""
+        if self._room is None and self._loaded is None:
+            self._loaded = loaded = await self._client.ready(self._model, self._options)
+            self.book.called(Receipt(calls=0, loads=loaded.loads, reloads=loaded.reloads))
+        return Findings()
 
     async def _chosen(self, made: Prepared) -> tuple[Passage, ...]:
         """The best of all that was found, read in full where pages are wanted, within their room in the window."""
@@ -147,7 +156,7 @@ class Looking:
         if self._lookup.pages is not None and ranked:
             ranked = await self._read(ranked, made.query)
         best = chosen(ranked, most=most)
-        room = self._room or await self._own_room(best.kept)
+        room = self._room or await self._own_room(best.kept, self._loaded.window if self._loaded else 0)
         around = sum(room.count(heading(passage)) + ENTRY_TOKENS for passage in best.kept)
         fit = fitted(best.kept, made.query, budget=max(0, room.tokens - around), count=room.count)
         self.book.chose(fit.kept, (*fit.dropped, *best.dropped))
@@ -166,11 +175,9 @@ class Looking:
         read = [[replace(part, score=each.score) for part in self._pages.get(each.url, [each])] for each in ranked]
         return [part for parts in read for part in parts[:1]] + [part for parts in read for part in parts[1:]]
 
-    async def _own_room(self, passages: Sequence[Passage]) -> Room:
+    async def _own_room(self, passages: Sequence[Passage], window: int) -> Room:
         """A quarter of the loaded window; the tokenizer is only loaded where the bound in bytes does not fit."""
-        loaded = await self._client.ready(self._model, self._options)
-        self.book.called(Receipt(calls=0, loads=loaded.loads, reloads=loaded.reloads))
-        tokens = loaded.window // PASSAGES_PART
+        tokens = window // PASSAGES_PART
         if sum(most_tokens(passage.text) + most_tokens(heading(passage)) + ENTRY_TOKENS for passage in passages) <= tokens:
             return Room(tokens, most_tokens)
         return Room(tokens, (await self._client.counter(self._model)).count)
