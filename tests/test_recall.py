@@ -129,6 +129,29 @@ def test_only_the_own_chain_is_looked_through(store: Store) -> None:
     assert numbers(store, "two", "Who likes the harbour?")[:1] == [1], "the past before the fork is shared"
 
 
+def test_the_chain_is_the_same_whether_it_is_walked_or_known(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = store.create(history=said(*FILLER, ORDER, *FILLER)).name
+    store.fork(name, "apart")
+    with store.begin("apart", "I am apart") as journal:
+        journal.append("Yes.")
+        journal.finish()
+    for _ in range(2):
+        with store.begin(name, QUESTION) as journal:
+            journal.append("?")
+            journal.finish()
+    plain, apart = store.history(name)[10].id, store.history(name)[-1].id
+    assert recalled(store, apart, "apart order")[0].number == 11
+
+    def chain(turn: str) -> dict[int, int]:
+        return store.database.read(lambda connection: recall._chain(connection, turn))
+
+    assert list(chain(plain).values()) == list(range(1, 11))
+    assert list(chain(apart).values()) == list(range(1, 23))
+    assert list(chain(apart))[:10] == list(chain(plain))
+    monkeypatch.setattr(recall, "MOST_TURNS", 3)
+    assert [list(chain(turn).values()) for turn in (plain, apart)] == [[8, 9, 10], [20, 21, 22]]
+
+
 def test_a_word_that_everybody_says_costs_little_and_says_nothing(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     name = store.create(history=said(*FILLER, ORDER, *FILLER)).name
     monkeypatch.setattr(recall, "MOST_ROWS", 5)

@@ -68,14 +68,14 @@ _ENDING = 5  # letters that may follow what a word begins with
 _SENTENCE_END = re.compile(r"[。！？!?\n]+\s*|\.\s+|\Z")
 _ASKS = ("?", "？")
 
-# of a chain from a turn's parent back, the numbers of the rows and of the turns
+_LAST = "SELECT p.seq, p.root, p.depth FROM turn t JOIN turn p ON p.seq = t.parent WHERE t.id = ?"
 _CHAIN = """
-    WITH RECURSIVE chain(seq, parent, depth) AS (
-        SELECT p.seq, p.parent, p.depth FROM turn t JOIN turn p ON p.seq = t.parent WHERE t.id = ?
+    WITH RECURSIVE chain(seq, parent) AS (
+        SELECT seq, parent FROM turn WHERE seq = ?
         UNION ALL
-        SELECT t.seq, t.parent, t.depth FROM turn t JOIN chain c ON t.seq = c.parent AND t.seq < c.seq
+        SELECT t.seq, t.parent FROM turn t JOIN chain c ON t.seq = c.parent AND t.seq < c.seq
         LIMIT ?)
-    SELECT seq, depth FROM chain"""
+    SELECT group_concat(seq) FROM chain"""
 _ROWS = "SELECT rowid FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ? LIMIT ?"
 
 
@@ -163,7 +163,7 @@ def _latin(word: str, weight: float) -> Word:
 
 
 def _found(connection: sqlite3.Connection, before: str, question: str, words: Sequence[Word]) -> list[Recalled]:
-    numbers = {int(seq): int(depth) for seq, depth in connection.execute(_CHAIN, (before, MOST_TURNS))}
+    numbers = _chain(connection, before)
     if not numbers:
         return []
     weights, scores = _weighed(connection, numbers, words)
@@ -176,6 +176,20 @@ def _found(connection: sqlite3.Connection, before: str, question: str, words: Se
     rest.sort(key=lambda turn: _adds(turn, first, weights), reverse=True)
     ranked = [first, *rest[:1], *sorted(rest[1:], key=_standing, reverse=True)]
     return [turn if turn.score >= BESIDE_BEST * first.score else replace(turn, fits=False) for turn in ranked]
+
+
+def _chain(connection: sqlite3.Connection, before: str) -> dict[int, int]:
+    """The rows of the turns that lead to a turn, without itself, and the turns' numbers."""
+    found = connection.execute(_LAST, (before,)).fetchone()
+    if found is None:
+        return {}
+    last, root, depth = map(int, found)
+    if last - root + 1 == depth:  # as many rows as turns: nothing was said between them elsewhere, and all need not be walked through
+        rows = list(range(max(root, last - MOST_TURNS + 1), last + 1))
+    else:
+        (joined,) = connection.execute(_CHAIN, (last, MOST_TURNS)).fetchone()
+        rows = sorted(map(int, joined.split(",")))  # a row's number is greater than its parent's
+    return dict(zip(rows, range(depth - len(rows) + 1, depth + 1), strict=True))
 
 
 def _standing(turn: Recalled) -> tuple[float, int]:
