@@ -10,6 +10,7 @@ import sys
 import time
 
 import first_token
+import ingest
 import prefix
 import recall
 import retrieval
@@ -27,6 +28,7 @@ PARTS = {
     f"a store of {store.LARGE:,} turns beside one of {store.SMALL:,}": store.measured,
     f"what the daemon reads for turn {prefix.TURNS}": prefix.measured,
     "what 40 long dialogues still have of what was said once": recall.measured,
+    ingest.TITLE: ingest.measured,
     "finding documents and answering from them": retrieval.measured,
 }
 

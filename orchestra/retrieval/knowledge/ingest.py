@@ -27,7 +27,7 @@ from orchestra.texts import Words
 LOT = 2000  # chunks
 LOT_SECONDS = 5.0
 STEP_SECONDS = 0.1  # how often it says how far it is
-SAMPLE = 20_000  # characters that tell a document's language
+SAMPLE = 2_000  # characters that tell a document's language
 
 
 class Shelf(Protocol):
