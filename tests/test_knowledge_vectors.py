@@ -99,14 +99,19 @@ def test_both_ways_say_what_the_definition_says(dimensions: int, count: int, see
     assert list(memoryview(fast[2]).cast("f")) == pytest.approx(list(memoryview(slow[2]).cast("f")), abs=1e-6)
 
 
-def test_the_nearest_signs_are_those_with_the_fewest_bits_between(way: str) -> None:
-    chance = random.Random(5)
-    rows = [chance.randbytes(16) for _ in range(300)]
-    wanted = chance.randbytes(16)
-    bits = [sum((a ^ b).bit_count() for a, b in zip(row, wanted, strict=True)) for row in rows]
-    near = Signs(rows).nearest(wanted, 20)
-    assert sorted(bits[position] for position in near) == sorted(bits)[:20]
-    assert sorted(Signs(rows[:5]).nearest(wanted, 20)) == [0, 1, 2, 3, 4]
+def test_signs_lead_to_the_nearest(way: str) -> None:
+    made = [packed(vector) for vector in leaning(300, 130)]
+    taken = Mean()
+    taken.push(made)
+    mean = taken.packed()
+    held = Signs(b"".join(signs(made, mean)), mean)
+    for wanted in made[:10]:
+        exact = sorted(range(300), key=lambda place: -cosines([made[place]], wanted)[0])
+        near = held.nearest(wanted, 20)
+        assert len(near) == len(set(near)) == 20
+        assert len(set(near) & set(exact[:5])) >= 4
+    assert sorted(held.nearest(made[0], 400)) == list(range(300))
+    assert Signs(b"", mean).nearest(made[0], 20) == []
 
 
 # --- the nearest

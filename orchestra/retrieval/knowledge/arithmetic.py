@@ -25,7 +25,8 @@ def packed(vector: Sequence[float]) -> bytes:
 def cosines(vectors: Sequence[bytes], vector: bytes) -> list[float]:
     """The cosine of the angle between each of the vectors and one; all are of length 1."""
     if numpy := _numpy():
-        found = _matrix(numpy, vectors) @ numpy.frombuffer(vector, numpy.float32)
+        # not by a matrix product: its threads cost more than they bring for so little, most of all on a busy machine
+        found = numpy.einsum("ij,j->i", _matrix(numpy, vectors), numpy.frombuffer(vector, numpy.float32))
         return [float(cosine) for cosine in found]
     wanted = array("f", vector)
     return [sum(map(mul, wanted, memoryview(value).cast("f"))) for value in vectors]
@@ -56,7 +57,7 @@ class Mean:
 
 def signs(vectors: Sequence[bytes], mean: bytes) -> list[bytes]:
     """For each vector one bit a dimension: whether it lies above the mean. Filled up to whole words of 64 bits."""
-    width = -(-len(mean) // 256) * 8  # bytes: 4 for each dimension, 64 dimensions in a word
+    width = _width(mean)
     if numpy := _numpy():
         above = numpy.packbits(_matrix(numpy, vectors) > numpy.frombuffer(mean, numpy.float32), axis=1)
         return [row.tobytes().ljust(width, b"\0") for row in above]
@@ -69,27 +70,36 @@ def signs(vectors: Sequence[bytes], mean: bytes) -> list[bytes]:
 
 
 class Signs:
-    """Many signs, held so that they are compared fast."""
+    """The signs of many vectors, one after the other in `rows`, held so that they are compared fast."""
 
-    def __init__(self, rows: Sequence[bytes]) -> None:
+    def __init__(self, rows: bytes | bytearray, mean: bytes) -> None:
+        width = _width(mean)
+        self._mean = mean
         self._numpy = _numpy() if rows else None
-        self._rows: Any = [int.from_bytes(row, "big") for row in rows]
         if self._numpy:
             # by columns, so that each step runs over memory that lies side by side
-            self._rows = self._numpy.frombuffer(b"".join(rows), self._numpy.uint64).reshape(len(rows), -1).T.copy()
+            self._rows: Any = self._numpy.frombuffer(rows, self._numpy.uint64).reshape(-1, width // 8).T.copy()
+        else:
+            self._rows = [int.from_bytes(rows[at : at + width], "big") for at in range(0, len(rows), width)]
 
-    def nearest(self, sign: bytes, count: int) -> list[int]:
-        """The positions of those that differ in the fewest bits."""
-        if self._numpy:
-            differing = self._numpy.zeros(self._rows.shape[1], self._numpy.uint16)
-            for column, word in zip(self._rows, self._numpy.frombuffer(sign, self._numpy.uint64), strict=True):
-                differing += self._numpy.bitwise_count(column ^ word)
-            if count < len(differing):
-                return [int(position) for position in self._numpy.argpartition(differing, count)[:count]]
-            return list(range(len(differing)))
-        wanted = int.from_bytes(sign, "big")
-        differing = [(row ^ wanted).bit_count() for row in self._rows]
-        return nsmallest(count, range(len(differing)), key=differing.__getitem__)
+    def nearest(self, vector: bytes, count: int) -> list[int]:
+        """The positions of the vectors whose signs differ from those of one in the fewest bits, in no order."""
+        (sign,) = signs([vector], self._mean)
+        if not self._numpy:
+            wanted = int.from_bytes(sign, "big")
+            differing = [(row ^ wanted).bit_count() for row in self._rows]
+            return nsmallest(count, range(len(differing)), key=differing.__getitem__)
+        bits = self._numpy.zeros(self._rows.shape[1], self._numpy.uint16)
+        for column, word in zip(self._rows, self._numpy.frombuffer(sign, self._numpy.uint64), strict=True):
+            bits += self._numpy.bitwise_count(column ^ word)
+        if count >= len(bits):
+            return list(range(len(bits)))
+        return [int(position) for position in self._numpy.argpartition(bits, count)[:count]]
+
+
+def _width(mean: bytes) -> int:
+    """The bytes of a row of signs: of 4 bytes a dimension comes a bit, filled up to whole words of 64."""
+    return -(-len(mean) // 256) * 8
 
 
 def _matrix(numpy: Any, vectors: Sequence[bytes]) -> Any:

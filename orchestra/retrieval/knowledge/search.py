@@ -66,7 +66,8 @@ class Knowledge:
         many = max(CANDIDATES, 4 * limit)
         lists = [await self._call(partial(self._index.text_search, self.name, words, many)) for words in (query, *keywords)]
         near, why = await self._near(query, many)
-        hits = await self._located(fused([*lists, near] if near else lists))
+        ranked = fused([*lists, near] if near else lists)
+        hits = await self._located(ranked[: max(limit, MOST)] if self._rerank else ranked[:limit])
         if self._rerank and self._client is not None and hits:
             hits = await self._reranked(query, hits)
         return Hits(hits=tuple(hits[:limit]), mode="hybrid" if near else "full_text", why=why)

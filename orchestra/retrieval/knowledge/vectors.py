@@ -11,6 +11,7 @@ Works without numpy, several times slower.
 from __future__ import annotations
 
 import sqlite3
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import nlargest
@@ -25,7 +26,7 @@ from orchestra.sessions.database import Database
 
 State = Literal["whole", "shortened", "failed"]
 SIGNED_FROM = 1_000  # vectors; fewer are compared one by one
-RESCORED = 400  # of the nearest by their signs
+RESCORED = 800  # of the nearest by their signs
 BLOCK = 1_000
 
 
@@ -62,7 +63,7 @@ class Hot(NamedTuple):
     """The signs of a base in memory, and the numbers of their chunks."""
 
     revision: int
-    chunks: list[int]
+    chunks: array[int]
     signs: Signs
 
 
@@ -149,10 +150,8 @@ class Vectors:
             return _best(_values(connection, base), vector, limit)
         hot = self._hot.get(base)
         if hot is None or hot.revision != revision:
-            hot = self._hot[base] = _loaded(connection, base, revision)
-        if not hot.chunks:
-            return []
-        near = [hot.chunks[position] for position in hot.signs.nearest(signs([vector], mean)[0], max(RESCORED, 4 * limit))]
+            hot = self._hot[base] = _loaded(connection, base, revision, mean)
+        near = [hot.chunks[position] for position in hot.signs.nearest(vector, max(RESCORED, 4 * limit))]
         marks = ", ".join("?" * len(near))
         return _best(connection.execute(f"SELECT chunk, value FROM vector WHERE chunk IN ({marks})", near), vector, limit)
 
@@ -209,15 +208,18 @@ def _blocks(rows: Iterator[tuple[int, bytes]]) -> Iterator[list[tuple[int, bytes
         yield block
 
 
-def _loaded(connection: sqlite3.Connection, base: int, revision: int) -> Hot:
-    rows = connection.execute("SELECT chunk, bits FROM sign WHERE base = ? ORDER BY chunk", (base,)).fetchall()
-    return Hot(revision, [chunk for chunk, _ in rows], Signs([bits for _, bits in rows]))
+def _loaded(connection: sqlite3.Connection, base: int, revision: int, mean: bytes) -> Hot:
+    chunks, rows = array("q"), bytearray()
+    for chunk, bits in connection.execute("SELECT chunk, bits FROM sign WHERE base = ? ORDER BY chunk", (base,)):
+        chunks.append(chunk)
+        rows += bits
+    return Hot(revision, chunks, Signs(rows, mean))
 
 
 def _best(rows: Iterator[tuple[int, bytes]], vector: bytes, limit: int) -> list[Match]:
     """The nearest of the rows, which are compared one by one."""
-    found: list[Match] = []
+    found: list[tuple[float, int]] = []
     for block in _blocks(rows):
         scores = cosines([value for _, value in block], vector)
-        found = nlargest(limit, [*found, *map(Match, (chunk for chunk, _ in block), scores)], key=lambda match: match.score)
-    return found
+        found = nlargest(limit, [*found, *zip(scores, (chunk for chunk, _ in block), strict=True)])
+    return [Match(chunk, score) for score, chunk in found]
