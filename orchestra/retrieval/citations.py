@@ -11,13 +11,12 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
-from orchestra.retrieval.facts import FUNCTIONAL, Clause, clauses, opposed, poles
+from orchestra.retrieval.facts import FUNCTIONAL, MANY, Clause, clauses, opposed, poles, union
 from orchestra.retrieval.passages import Citation, Found, Passage
 from orchestra.retrieval.terms import HAN
 
-T = TypeVar("T")
 MOST = 0.8  # the share of a sentence's words that its source must have: of Latin ones,
 MOST_HAN = 0.6  # ... and of pairs of Han characters, of which a change of order breaks several
 SOME = 0.4
@@ -140,18 +139,14 @@ class _Reading(NamedTuple):
 def _reading(parts: Sequence[Clause]) -> _Reading:
     return _Reading(
         clauses=tuple(parts),
-        content=_union([part.content for part in parts]),
-        known=_union([part.known for part in parts]),
-        words=_union([part.words for part in parts]),
-        characters=_union([part.characters for part in parts]),
-        directions=_union([part.directions for part in parts]),
-        relations=_union([part.relations for part in parts]),
+        content=union([part.content for part in parts]),
+        known=union([part.known for part in parts]),
+        words=union([part.words for part in parts]),
+        characters=union([part.characters for part in parts]),
+        directions=union([part.directions for part in parts]),
+        relations=union([part.relations for part in parts]),
         text="".join(part.text for part in parts),
     )
-
-
-def _union(parts: Sequence[frozenset[T]]) -> frozenset[T]:
-    return frozenset[T]().union(*parts)
 
 
 @lru_cache(maxsize=64)
@@ -178,7 +173,7 @@ def _near(sentence: str, text: str) -> Iterator[tuple[Clause, ...]]:
 def found_in(sentence: str, passage: Passage) -> Found:
     """Whether `passage` says what `sentence` says: `yes`; `no` also where it says the contrary; else `weak`."""
     said = _reading(clauses(sentence))
-    if not said.content:
+    if not said.content or len(said.clauses) > MANY:
         return "no"
     if _foreign(sentence, passage.text):
         return _across(said, passage)
@@ -288,7 +283,7 @@ def _turned(clause: Clause, stretch: _Reading, title: _Reading) -> str:
 
 def _names_only(part: Clause, clause: Clause, cover: Sequence[Clause]) -> bool:
     """Whether a clause of the source only names what the next one speaks of: what it denies is something else."""
-    others = _union([other.content for other in cover if other is not part])
+    others = union([other.content for other in cover if other is not part])
     return bool(others) and (part.content & clause.content) - others <= set(part.items[:1])
 
 
@@ -318,7 +313,8 @@ def crossed(clause: Clause, cover: Sequence[Clause], title: _Reading) -> bool:
         return False
     main = cover[0]
     first, own = clause.items[0], next((item for item in main.items if " " not in item), "")
-    if " " not in first and first not in main.content and own and own not in clause.content and (first not in title.content or own in main.names):
+    elsewhere = own and own not in clause.content and " " not in first and first not in main.content
+    if elsewhere and (first not in title.content or own in main.names):  # else the title says whom it is about
         return True
     for i, one in enumerate(cover):
         for other in cover[i + 1 :]:

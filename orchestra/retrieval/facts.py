@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, TypeVar
 
 from orchestra.retrieval.numerals import with_digits
 from orchestra.retrieval.quantities import Quantity, is_unit, quantities
 from orchestra.retrieval.terms import COMMON, HAN, plain_word, terms
 
+T = TypeVar("T")
+MANY = 40  # clauses of one sentence; of more, none is compared: a page may be written to take time
 # A comma between groups of digits or in a list of single words is no border; a full-width one is.
 _FULL_WIDTH = str.maketrans({"，": "; ", "；": "; ", "：": "; ", "！": "。", "？": "。", "（": " (", "）": ") "})
 _CLAUSE = re.compile(r"[;。!?\n()]|,(?!\d| \d{4}\b)|:(?!\d)| - | — |\b(?:and|while|but|whereas|although|unless|except)\b|而|但")
@@ -26,19 +30,21 @@ _HAN_CHARACTER = re.compile(f"[{HAN}]")
 
 # what denies, in both languages; a prohibition denies too, so that "allowed" cannot stand for "prohibited"
 _BOUNDS = re.compile(
-    r"(?P<most>\b(?:no|not) more than\b|\bat most\b|\bup to\b|\bnot exceed(?:ing)?\b|不得?超过|不高于|不多于|不得多于|不大于|至多|最多)"
+    r"(?=[nau不至最非无未否是能莫没除])(?:(?P<most>\b(?:no|not) more than\b|\bat most\b|\bup to\b|\bnot exceed(?:ing)?\b|不得?超过|不高于|不多于|不得多于|不大于|至多|最多)"
     r"|(?P<least>\b(?:no|not) (?:less|fewer) than\b|\bat least\b|不得?少于|不得?低于|不小于|至少|最少)"
-    r"|(?P<other>\bnot only\b|\bno doubt\b|不仅|不但|不过|不同|不少|不断|不久|不锈钢|不良|非常|非洲|无论|不管|未来|否则|是否|能否|无线|莫斯科|没收|除非|无锡|不可再生)"
+    r"|(?P<other>\bnot only\b|\bno doubt\b|不仅|不但|不过|不同|不少|不断|不久|不锈钢|不良|非常|非洲|无论|不管|未来|否则|"
+    r"是否|能否|无线|莫斯科|没收|除非|无锡))"
 )
 _NEGATION = re.compile(
-    r"\b(?:not|no|never|none|neither|without|cannot|nobody|nothing|unlike|unable|fails? to|failed to|refuse[ds]?|den(?:y|ies|ied)|lack(?:s|ed|ing)?|"
+    r"\b(?:not|no|never|none|neither|without|cannot|nobody|nothing|unlike|unable|"
+    r"fails? to|failed to|refuse[ds]?|den(?:y|ies|ied)|lack(?:s|ed|ing)?|"
     r"prohibit(?:s|ed)?|bann?(?:ed|s)?|forbid(?:s|den)?|reject(?:s|ed)?|hardly|barely)\b|n['’]t\b|"
     r"并非|没有|否认|拒绝|禁止|严禁|禁用|不|没|未|无|非|勿|莫|禁",
     re.IGNORECASE,
 )
 _AXES = """
-increase increased increases increasing rise rose risen rises rising grow grew grown grows climb climbed raise raised higher 增加 增长 上升 提高 上涨 上调
-| decrease decreased decreases decreasing fall fell fallen falls falling drop dropped decline declined reduce reduced lower 减少 下降 降低 下跌 下调
+increase increased increases increasing rise rose risen rises rising grow grew grown grows climb climbed raise raised higher 增加 增长 上升 提高 上涨
+| decrease decreased decreases decreasing fall fell fallen falls falling drop dropped decline declined reduce reduced lower 减少 下降 降低 下跌
 gain gained gains win won wins | lose lost loses loss
 before prior earlier 之前 以前 | after following later 之后 以后
 more over above exceed exceeds exceeded larger greater 高于 超过 多于 大于 以上 | less under below fewer smaller 低于 少于 小于 不足 不到 以下
@@ -113,17 +119,16 @@ def normal(text: str) -> str:
 @lru_cache(maxsize=2048)
 def clauses(sentence: str) -> tuple[Clause, ...]:
     """The clauses of a sentence that say anything; a list's members stay in the clause that begins it."""
-    whole = normal(sentence)
-    found: list[Clause] = []
-    for part in _parts(whole):
+    groups: list[list[Clause]] = []
+    for part in _parts(normal(sentence)):
         clause = _clause(part)
         if not clause.items and not clause.negations and not clause.directions:
             continue
-        if found and len(clause.items) <= 1 and (clause.facts or clause.names) and not clause.negations:
-            found[-1] = _joined(found[-1], clause)
+        if groups and len(clause.items) <= 1 and (clause.facts or clause.names) and not clause.negations:
+            groups[-1].append(clause)
         else:
-            found.append(clause)
-    return tuple(found)
+            groups.append([clause])
+    return tuple(_joined(group) if group[1:] else group[0] for group in groups[: MANY + 1])
 
 
 def _parts(text: str) -> list[str]:
@@ -134,12 +139,26 @@ def _parts(text: str) -> list[str]:
     return [part for part in (*parts, text[end:]) if part.strip()]
 
 
-def _joined(first: Clause, then: Clause) -> Clause:
+def _joined(parts: Sequence[Clause]) -> Clause:
     return Clause(
-        first.items + then.items, first.content | then.content, first.facts + then.facts, first.known | then.known,
-        first.names | then.names, first.words | then.words, first.characters | then.characters, first.directions | then.directions,
-        first.bounds | then.bounds, first.relations | then.relations, first.negations, f"{first.text} {then.text}",
-    )  # fmt: skip
+        items=tuple(item for part in parts for item in part.items),
+        content=union([part.content for part in parts]),
+        facts=tuple(fact for part in parts for fact in part.facts),
+        known=union([part.known for part in parts]),
+        names=union([part.names for part in parts]),
+        words=union([part.words for part in parts]),
+        characters=union([part.characters for part in parts]),
+        directions=union([part.directions for part in parts]),
+        bounds=union([part.bounds for part in parts]),
+        relations=union([part.relations for part in parts]),
+        negations=parts[0].negations,
+        text=" ".join(part.text for part in parts),
+    )
+
+
+def union(parts: Sequence[frozenset[T]]) -> frozenset[T]:
+    """All that stands in one of the sets."""
+    return frozenset[T]().union(*parts)
 
 
 def _clause(text: str) -> Clause:
@@ -147,31 +166,49 @@ def _clause(text: str) -> Clause:
     bounds = frozenset(match.lastgroup or "" for match in _BOUNDS.finditer(rest))
     without = _BOUNDS.sub(_blank, rest) if bounds else rest
     bare, negations = _NEGATION.subn(_blank, without)
-    directions = {match[0] for match in _DIRECTION.finditer(bare)}
+    han = not bare.isascii()
+    directions = {match[0] for match in _DIRECTION.finditer(bare)} if han else set()
     plain = _DIRECTION.sub(_blank, bare) if directions else bare
     placed: list[tuple[int, str]] = [(fact.place, f"{fact.kind} {fact.value}") for fact in facts]
     names, words = set(), set()
     for match in _WORD.finditer(bare):
-        word = plain_word(match[1])
-        words.add(word)
-        if (said := match[1].casefold()) in _POLES:
-            directions.add(said)
-            continue
-        if word in COMMON:
-            continue
-        named = bool(_NAME.match(match[1])) or is_unit(word)
-        if named:
-            names.add(word)
-        placed.append((match.start(), word if named else stem(word)))
-    names.update(match[1] or match[2] for match in _TITLE.finditer(rest))
-    pairs = [term for term in terms(plain) if len(term) == 2 and _HAN_CHARACTER.match(term)] if not plain.isascii() else []
+        word, plain_form, item, named = _word(match[1])
+        words.add(plain_form)
+        if word in _POLES:
+            directions.add(word)
+        elif item:
+            placed.append((match.start(), item))
+            if named:
+                names.add(plain_form)
+    pairs: list[str] = []
+    if han:
+        names.update(match[1] or match[2] for match in _TITLE.finditer(rest))
+        pairs = [term for term in terms(plain) if len(term) == 2 and _HAN_CHARACTER.match(term)]
     placed += _placed(pairs, plain)
     items = tuple(item for _, item in sorted(placed))
     return Clause(
-        items=items, content=frozenset(items), facts=tuple(facts), known=frozenset(part for fact in facts for part in fact.implied()),
-        names=frozenset(names), words=frozenset(words), characters=frozenset(_HAN_CHARACTER.findall(plain)),
-        directions=frozenset(directions), bounds=bounds - {"other"}, relations=_relations(bare, items, pairs), negations=negations, text=text,
-    )  # fmt: skip
+        items=items,
+        content=frozenset(items),
+        facts=tuple(facts),
+        known=frozenset(part for fact in facts for part in fact.implied()),
+        names=frozenset(names),
+        words=frozenset(words),
+        characters=frozenset(_HAN_CHARACTER.findall(plain) if han else ()),
+        directions=frozenset(directions),
+        bounds=bounds - {"other"},
+        relations=_relations(bare, pairs),
+        negations=negations,
+        text=text,
+    )
+
+
+@lru_cache(maxsize=4096)
+def _word(text: str) -> tuple[str, str, str, bool]:
+    """A Latin word in lower case, in its plain form, as it is compared ("" where any text may have it), and whether it is a name."""
+    plain = plain_word(text)
+    named = bool(_NAME.match(text)) or is_unit(plain)
+    item = "" if plain in COMMON else plain if named else stem(plain)
+    return text.casefold(), plain, item, named
 
 
 def _blank(match: re.Match[str]) -> str:
@@ -186,11 +223,11 @@ def _placed(pairs: list[str], text: str) -> list[tuple[int, str]]:
     return placed
 
 
-def _relations(text: str, items: tuple[str, ...], pairs: list[str]) -> frozenset[tuple[str, str]]:
+def _relations(text: str, pairs: list[str]) -> frozenset[tuple[str, str]]:
     """What stands behind a word of comparison or of agency: exchanged, the sentence says something else."""
     found = {(pair[0], pair[1]) for pair in pairs if pair[0] in _HAN_RELATIONS}
     for match in _RELATIONS.finditer(text):
-        for following in _WORD.finditer(text, match.end()):
+        for following in islice(_WORD.finditer(text, match.end()), 4):  # an article or two may stand between
             word = plain_word(following[1])
             if word not in COMMON:
                 found.add((match[1], stem(word)))

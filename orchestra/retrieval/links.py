@@ -42,7 +42,8 @@ _SPECIAL = re.compile(
     re.IGNORECASE,
 )
 # ends of what has come that may yet become one of these: the fewer, the sooner text is shown
-_BEGUN = sorted({word[:n] for word in ("https:", "http:", "ftp:", "wss:", "ws:", "www.", "mailto:", "xmpp:") for n in range(1, 8)}, key=len, reverse=True)
+_OPENINGS = ("https:", "http:", "ftp:", "wss:", "ws:", "www.", "mailto:", "xmpp:")
+_BEGUN = sorted({word[:n] for word in _OPENINGS for n in range(1, 8)}, key=len, reverse=True)
 _UNDECIDED = re.compile(rf"(?:!|\]|<|&[a-z]{{0,8}}|/{{1,2}}|(?:{'|'.join(re.escape(begun) for begun in _BEGUN)})\\?:?)\Z", re.IGNORECASE)
 _PLAIN_ENTITY = re.compile(r"&(?:amp|lt|gt|quot|apos|nbsp|mdash|ndash|hellip|copy|deg|times|middot);", re.IGNORECASE)
 _FENCE = re.compile(rf"(`{{3,}}+)[^`\n]{{0,{LONGEST}}}+\n|(~{{3,}}+)[^\n]{{0,{LONGEST}}}+\n")

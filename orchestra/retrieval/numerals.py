@@ -5,13 +5,18 @@ from __future__ import annotations
 import re
 
 _SMALL = {
-    **{word: n for n, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen".split())},
+    **{word: n for n, word in enumerate((
+        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+        "eighteen nineteen").split())},
     **{word: 10 * n for n, word in enumerate("twenty thirty forty fifty sixty seventy eighty ninety".split(), 2)},
 }  # fmt: skip
 _COUNTING = "|".join(sorted([*_SMALL, "hundred", "thousand"], key=len, reverse=True))
 _WORDS = re.compile(rf"\b(?:{_COUNTING})(?:(?:-| and | )(?:{_COUNTING}))*\b", re.IGNORECASE)
-_PRONOUN = re.compile(r"\b(?:no|any|every|each|this|that|the|another|which|some) one\b|\bone (?:of|another|can|could|may|must|should|who|or|day|by|is|was|has)\b", re.I)
+_PRONOUN = re.compile(
+    r"\b(?:no|any|every|each|this|that|the|another|which|some) one\b"
+    r"|\bone (?:of|another|can|could|may|must|should|who|or|day|by|is|was|has)\b",
+    re.IGNORECASE,
+)
 _NTH = {word: f"{n}th" for n, word in enumerate((
     "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
     "sixteenth seventeenth eighteenth nineteenth twentieth").split(), 1)}  # fmt: skip
@@ -35,7 +40,7 @@ _SHARE = re.compile(rf"({_ANY}{{1,8}}|\d{{1,6}})分之({_ANY}{{1,8}}|\d{{1,6}})"
 _HALF = re.compile(r"(?:(?<!\d)(\d{1,4})个)?半(?=个?小时|年|个月|天)")
 # a single numeral is a number where something that is counted or measured follows
 _COUNTED = frozenset(
-    "年月日号天周岁时点分秒次条件台辆届章节页楼级头匹公里米克升吨元块度期阶倍成袋粒片盒瓶剂册艘架门组枚颗株棵斤尺亩小星勺人省国名个座家位部项种平英美欧厘毫州市县区支队段季大座座张层"
+    "年月日号天周岁时点分秒次条件台辆届章节页楼级头匹公里米克升吨元块度期阶倍成袋粒片盒瓶剂册艘架门组枚颗株棵斤尺亩小星勺人省国名个座家位部项种平英美欧厘毫州市县区支队段季张层"
 )
 _NO_NUMBER = frozenset("大些样起直定般切旦同致面方边人本段层")  # what makes another word of 一: 一些, 一样, 一直
 

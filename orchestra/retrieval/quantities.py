@@ -63,11 +63,13 @@ _MONTH = (
 _NTH = "(?:st|nd|rd|th)"
 # The first alternative that fits takes the place; what it means is read from its span alone.
 _QUANTITY = re.compile(
+    r"(?=[\d前第$€£¥UHJFMASOND])(?:"
     rf"(?P<day>(?<!\d)\d{{4}}[-/]\d{{1,2}}[-/]\d{{1,2}}(?!\d))"
     rf"|(?P<year>前?(?<!\d)(?:\d{{3,4}}|(?<=前)\d{{1,2}})年(?!代)(?:\d{{1,2}}月(?:\d{{1,2}}[日号])?)?)"
     rf"|(?P<month>(?<!\d)\d{{1,2}}月(?:\d{{1,2}}[日号])?)"
     rf"|(?P<named>(?<!\d)\d{{1,2}}{_NTH}? (?:of )?{_MONTH}(?:,? \d{{4}}(?!\d))?"
-    rf"|\b{_MONTH} \d{{1,2}}(?!\d){_NTH}?(?:,? \d{{4}}(?!\d))?|\b{_MONTH} (?:of )?\d{{4}}(?!\d)|\b(?!May\b|Mar\b|Dec\b){_MONTH}|(?<=[ni] )May\b)"
+    rf"|\b{_MONTH} \d{{1,2}}(?!\d){_NTH}?(?:,? \d{{4}}(?!\d))?|\b{_MONTH} (?:of )?\d{{4}}(?!\d)"
+    rf"|\b(?!May\b|Mar\b|Dec\b){_MONTH}|(?<=[ni] )May\b)"
     rf"|(?P<decade>\d{{1,2}}世纪\d{{1,2}}年代|\d{{4}}(?:s\b|年代))"
     rf"|(?P<century>\d{{1,2}}(?:世纪|{_NTH}[ -]century))"
     rf"|(?P<time>(?<![\d:])\d{{1,2}}:\d{{2}}(?::\d{{2}})?(?![\d:])(?: ?[ap]\.?m\b)?)"
@@ -75,12 +77,13 @@ _QUANTITY = re.compile(
     rf"|(?P<part>(?<![\d/])\d{{1,6}}/\d{{1,6}}(?![\d/]))"
     rf"|(?P<ordinal>第\d+|\d+{_NTH}\b)"
     rf"|(?P<plain>(?:(?:US|HK)?[$€£¥] ?)?\d+(?:\.\d+)*(?: ?[百千万亿]{{1,2}}|[ -]?(?:hundred|thousand|million|billion|trillion|bn)\b)?"
-    rf"(?: ?[余多]?(?:{_HAN})|[ -]?(?:(?:{_LATIN})(?![A-Za-z\d])|per ?cent\b|percentage points?\b))?)"
+    rf"(?: ?[余多]?(?:{_HAN})|[ -]?(?:(?:{_LATIN})(?![A-Za-z\d])|per ?cent\b|percentage points?\b))?))"
 )
-_ANY = re.compile(r"\d|\b[JFMASOND][a-z]{2}")
+_ANY = re.compile(r"\d|Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec")
 _PLAIN = re.compile(r"(?P<sign>(?:US|HK)?[$€£¥])? ?(?P<value>[\d.]+)(?P<rest>.*)", re.DOTALL)
 _SCALE = re.compile(rf"[ -]?([百千万亿]{{1,2}}|(?:{_either([s for s in _SCALES if s.isascii()])})\b)")
 _SEPARATOR = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
+_IN_NAME = re.compile(r"(?<=[A-Za-z\d_.])\d")
 _JOINED = re.compile(r" ?(?:[-–—~～至到或]|to|and|or) ?")
 _EXACT_YEARS = re.compile(r"\d{4}")
 
@@ -97,7 +100,9 @@ class Quantity(NamedTuple):
         yield self.kind, self.value
         if self.kind == "date":
             year, month, day = self.value.split("|")
-            yield from (("date", "|".join(part)) for part in ((year, month, ""), (year, "", ""), ("", month, day), ("", month, "")) if any(part))
+            for part in ((year, month, ""), (year, "", ""), ("", month, day), ("", month, "")):
+                if any(part):
+                    yield "date", "|".join(part)
 
 
 def quantities(text: str) -> tuple[list[Quantity], str]:
@@ -111,8 +116,8 @@ def quantities(text: str) -> tuple[list[Quantity], str]:
     bare: tuple[int, str] | None = None  # a number without a unit, of which the next one may tell the unit
     for match in _QUANTITY.finditer(text):
         kind, span = match.lastgroup or "", match[0]
-        if kind == "plain" and (prefixed := text[match.start() - 1 : match.start()]) and ((prefixed.isascii() and prefixed.isalnum()) or prefixed in "_."):
-            continue  # part of a name, such as X2
+        if kind == "plain" and _IN_NAME.match(text, match.start()):
+            continue  # X2
         rest += [text[end : match.start()], " " * len(span)]
         quantity = _read(kind, span, match.start())
         if bare and quantity.kind == "number" and " " in quantity.value and _JOINED.fullmatch(text[end : match.start()]):
