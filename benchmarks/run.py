@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 
+import citations
 import first_token
 import ingest
 import prefix
@@ -30,6 +31,7 @@ PARTS = {
     "what 40 long dialogues still have of what was said once": recall.measured,
     ingest.TITLE: ingest.measured,
     "finding documents and answering from them": retrieval.measured,
+    "citations: what is found, and how soon": citations.measured,
 }
 
 
