@@ -2,7 +2,7 @@
 
 Recalled turns beside what else could stand in the same number of tokens: the last turns word for word, or a summary. The
 summary is an extractive one - the sentences whose words say most, those with figures and names first - of as many tokens
-as a summary of the model's may have. Tokens are the stand-in's. The last part of the facts was written when the ranking was done.
+as a summary of the model's may have. Tokens are the stand-in's. The last part of the facts was written last.
 """
 
 from __future__ import annotations
@@ -150,10 +150,10 @@ def measured() -> list[Row]:
 
 
 def groups(found: list[Kept]) -> Iterator[tuple[str, list[Kept]]]:
-    """By language; and the facts that the ranking has never seen."""
+    """By language; and the facts that were written last."""
     for language in ("en", "zh"):
         yield language, [each for each in found if each.language == language]
-    yield "written afterwards", [each for each in found if each.part == "fresh"]
+    yield "written last", [each for each in found if each.part == "fresh"]
 
 
 def counter(orchestra: Orchestra) -> Tokens:

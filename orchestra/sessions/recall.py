@@ -62,6 +62,10 @@ _KINDS = (
     (r"how many|number|code|pin|password|room|seat|cabin|gate|dose|reference|多少|几|号|码|剂量|座位", r"\d"),
 )
 _KINDS_OF_ANSWER = tuple((re.compile(asked, re.IGNORECASE), re.compile(told)) for asked, told in _KINDS)
+_GOES_ON = re.compile(
+    r"^\W{0,9}(?:and|or|but|then|also|what about|how about|那|还有|以及)|\b(?:it|its|that|there|they|them|those|this|one)\b|呢\W{0,9}$|[它这那]",
+    re.IGNORECASE,
+)
 _NAME = re.compile(r"(?<=[^.!?。！？] )[A-Z][^\W_]*")
 _SUFFIX = re.compile(r"(?<=.{4})(?:ings?|ions?|ies|ied|ers?|ic|ed|es|al|ly|or|e|y|s)$")
 _ENDING = 5  # letters that may follow what a word begins with
@@ -130,8 +134,19 @@ def recalled(store: Store, before: str, question: str, *, previous: str = "", li
 
     `previous` is the question before this one, which a short one may refer to. What shares too little has `fits` False.
     """
-    words = words_of(question, previous)
-    return store.database.read(lambda connection: _found(connection, before, question, words)[:limit]) if words else []
+    alone, together = words_of(question), words_of(question, previous)
+    # one that does not say that it goes on from the last may do so all the same
+    attempts = [together] if _GOES_ON.search(question) or together == alone else [alone, together]
+
+    def work(connection: sqlite3.Connection) -> list[Recalled]:
+        found: list[Recalled] = []
+        for words in attempts:
+            found = _found(connection, before, question, words) or found
+            if any(turn.fits for turn in found):
+                break
+        return found[:limit]
+
+    return store.database.read(work) if alone else []
 
 
 def words_of(question: str, previous: str = "") -> tuple[Word, ...]:
