@@ -9,35 +9,38 @@ import typer
 from orchestra.cli import options as o
 from orchestra.cli.words import say
 
+Search = Annotated[
+    str,
+    typer.Option(
+        "--search",
+        metavar="PROVIDER",
+        help=say(
+            "where to look: services in order (searxng,duckduckgo ...), offline or none; without it the first that answers",
+            "查找的地方：依次询问的服务（searxng,bocha ...）、offline 或 none；省略则用第一个可用的",
+        ),
+    ),
+]
+Strategy = Annotated[
+    Literal["auto", "direct", "draft"],
+    typer.Option(
+        "--strategy",
+        help=say(
+            "direct: look up, answer; draft: draft, keywords, look up, refine; auto: direct, once more where that is not enough",
+            "direct：检索后回答；draft：草稿、关键词、检索、修正；auto：先 direct，资料不足时再查一次",
+        ),
+    ),
+]
+
 
 def ask(
     context: typer.Context,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help=say("what to look up; - reads standard input", "要查找的问题；- 表示标准输入"))],
-    search: Annotated[
-        str,
-        typer.Option(
-            "--search",
-            metavar="PROVIDER",
-            help=say(
-                "where to look: services in order (searxng,duckduckgo ...), offline or none; without it the first that answers",
-                "查找的地方：依次询问的服务（searxng,bocha ...）、offline 或 none；省略则用第一个可用的",
-            ),
-        ),
-    ] = "",
+    search: Search = "",
     knowledge: Annotated[
         list[str] | None,
         typer.Option("--knowledge", metavar="NAME", help=say("a knowledge base to look into (or several)", "要查找的知识库（可多次）")),
     ] = None,
-    strategy: Annotated[
-        Literal["auto", "direct", "draft"],
-        typer.Option(
-            "--strategy",
-            help=say(
-                "direct: look up, answer; draft: draft, keywords, look up, refine; auto: direct, once more where that is not enough",
-                "direct：检索后回答；draft：草稿、关键词、检索、修正；auto：先 direct，资料不足时再查一次",
-            ),
-        ),
-    ] = "auto",
+    strategy: Strategy = "auto",
     draft: Annotated[bool, typer.Option("--draft", help=say("the same as --strategy draft", "等同于 --strategy draft"))] = False,
     pages: Annotated[bool, typer.Option("--pages", help=say("read the pages of the best hits", "读取最佳结果的网页正文"))] = False,
     session: Annotated[
