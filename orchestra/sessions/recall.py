@@ -35,6 +35,8 @@ OF_KIND = 1.25  # an answer of the kind that is asked for: an amount, a date, a 
 COVERED = 0.4  # a word counts so much in the second turn where the first one has it
 SHORT_REPLY = 80  # characters: what is said in so few is said to what went before
 LONGEST_SENTENCE = 300  # characters
+LONGEST_END = 1_000
+LONGEST_SIDE = 20_000  # so much of a question or an answer is read
 
 # words that hold a question together, and those by which people speak of remembering
 _COMMON = frozenset(
@@ -134,7 +136,9 @@ def recalled(store: Store, before: str, question: str, *, previous: str = "", li
 
     `previous` is the question before this one, which a short one may refer to. What shares too little has `fits` False.
     """
-    alone, together = words_of(question), words_of(question, previous)
+    if len(question) > 2 * LONGEST_END:  # what is asked stands at one end of what is pasted
+        question = f"{question[:LONGEST_END]}\n{question[-LONGEST_END:]}"
+    alone, together = words_of(question), words_of(question, previous[:LONGEST_END])
     # one that does not say that it goes on from the last may do so all the same
     attempts = [together] if _GOES_ON.search(question) or together == alone else [alone, together]
 
@@ -184,7 +188,8 @@ def _found(connection: sqlite3.Connection, before: str, question: str, words: Se
     weights, scores = _weighed(connection, numbers, words)
     best = sorted(scores, key=lambda number: (scores[number], number), reverse=True)[:READ]
     read = _read(connection, {number: seq for seq, number in numbers.items()}, best)
-    ranked = sorted((_ranked(turn, question, weights) for turn in read), key=_standing, reverse=True)
+    kinds = [told for asked, told in _KINDS_OF_ANSWER if asked.search(question)]
+    ranked = sorted((_ranked(turn, kinds, weights) for turn in read), key=_standing, reverse=True)
     if not ranked:
         return []
     first, *rest = ranked
@@ -252,15 +257,15 @@ def _read(connection: sqlite3.Connection, rows: Mapping[int, int], numbers: Sequ
     texts = {
         int(seq): (str(question), str(answer), float(created))
         for seq, question, answer, created in connection.execute(
-            f"SELECT seq, question, answer, created FROM turn WHERE seq IN ({marks})", tuple(wanted.values())
+            f"SELECT seq, substr(question, 1, ?), substr(answer, 1, ?), created FROM turn WHERE seq IN ({marks})",
+            (LONGEST_SIDE, LONGEST_SIDE, *wanted.values()),
         )
     }
     for number in numbers:
         question, answer, created = texts[rows[number]]
-        if answer:
-            before = texts.get(rows.get(number - 1, 0))
-            call = _call(before[1], question) if before else ""
-            yield Recalled(number=number, question=question, answer=answer, called_for=call, created=created)
+        before = texts.get(rows.get(number - 1, 0))
+        call = _call(before[1], question) if before else ""
+        yield Recalled(number=number, question=question, answer=answer, called_for=call, created=created)
 
 
 def _call(answer: str, reply: str) -> str:
@@ -269,7 +274,7 @@ def _call(answer: str, reply: str) -> str:
     return sentences(last)[-1].strip() if last and (last.endswith(_ASKS) or len(reply) <= SHORT_REPLY) else ""
 
 
-def _ranked(turn: Recalled, question: str, weights: Mapping[Word, float]) -> Recalled:
+def _ranked(turn: Recalled, kinds: Sequence[re.Pattern[str]], weights: Mapping[Word, float]) -> Recalled:
     """The turn with its score: what its words say, most where they stand in one sentence that is no question."""
     parts = [(turn.called_for, CALLED_FOR)]
     parts += [(text, ASKED if text.rstrip().endswith(_ASKS) else 1.0) for text in sentences(turn.question)]
@@ -284,7 +289,7 @@ def _ranked(turn: Recalled, question: str, weights: Mapping[Word, float]) -> Rec
         for word in here:
             best[word] = max(best.get(word, 0.0), counts * weights[word])
     score = sum(best.values()) + IN_ONE * together
-    of_kind = any(asked.search(question) and told.search(turn.question + turn.answer) for asked, told in _KINDS_OF_ANSWER)
+    of_kind = any(kind.search(turn.question + turn.answer) for kind in kinds)
     share = sum(weights[word] for word in best) / (sum(weights.values()) or 1.0)
     own = sum(word.own for word in best)
     fits = share >= (LITTLE if of_kind or own > 1 else ENOUGH) and (of_kind or own > 0)
