@@ -102,6 +102,7 @@ def _told(report: Report) -> None:
         tell(say("found by words alone; --embed MODEL finds by meaning too", "仅按词检索；加 --embed 模型 可同时按语义检索"))
     elif report.no_vectors:
         tell(say("no vectors for what is new: ", "新内容没有向量：") + report.no_vectors.message(LANGUAGE))
+        tell(report.no_vectors.hint(LANGUAGE))
     if base and base.shortened:
         tell(say(f"{base.shortened} chunks are longer than the model reads; of them only the beginning is found by meaning",
                  f"{base.shortened} 个文本块超过模型长度，仅开头部分可按语义查找"))  # fmt: skip

@@ -1,4 +1,4 @@
-"""Which files a folder holds for a reader: not the hidden ones, not what tools keep there, each folder once."""
+"""Which files a folder holds for a reader: not the hidden ones, not what tools keep there, and no links to elsewhere."""
 
 from __future__ import annotations
 
@@ -81,29 +81,41 @@ def _absent(path: str, error: OSError) -> UsageError:
 
 
 def _walked(path: str, found: os.stat_result, listing: Listing, seen: set[tuple[int, int]]) -> Iterator[File]:
-    """The files at a path and below it, folder by folder; a loop of links is noticed by the folder's number."""
+    """The files at a path and below it, folder by folder."""
     if not stat.S_ISDIR(found.st_mode):
         yield from _file(path, found, listing)
         return
+    top = os.path.realpath(path)
     folders = [(path, found)]
     while folders:
         folder, found = folders.pop()
         if (found.st_dev, found.st_ino) in seen:
             continue
         seen.add((found.st_dev, found.st_ino))
-        below: list[tuple[str, os.stat_result]] = []
+        deeper: list[tuple[str, os.stat_result]] = []
         for name in _names(folder, listing):
             inside = os.path.join(folder, name)
             try:
-                status = os.stat(inside)
+                status = os.lstat(inside)
             except OSError as error:
                 listing.refused.append((storable(inside), _reason(error)))
                 continue
-            if stat.S_ISDIR(status.st_mode):
-                below.append((inside, status))
+            if stat.S_ISLNK(status.st_mode):
+                _link(inside, top, listing)
+            elif stat.S_ISDIR(status.st_mode):
+                deeper.append((inside, status))
             else:
                 yield from _file(inside, status, listing)
-        folders.extend(reversed(below))
+        folders.extend(reversed(deeper))
+
+
+def _link(path: str, top: str, listing: Listing) -> None:
+    """No link is followed: what it leads to is met anyway, or lies outside, where a folder of somebody else's must not lead."""
+    if below(os.path.realpath(path), [top]):
+        listing.hidden += 1
+    else:
+        why = Words("it is a link that leads out of the folder; name what it leads to", "这是指向目录之外的链接；请直接给出它指向的路径")
+        listing.refused.append((storable(path), why))
 
 
 def _names(folder: str, listing: Listing) -> list[str]:
