@@ -12,6 +12,7 @@ import time
 import citations
 import first_token
 import ingest
+import knowledge
 import prefix
 import recall
 import retrieval
@@ -28,6 +29,7 @@ PARTS = {
     "time until the first token": first_token.measured,
     f"a store of {store.LARGE:,} turns beside one of {store.SMALL:,}": store.measured,
     f"what the daemon reads for turn {prefix.TURNS}": prefix.measured,
+    f"a knowledge base of {knowledge.LARGE:,} chunks": knowledge.measured,
     "what 40 long dialogues still have of what was said once": recall.measured,
     ingest.TITLE: ingest.measured,
     "finding documents and answering from them": retrieval.measured,
