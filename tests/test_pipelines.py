@@ -134,6 +134,16 @@ def test_a_follow_up_that_is_not_rewritten_takes_the_last_question_along(reply: 
     assert answer.text == ANSWER
 
 
+def test_a_few_words_in_a_dialogue_are_looked_up_with_and_without_those_before() -> None:
+    said = [Message("user", "叮咚手表能存几个联系人？"), Message("assistant", "20 个。")]
+    place = Place()
+    with StandIn([ANSWER]) as daemon:
+        _, answer = asked(daemon, "充满要多久？", place, said=said, options=Options(language="en"))
+    assert place.asked[0] == "充满要多久？"
+    assert place.asked[1].startswith("充满要多久？ 叮咚")
+    assert (answer.receipt.calls, answer.ledger.rounds) == (1, 1)
+
+
 # --- draft
 
 
@@ -400,6 +410,11 @@ def test_red_control_the_quarter_decides(monkeypatch: pytest.MonkeyPatch) -> Non
     with StandIn([ANSWER], window=1024) as daemon:
         _, answer = asked(daemon, QUESTION, Place((long,)))
     assert (answer.usage.prompt_tokens or 0) > 1024 // 4 + 220
+
+
+def test_a_place_that_begins_with_the_title_says_it_once() -> None:
+    assert prompt.heading(replace(FRANCE, url="/a.md", place="France, lines 1-7")) == "France — lines 1-7"
+    assert prompt.heading(replace(FRANCE, url="/a.md", place="Towns > Paris, lines 1-7")) == "France — Towns > Paris, lines 1-7"
 
 
 # --- where untrusted text may stand (rows R7, R8), in every pipeline

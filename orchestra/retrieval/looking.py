@@ -21,10 +21,10 @@ from orchestra.model.messages import Language, Message, Options, Receipt
 from orchestra.model.tokens import most_tokens
 from orchestra.model.window import Loaded
 from orchestra.retrieval.ledger import Book, Strategy, Trace
-from orchestra.retrieval.need import hangs_on_today, leans_on_dialogue, needs_search
+from orchestra.retrieval.need import brief, hangs_on_today, leans_on_dialogue, needs_search
 from orchestra.retrieval.passages import Attempt, Findings, Passage, Retriever
 from orchestra.retrieval.prompt import Asked, heading
-from orchestra.retrieval.queries import Asker, with_keywords
+from orchestra.retrieval.queries import Asker, with_keywords, with_last_words
 from orchestra.retrieval.ranking import canonical, chosen, fitted, merged
 
 MOST_PAGES = 3
@@ -106,12 +106,13 @@ class Looking:
             made.searched = False
             self.book.unsearched()
             return made
+        also: tuple[str, ...] = ()
         if asked.said and leans_on_dialogue(question):
             made.query = await self.asker.standalone(asked)
-        queries: tuple[str, ...] = (made.query,)
-        if self._lookup.strategy == "draft":
-            queries = await self._drafted(made)
-        await self.round(made, queries)
+        elif asked.said and brief(question):  # what it may leave out is looked for as well; that costs no request
+            also = (with_last_words(made.query, asked.said),)
+        queries = await self._drafted(made) if self._lookup.strategy == "draft" else (made.query,)
+        await self.round(made, tuple(dict.fromkeys((*queries, *also))))
         return made
 
     async def _drafted(self, made: Prepared) -> tuple[str, ...]:

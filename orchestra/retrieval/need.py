@@ -11,7 +11,8 @@ from orchestra.retrieval.terms import HAN, terms
 
 _LONGEST_TALK = 40  # characters; small talk that goes on says something
 _LONGEST_RULED = 600  # characters in which a rule looks
-_FEW_WORDS, _FEW_HAN = 4, 8  # a follow-up of so few words leaves something out
+_FEW_WORDS, _FEW_HAN = 6, 14  # a follow-up of so few words may leave something out
+_NAMED = 3  # words before a pronoun among which it finds what it stands for
 
 _TALK = re.compile(
     r"(?:hi|hello|hey|hiya|howdy|good (?:morning|afternoon|evening|night|day)|thank you(?: (?:so|very) much)?|thanks?|many thanks|thx|"
@@ -52,21 +53,23 @@ _WRITE = re.compile(
 )
 
 _POINTING = re.compile(
-    r"\b(?:it|its|they|them|their|theirs|he|him|his|she|her|hers|this|that|these|those|ones?|"
-    r"the (?:former|latter|same|other|others|first|second|last)|such|instead|else|there|then)\b|"
-    r"它|他(?!们的国)|她|牠|这个|那个|这些|那些|这种|那种|这里|那里|那儿|这儿|此[外时]|其(?:中|他|它|余|次)|该(?!怎)|上述|前者|后者|同样|刚才|之前说|上面|前面|为此|那么",
+    r"\b(?:it|its|they|them|their|theirs|he|him|his|she|her|hers|this|that|these|those|the (?:former|latter)|"
+    r"(?:other|another|that|this|each|first|second|last|cheaper|better|bigger|smaller|newer|older) ones?|there)\b|"
+    r"它|他|她|牠|这个|那个|这些|那些|这种|那种|这里|那里|那儿|这儿|此[外时]|其中|其次|上述|前者|后者|刚才|之前说|上面|前面|为此|"
+    r"该(?:产品|公司|城市|国|市|人|书|药|型号|机器|设备|项目|活动|方法)",
     re.IGNORECASE,
 )
 _CONNECTED = re.compile(
-    r"^\s*(?:and|but|or|also|then|what about|how about|what else|anything else|why|"
-    r"how so|why not|really|for example|more|go on|continue)\b|"
-    r"^\s*(?:还有|那|而|但|可是|然后|所以|另外|再|换成|如果是|为什么|怎么会|真的|比如|例如|继续|接着|详细)|呢\s*[?？。]?\s*$",
+    r"^\s*(?:and|but|or|also|then|what about|how about|what else|anything else|how so|for example|more|go on|continue)\b|"
+    r"^\s*(?:why|why not|really|how come|since when|says who)\s*[?.!]*\s*$|"
+    r"\b(?:the (?:first|second|third|last|other|others|rest)|instead|else|as well|too)\s*[?.!]*\s*$|"
+    r"^\s*(?:还有|那|而|但|可是|然后|所以|另外|再|换成|如果是|真的|比如|例如|继续|接着|详细)|"
+    r"^\s*(?:为什么|怎么会|为何|怎么说)\s*[?？。]*\s*$|呢\s*[?？。]?\s*$",
     re.IGNORECASE,
 )
 _EXPLETIVE = re.compile(
-    r"\b(?:is|was|are|were) there\b|\bthere (?:is|are|was|were|exists?)\b|\bif (?:.{0,40}), then\b|"
-    r"\bso that\b|\bthe (?:first|second|last) \w+|"
-    r"\b(?:it|that) (?:is|was) (?:true|possible|necessary|said|known)\b|\bone of\b|\bsuch as\b|\bwhich one\b",
+    r"\b(?:is|was|are|were) there\b|\bthere (?:is|are|was|were|exists?)\b|\bso that\b|"
+    r"\b(?:it|that) (?:is|was) (?:true|possible|necessary|said|known)\b|\bit (?:takes?|rains?|snows?)\b",
     re.IGNORECASE,
 )
 _DEFINES = re.compile(r"^\s*(?:what|who)(?:['’]s| is| are| was| were)\s|什么是|是(?:什么|谁)|叫做什么", re.IGNORECASE)
@@ -95,11 +98,16 @@ def leans_on_dialogue(question: str) -> bool:
     text = question.strip()[:_LONGEST_RULED]
     if _CONNECTED.search(text):
         return True
-    if _POINTING.search(_EXPLETIVE.sub(" ", text)):
-        return True
-    han = len(_HAN_CHARACTER.findall(text))
-    few = han <= _FEW_HAN if han else len(_WORD.findall(text)) <= _FEW_WORDS
-    return few and len(set(terms(text))) < (1 if _DEFINES.search(text) else 2)
+    pointing = _POINTING.search(_EXPLETIVE.sub(" ", text))
+    if pointing is not None and len(set(terms(text[: pointing.start()]))) < _NAMED:
+        return True  # with several words before it, it stands for one of those
+    return brief(text) and len(set(terms(text))) < (1 if _DEFINES.search(text) else 2)
+
+
+def brief(question: str) -> bool:
+    """Whether `question` is so short that it may leave something out, though no word of it says so."""
+    han = len(_HAN_CHARACTER.findall(question))
+    return han <= _FEW_HAN if han else len(_WORD.findall(question)) <= _FEW_WORDS
 
 
 def hangs_on_today(question: str) -> bool:
