@@ -155,6 +155,7 @@ def test_a_question_in_a_session_is_a_turn_of_it(orchestra: Orchestra, daemon: S
     assert turns[0].ground is not None
     assert turns[0].ground["sources"][0]["title"] == "France"
     assert turns[0].ground["citations"][0]["found"] == "yes"
+    assert [turn.ground["ledger"]["calls"] for turn in turns if turn.ground] == [1, 2]
     last = daemon.asked("/api/chat")[-1]["messages"]
     assert [message["role"] for message in last] == ["user", "assistant", "user"]
     assert "-----" not in last[0]["content"], "passages are not kept in the history"

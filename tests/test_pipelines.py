@@ -238,6 +238,13 @@ def test_a_second_round_that_finds_no_more_leaves_the_first_answer() -> None:
     assert NOT_FOUND in answer.ledger.notes
 
 
+def test_another_paragraph_of_the_same_file_is_more() -> None:
+    first, other = (Passage(text=text, title="France", url="orchestra:france.md") for text in ("Bread is eaten daily.", FRANCE.text))
+    with StandIn([REFUSAL, KEYWORDS, ANSWER.replace("[1]", "[2]")]) as daemon:
+        _, answer = asked(daemon, QUESTION, Place((first,), name="first"), Place((other,), word="Paris"))
+    assert answer.text == ANSWER.replace("[1]", "[2]")
+
+
 def test_a_second_refusal_leaves_the_first_answer_with_its_sources() -> None:
     with StandIn([REFUSAL, KEYWORDS, "None of the sources mention it."]) as daemon:
         _, answer = asked(daemon, QUESTION, Place((BREAD,), name="bread"), Place((SPEED,), word="Paris"))

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from typing import Any
 
 from orchestra.model.client import Client
-from orchestra.model.messages import FinishReason, Options, Piece, Reply, gathered
+from orchestra.model.messages import FinishReason, Options, Piece, Receipt, Reply, gathered
 from orchestra.model.untrusted import unmarked
 from orchestra.retrieval.ledger import NOT_SEARCHED
 from orchestra.retrieval.links import linkless
@@ -100,5 +100,6 @@ def kept(answer: str, made: Prepared) -> Mapping[str, Any]:
     """What is stored with a turn, as plain JSON values: sources, citations, ledger; nothing where nothing was looked up."""
     if not made.searched:
         return {}
-    whole = asdict(answered(Reply(text=answer, finish_reason=FinishReason.STOP), made))
+    receipt = Receipt(calls=made.book.receipt.calls + 1)
+    whole = asdict(answered(Reply(text=answer, finish_reason=FinishReason.STOP, receipt=receipt), made))
     return {name: whole[name] for name in ("sources", "citations", "ledger")}

@@ -25,7 +25,7 @@ from orchestra.retrieval.need import brief, hangs_on_today, leans_on_dialogue, n
 from orchestra.retrieval.passages import Attempt, Findings, Passage, Retriever
 from orchestra.retrieval.prompt import Asked, heading
 from orchestra.retrieval.queries import Asker, with_keywords, with_last_words
-from orchestra.retrieval.ranking import canonical, chosen, fitted, merged
+from orchestra.retrieval.ranking import chosen, fitted, merged
 
 MOST_PAGES = 3
 AHEAD = 2  # so many times the wanted passages are asked for: some will say the same
@@ -89,6 +89,7 @@ class Looking:
         self._options = options
         self._room = room
         self._loaded: Loaded | None = None
+        self._best: set[tuple[str, str, str]] = set()  # what the last round chose, before it was cut to its room
         self._pages: dict[str, list[Passage]] = {}  # what was read, by address: no page is read twice
 
     async def prepared(self, question: str, said: Sequence[Message] = ()) -> Prepared:
@@ -124,7 +125,7 @@ class Looking:
 
     async def round(self, made: Prepared, queries: Sequence[str]) -> bool:
         """Looks the queries up everywhere at once, and chooses anew among all that was found; whether that is more than before."""
-        book, before = self.book, set(map(_identity, made.passages))
+        book, before = self.book, self._best
         book.searching(queries)
         with book.timed("retrieve"):
             findings = await self._found(queries, made.asked)
@@ -132,7 +133,7 @@ class Looking:
         made.found += [finding.passages for finding in findings]
         with book.timed("rank"):
             made.passages = await self._chosen(made)
-        return not before.issuperset(map(_identity, made.passages))
+        return not before.issuperset(self._best)
 
     async def _found(self, queries: Sequence[str], asked: Asked) -> list[Findings]:
         wanted_hits = AHEAD * self._lookup.results
@@ -153,10 +154,10 @@ class Looking:
     async def _chosen(self, made: Prepared) -> tuple[Passage, ...]:
         """The best of all that was found, read in full where pages are wanted, within their room in the window."""
         ranked = merged(made.found)
-        most = self._lookup.results
         if self._lookup.pages is not None and ranked:
             ranked = await self._read(ranked, made.query)
-        best = chosen(ranked, most=most)
+        best = chosen(ranked, most=self._lookup.results)
+        self._best = {(passage.url, passage.place, passage.text) for passage in best.kept}
         room = self._room or await self._own_room(best.kept, self._loaded.window if self._loaded else 0)
         around = sum(room.count(heading(passage)) + ENTRY_TOKENS for passage in best.kept)
         fit = fitted(best.kept, made.query, budget=max(0, room.tokens - around), count=room.count)
@@ -192,7 +193,3 @@ async def _retrieved(place: Retriever, query: str, *, results: int, language: La
     except OrchestraError as fault:
         seconds = round(time.monotonic() - started, 6)
         return Findings(attempts=(Attempt(name=place.name, query=query, outcome="failed", seconds=seconds, error=fault.message()),))
-
-
-def _identity(passage: Passage) -> tuple[str, str, str]:
-    return canonical(passage.url), passage.place, passage.title
