@@ -156,7 +156,7 @@ def answered(index: Index) -> list[Row]:
         Row(f"{who}: unanswerable, answered with 'not in the sources'", honest, unit=f" of {len(nowhere)}"),
         Row(f"{who}: answers with the document among their sources", sourced, unit=f" of {len(asked)}"),
         Row(f"{who}: answers that say what was asked for", right, unit=f" of {len(asked)}"),
-        *(Row(f"{who}: citations found in their source: {mark}", marks[mark], unit=f" of {marks.total()}") for mark in ("yes", "weak", "no")),
+        *(Row(f"{who}: citations checked, {mark}", count, unit=f" of {marks.total()}") for mark, count in marks.most_common()),
     ]
 
 
