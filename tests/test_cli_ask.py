@@ -240,7 +240,7 @@ def test_a_process_with_pipes(standin: StandIn) -> None:
 
 
 def test_it_streams(standin: StandIn) -> None:
-    standin.script(Scripted(["The ", "capital ", *["is "] * 20, "Paris."], pace=0.05))
+    standin.script(Scripted(["The ", "capital ", *[f"word{n} " for n in range(200)], "Paris."], pace=0.05))
     with started("ask", QUESTION, OLLAMA_HOST=standin.url) as running:
         assert running.stdout is not None
         assert running.stdout.read(4) == b"The "

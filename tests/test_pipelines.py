@@ -238,6 +238,24 @@ def test_a_second_round_that_finds_no_more_leaves_the_first_answer() -> None:
     assert NOT_FOUND in answer.ledger.notes
 
 
+def test_a_second_answer_that_fails_leaves_the_first() -> None:
+    with StandIn([REFUSAL, KEYWORDS, Scripted("", end="error")]) as daemon:
+        _, answer = asked(daemon, QUESTION, Place((BREAD,), name="bread"), Place(word="Paris"))
+    assert (answer.text, answer.receipt.calls) == (REFUSAL, 3)
+
+
+def test_the_numbers_of_the_first_answer_stay_those_of_its_passages() -> None:
+    class Turning(Place):
+        async def retrieve(self, queries: Sequence[str], *, results: int, language: Language) -> Findings:
+            found = await super().retrieve(queries, results=results, language=language)
+            return found if QUESTION in queries else replace(found, passages=found.passages[::-1])
+
+    with StandIn([f"{REFUSAL} They speak of other things. [2]", KEYWORDS]) as daemon:
+        _, answer = asked(daemon, QUESTION, Turning((SPEED, BREAD)))
+    assert [source.title for source in answer.sources] == [hit.title for hit in answer.ledger.kept] == ["Ferry", "Bread"]
+    assert answer.sources[1].cited
+
+
 def test_another_paragraph_of_the_same_file_is_more() -> None:
     first, other = (Passage(text=text, title="France", url="orchestra:france.md") for text in ("Bread is eaten daily.", FRANCE.text))
     with StandIn([REFUSAL, KEYWORDS, ANSWER.replace("[1]", "[2]")]) as daemon:

@@ -119,19 +119,34 @@ class _Run:
             for held in opening.held if opening else ():
                 yield held
             raise
-        first, before = gathered(told), made.passages
-        if await self._enlarged(made, first):
-            begun = False
-            async with aclosing(self._second(made, first, shown=shown)) as second:
-                async for piece in second:
-                    begun = True
-                    yield piece
-            if begun:
-                return
-            made.passages = before  # the second says no more than the first, which is there already
-            made.book.called(Receipt(calls=1))
+        replaced = False
+        async with aclosing(self._instead(made, gathered(told), shown=shown)) as second:
+            async for piece in second:
+                replaced = True
+                yield piece
+        if replaced:
+            return
         for piece in opening.held if opening and opening.held else told[-1:]:
             yield self._ended(piece, made, told)
+
+    async def _instead(self, made: Prepared, first: Reply, *, shown: bool) -> AsyncGenerator[Piece]:
+        """A second answer in place of the first where that needs one; nothing, and all as it was, where it is no better."""
+        passages, ledger, begun = made.passages, made.book.ledger, False
+        if await self._enlarged(made, first):
+            try:
+                async with aclosing(self._second(made, first, shown=shown)) as pieces:
+                    async for piece in pieces:
+                        begun = True
+                        yield piece
+            except OrchestraError:
+                if begun:
+                    raise
+            if begun:
+                return
+            made.book.called(Receipt(calls=1))
+        # the first answer stands, and its numbers are those of its own passages
+        made.passages = passages
+        made.book.ledger = replace(made.book.ledger, kept=ledger.kept, dropped=ledger.dropped)
 
     async def _second(self, made: Prepared, first: Reply, *, shown: bool) -> AsyncGenerator[Piece]:
         """The answer after a second round, in place of what was `shown` of the first; nothing where its sources lack it too."""
