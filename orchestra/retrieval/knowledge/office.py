@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import subprocess
 import sys
 import threading
@@ -264,6 +263,17 @@ def _runs(element: Any) -> Iterator[str]:
             yield _SHOWN[each.tag] or each.text or ""
 
 
+def _limited() -> None:
+    """Less memory than the machine has, and no files, for whatever a file makes of this process."""
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return
+    for limit, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
+        with suppress(OSError, ValueError):  # nor everywhere each of them
+            resource.setrlimit(limit, (most, most))
+
+
 if __name__ == "__main__":
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    _limited()
     serve(sys.stdin.buffer, sys.stdout.buffer)
