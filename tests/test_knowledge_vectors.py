@@ -226,11 +226,13 @@ def test_vectors_of_another_model_take_the_place_of_all(index: Index) -> None:
     assert index.vectors.nearest("k", [1.0, 0.0, 0.0], 5) == []
 
 
-def test_a_vector_for_a_chunk_that_is_gone_is_left_out(index: Index) -> None:
+def test_a_vector_for_a_chunk_that_is_gone_is_left_out(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors, "SIGNED_FROM", 2)
     numbers = filled(index, leaning(3, 16))
     index.put("other", [(document(), [Chunk(text="x")])])
     index.vectors.put("k", SPACE, [Embedded(number, "whole", [1.0] * 16) for number in (numbers[-1] + 1, 999)])
     assert (index.base("k").vectors, index.base("other").vectors) == (3, 0)
+    assert index.database.read(lambda c: c.execute("SELECT chunk FROM sign").fetchall()) == [(number,) for number in numbers]
 
 
 def test_a_base_that_is_not_there_is_an_error(index: Index) -> None:

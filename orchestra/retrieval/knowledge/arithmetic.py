@@ -1,6 +1,6 @@
 """The arithmetic of vectors, on the bytes in which they are stored: with numpy where it is installed, else without.
 
-Both ways give the same; numpy is an extra, and several times faster.
+Both ways give the same; numpy is an extra, and faster.
 """
 
 from __future__ import annotations
