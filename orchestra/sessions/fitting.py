@@ -125,11 +125,12 @@ class Fitter:
             past = replace(past, compaction=None)
         again, turns, measured = await self._recalled(frame, exchange, past, start, measured)
         beside = frame.beside + _tokens(measured.counter, again)
+        most = measured.sizes.fixed + measured.sizes.question + _standing(measured, past, start) + beside
         compose = transcript if frame.base else messages
         subject = compose(frame, past, text, start=start, beside="\n\n".join(part for part in (again, found.text) if part))
         return Prompt(
             subject=subject,
-            fit=fit_of(frame, measured, subject, most=measured.sizes.fixed + measured.sizes.question + _standing(measured, past, start) + beside),
+            fit=fit_of(frame, measured, subject, most=most),
             dropped=dropped,
             compacted=past.compaction.turns if past.compaction else 0,
             recalled=tuple(turn.number for turn in turns),
