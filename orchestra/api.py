@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Unpack
+from typing import Any, TypedDict, Unpack
 
 from orchestra.agents.coordinator import Plan, Step, integrate
 from orchestra.agents.personas import Library
@@ -31,6 +31,7 @@ from orchestra.retrieval.pipeline import SAMPLING, Answer, ask
 from orchestra.retrieval.places import Place, Tell, places
 from orchestra.runtime import Blocking, Looped, Runtime, blocking, finish, stepping
 from orchestra.sessions.conversation import AsyncSession, Opening, labelled
+from orchestra.sessions.grounding import Ground, Inquiry, Material
 from orchestra.sessions.records import Turn
 from orchestra.sessions.store import Store
 from orchestra.settings import Settings
@@ -39,18 +40,31 @@ DEFAULT_EXPERTS = ("computer_scientist", "lawyer")
 DEFAULT_COORDINATOR = "standardization_expert"
 
 
-class AskFields(OptionFields, total=False):
-    """What else `ask` takes: the most sources, whether their pages are read, what was said before, who is told each step.
+class HowFields(TypedDict, total=False):
+    """How something is looked up: the most sources, whether their pages are read, who is told each step.
 
-    With `session` the question is a turn of that stored dialogue. `tell` is told which service will see it, before it does.
+    `tell` is told which service will see the question, before it does.
     """
 
     results: int
     pages: bool
-    said: Sequence[Message]
-    session: str
     trace: Trace
     tell: Tell
+
+
+class LookupFields(HowFields, total=False):
+    """What a session takes that looks things up before each answer; the words of `Orchestra.ask`."""
+
+    search: Place | Sequence[Place]
+    knowledge: str | Sequence[str]
+    strategy: Strategy
+
+
+class AskFields(OptionFields, HowFields, total=False):
+    """What else `ask` takes: what was said before, or the stored dialogue (`session`) in which the question is a turn."""
+
+    said: Sequence[Message]
+    session: str
 
 
 class AsyncModels:
@@ -115,20 +129,38 @@ class AsyncOrchestra(AsyncModels):
         self.personas = Library.of(self.settings)
         index = Index(self.settings.folder(), timeout=self.settings.store_timeout)
         self.knowledge = AsyncKnowledgeBases(index, self.client, model=self.settings.embedding)
+        self._pages = Pages(self.runtime, seconds=self.settings.page_timeout)  # opens nothing before it reads
 
     # --- 2. remembering
 
     def session(
         self, name: str | None = None, *, persona: str | Persona | None = None, model: str = "",
         history: Sequence[Message | str] = (), options: Options | None = None, base: bool | None = None,
+        **lookup: Unpack[LookupFields],
     ) -> AsyncSession:  # fmt: skip
-        """A named dialogue, made on its first turn; `history` is what was said before that, messages or "Speaker: text"."""
+        """A named dialogue, made on its first turn; `history` is what was said before that, messages or "Speaker: text".
+
+        With `search` or `knowledge` each turn is looked up before its answer, as by `ask`; the sources are kept with it.
+        """
         messages, speakers = labelled(history)
         found = self._persona(persona)
         opening = Opening(
             persona=found, known=self.personas.persona, model=model, base=base, history=messages, speakers=speakers
         )
-        return AsyncSession(store=self.store, client=self.client, name=name, opening=opening, options=options)
+        ground = self._ground(lookup) if "search" in lookup or "knowledge" in lookup else None
+        return AsyncSession(store=self.store, client=self.client, name=name, opening=opening, options=options, ground=ground)
+
+    def _ground(self, fields: LookupFields) -> Ground:
+        names = _names(fields.get("knowledge", ()))
+        for name in names:
+            self.knowledge.index.base(name)  # one that is not there is said at once
+        search, strategy = fields.get("search", ""), fields.get("strategy", "auto")
+
+        async def ground(inquiry: Inquiry) -> Material:
+            lookup = replace(self._lookup(search, names, fields), strategy=strategy)
+            return await SearchGround(self.client, lookup)(inquiry)
+
+        return ground
 
     def _persona(self, persona: str | Persona | None) -> Persona | None:
         return self.personas.persona(persona) if isinstance(persona, str) else persona
@@ -159,19 +191,19 @@ class AsyncOrchestra(AsyncModels):
         strategy: Strategy = "auto", options: Options | None = None, **fields: Unpack[AskFields],
     ) -> AsyncGenerator[Piece | Answer]:  # fmt: skip
         """The same as it comes: pieces, at last the `Answer`."""
-        lookup = replace(await self._lookup(search, knowledge, fields), strategy=strategy)
+        names = _names(knowledge)
+        for name in names:
+            await self.runtime.call(partial(self.knowledge.index.base, name))  # one that is not there is said at once
+        lookup = replace(self._lookup(search, names, fields), strategy=strategy)
         options = _options(fields).over(options)
-        with Pages(self.runtime, seconds=self.settings.page_timeout) as pages:
-            if fields.get("pages"):
-                lookup = replace(lookup, pages=partial(enriched, pages=pages))
-            if session := fields.get("session"):
-                parts = self._turn(question, session, model, lookup, options)
-            else:
-                model = await self.model_for("chat", model)
-                parts = ask(question, client=self.client, model=model, lookup=lookup, said=fields.get("said", ()), options=options)
-            async with aclosing(parts):
-                async for part in parts:
-                    yield part
+        if session := fields.get("session"):
+            parts = self._turn(question, session, model, lookup, options)
+        else:
+            model = await self.model_for("chat", model)
+            parts = ask(question, client=self.client, model=model, lookup=lookup, said=fields.get("said", ()), options=options)
+        async with aclosing(parts):
+            async for part in parts:
+                yield part
 
     def _turn(
         self, question: str, name: str, model: str, lookup: Lookup, options: Options
@@ -183,14 +215,16 @@ class AsyncOrchestra(AsyncModels):
         )
         return turn(session.stream(question), ground)
 
-    async def _lookup(self, search: Place | Sequence[Place], knowledge: str | Sequence[str], fields: AskFields) -> Lookup:
-        names = [knowledge] if isinstance(knowledge, str) else list(knowledge)
-        for name in names:
-            await self.runtime.call(partial(self.knowledge.index.base, name))  # one that is not there is said at once
-        local = [Knowledge(self.knowledge.index, name, runtime=self.runtime, client=self.client) for name in names]
+    def _lookup(self, search: Place | Sequence[Place], knowledge: Sequence[str], fields: HowFields) -> Lookup:
+        local = [Knowledge(self.knowledge.index, name, runtime=self.runtime, client=self.client) for name in knowledge]
         alone = bool(local) and search == ""  # nothing leaves the machine unless it is asked for
         found = () if alone else places(search, self.settings, self.runtime, tell=fields.get("tell"))
-        return Lookup(places=(*found, *local), results=fields.get("results", 3), trace=fields.get("trace"))
+        return Lookup(
+            places=(*found, *local),
+            results=fields.get("results", 3),
+            pages=partial(enriched, pages=self._pages) if fields.get("pages") else None,
+            trace=fields.get("trace"),
+        )
 
     # --- 4. working together
 
@@ -233,6 +267,7 @@ class AsyncOrchestra(AsyncModels):
     async def close(self) -> None:
         """Close what is open; streams that are running are ended, what they said is stored."""
         await self.runtime.close()
+        self._pages.close()
         self.store.close()
         self.knowledge.index.close()
 
@@ -243,6 +278,10 @@ class AsyncOrchestra(AsyncModels):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+def _names(knowledge: str | Sequence[str]) -> list[str]:
+    return [knowledge] if isinstance(knowledge, str) else list(knowledge)
 
 
 def _options(fields: AskFields) -> Options:
@@ -305,9 +344,10 @@ class Orchestra(Models):
     def session(
         self, name: str | None = None, *, persona: str | Persona | None = None, model: str = "",
         history: Sequence[Message | str] = (), options: Options | None = None, base: bool | None = None,
+        **lookup: Unpack[LookupFields],
     ) -> Session:  # fmt: skip
-        """A named dialogue, made on its first turn; `history` is what was said before that, messages or "Speaker: text"."""
-        core = self._core.session(name, persona=persona, model=model, history=history, options=options, base=base)
+        """A named dialogue, as `AsyncOrchestra.session` gives it."""
+        core = self._core.session(name, persona=persona, model=model, history=history, options=options, base=base, **lookup)
         return Session(core)
 
     def __enter__(self) -> Orchestra:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from orchestra.model.client import Client
@@ -20,7 +21,7 @@ from orchestra.retrieval.links import linkless
 from orchestra.retrieval.looking import Looking, Lookup, Prepared, Room
 from orchestra.retrieval.pipeline import NO_SOURCES, Answer, answered
 from orchestra.retrieval.prompt import BESIDE, UNGROUNDED, beside
-from orchestra.sessions.grounding import Inquiry, Material
+from orchestra.sessions.grounding import Inquiry, Material, as_they_are
 
 AROUND = 80  # tokens: the two lines of the fence and the day
 _DRAFT = {
@@ -47,42 +48,26 @@ class SearchGround:
         self.prepared = made = await looking.prepared(inquiry.question, inquiry.said)
         notes = () if made.passages else (NO_SOURCES if made.searched else NOT_SEARCHED,)
         return Material(
-            text=_text(made), calls=made.book.receipt.calls, notes=notes, kept=lambda answer: kept(answer, made)
+            text=_text(made),
+            calls=made.book.receipt.calls,
+            notes=notes,
+            stage=partial(linkless, sources=[passage.url for passage in made.passages]) if made.searched else as_they_are,
+            kept=partial(kept, made=made),
         )
 
 
 async def turn(pieces: AsyncGenerator[Piece], ground: SearchGround) -> AsyncGenerator[Piece | Answer]:
     """One turn of a session that has `ground`: its pieces, at last the `Answer`."""
     told: list[Piece] = []
-    async with aclosing(_linkless(pieces, ground)) as shown:
-        async for piece in shown:
+    async with aclosing(pieces):
+        async for piece in pieces:
             told.append(piece)
             yield piece
     reply = gathered(told)
     if ground.prepared is not None:
         yield answered(reply, ground.prepared)
-    else:  # given again as it was stored, or without its ground
+    else:  # given again as it was stored, or its ground failed
         yield Answer(text=reply.text, finish_reason=reply.finish_reason, model=reply.model, usage=reply.usage, receipt=reply.receipt)
-
-
-async def _linkless(pieces: AsyncGenerator[Piece], ground: SearchGround) -> AsyncGenerator[Piece]:
-    """The pieces without links but those of the sources, which are known when the first one comes."""
-    async with aclosing(pieces):
-        first = await anext(pieces)
-
-        async def all_of_them() -> AsyncGenerator[Piece]:
-            yield first
-            async for piece in pieces:
-                yield piece
-
-        made = ground.prepared
-        if made is None or not made.searched:
-            shown = all_of_them()
-        else:
-            shown = linkless(all_of_them(), sources=[passage.url for passage in made.passages])
-        async with aclosing(shown):
-            async for piece in shown:
-                yield piece
 
 
 def _text(made: Prepared) -> str:

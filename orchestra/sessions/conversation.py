@@ -165,8 +165,8 @@ class AsyncSession:
         if exchange.journal is not None:  # whoever leaves in the middle leaves the sources with what was said
             exchange.journal.ground = exchange.material.kept("") or None
         said: list[Piece] = []
-        async with aclosing(pieces):
-            async for piece in pieces:
+        async with aclosing(exchange.material.stage(pieces)) as shown:
+            async for piece in shown:
                 said.append(piece)
                 if piece.receipt is not None:
                     piece = piece._replace(receipt=prompt.on(piece.receipt))

@@ -7,15 +7,20 @@ a ledger. The material itself is not kept in the history.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestra.model.messages import Language, Message
+from orchestra.model.messages import Language, Message, Piece
 
 
 def _nothing(answer: str) -> Mapping[str, Any]:
     return {}
+
+
+def as_they_are(pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
+    """The stage that changes nothing."""
+    return pieces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,13 +44,15 @@ class Material:
     """What was found for a question; without `text` the question stands alone.
 
     `text` says how it is to be used and is fenced already (`orchestra.model.untrusted`). `calls` counts the requests to
-    the model that it took; `notes` go on the receipt. `kept` makes of the finished answer the JSON object that is stored
+    the model that it took; `notes` go on the receipt. `stage` is what the answer's pieces pass through before they are
+    shown and stored. `kept` makes of the finished answer the JSON object that is stored
     with the turn and given with the reply; an empty one is left out.
     """
 
     text: str = ""
     calls: int = 0
     notes: tuple[str, ...] = ()
+    stage: Callable[[AsyncGenerator[Piece]], AsyncGenerator[Piece]] = as_they_are
     kept: Callable[[str], Mapping[str, Any]] = _nothing
 
 
