@@ -346,7 +346,10 @@ class Orchestra(Models):
         history: Sequence[Message | str] = (), options: Options | None = None, base: bool | None = None,
         **lookup: Unpack[LookupFields],
     ) -> Session:  # fmt: skip
-        """A named dialogue, as `AsyncOrchestra.session` gives it."""
+        """A named dialogue, made on its first turn; `history` is what was said before that, messages or "Speaker: text".
+
+        With `search` or `knowledge` each turn is looked up before its answer, as by `ask`; the sources are kept with it.
+        """
         core = self._core.session(name, persona=persona, model=model, history=history, options=options, base=base, **lookup)
         return Session(core)
 

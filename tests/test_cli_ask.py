@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from command_line import Line, Terminal, bare, chinese, line, process, started  # noqa: F401 - fixtures
 
-from orchestra.cli.together import sources_below
+from orchestra.cli.sources import sources_below
 from orchestra.retrieval.passages import Citation, Source
 from orchestra.standin import Scripted, StandIn
 

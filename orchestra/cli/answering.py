@@ -5,15 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 
-from orchestra.api import AsyncOrchestra
+from orchestra.api import AsyncOrchestra, LookupFields
 from orchestra.cli import words
 from orchestra.cli.answers import show
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import Patience, complete
+from orchestra.cli.sources import ground_below, noticed
 from orchestra.cli.terminal import tell
+from orchestra.cli.tracing import traced
 from orchestra.errors import UsageError
 from orchestra.model.catalog import Purpose
 from orchestra.model.messages import Options, Piece
@@ -29,6 +31,8 @@ class Dialogue:
     persona: str = ""
     model: str = ""
     base: bool | None = None
+    lookup: LookupFields = field(default_factory=LookupFields)
+    trace: bool = False
     options: Options
 
 
@@ -93,15 +97,26 @@ async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
         found = orchestra.store.find(name) if name else None
         persona = dialogue.persona or (found and found.persona) or None
         session = orchestra.session(
-            name, persona=persona, model=dialogue.model, options=dialogue.options, base=dialogue.base
-        )
+            name, persona=persona, model=dialogue.model, options=dialogue.options, base=dialogue.base,
+            **looked_up(dialogue.lookup, patience, trace=dialogue.trace, wish=wish),
+        )  # fmt: skip
         if not dialogue.model and not (found and found.model) and not wish.json:
             # the session chooses: what was said is stored before anybody asks the daemon which models it has
             patience.turned = lambda: tell(_model_line(session.model))
-        await show(readable(session.stream(message), dialogue.options), wish, patience, session=lambda: session.name)
+        reply = await show(readable(session.stream(message), dialogue.options), wish, patience, session=lambda: session.name)
+        if reply.ground and not wish.json:
+            ground_below(reply.ground)
         if name is None and not wish.json:
             tell(words.say(f"session: {session.name} (go on with -c)", f"会话：{session.name}（用 -c 继续）"))
         return session.name or ""
+
+
+def looked_up(lookup: LookupFields, patience: Patience, *, trace: bool, wish: Wish) -> LookupFields:
+    """How a dialogue looks things up, and who is told of it: the reader."""
+    if not lookup:
+        return lookup
+    told = partial(traced, patience=patience, shown=trace, wish=wish)
+    return {**lookup, "trace": told, "tell": partial(noticed, patience)}
 
 
 def last_session(orchestra: AsyncOrchestra) -> str:

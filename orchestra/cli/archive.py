@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestra.cli.outcome import Wish
+from orchestra.cli.sources import ground_below
 from orchestra.cli.tables import moment, table
 from orchestra.cli.terminal import as_line, colourful, harmless, tell, unseen, write
 from orchestra.cli.words import say
@@ -75,7 +76,9 @@ def show(name: str, wish: Wish) -> None:
     for turn in said:
         write(_bold(harmless(f"> {turn.question}\n")) if turn.question else "")
         ended = STATUSES.get(turn.status)
-        write(harmless(turn.answer) + (f" [{say(*ended)}]" if ended else "") + "\n\n")
+        write(harmless(turn.answer) + (f" [{say(*ended)}]" if ended else "") + "\n")
+        ground_below(turn.ground or {})
+        write("\n")
         if turn.id in summaries:
             write(_marked(summaries[turn.id]))
 

@@ -13,6 +13,7 @@ from orchestra.cli.answering import Dialogue, last_session, one_turn
 from orchestra.cli.outcome import Wish, report
 from orchestra.cli.terminal import harmless, tell
 from orchestra.errors import OrchestraError
+from orchestra.retrieval.available import line_of
 from orchestra.sessions.store import Store
 from orchestra.settings import Settings
 
@@ -22,13 +23,15 @@ HELP = (
 /new [NAME]      begin another dialogue        /session NAME    go to a dialogue
 /sessions        list the dialogues            /history         show this one
 /fork [NAME]     go on in a copy of this one   /persona NAME    who answers (a new dialogue)
-/model NAME      the model that answers        /bye             leave (also Ctrl-D)
+/model NAME      the model that answers        /search [WHERE]  look questions up (off: no longer)
+/bye             leave (also Ctrl-D)
 """              begin and end a text of several lines; a \\ at the end of a line goes on as well''',
     '''/help            显示本列表
 /new [名称]      开始新的会话                  /session 名称    切换到某个会话
 /sessions        列出会话                      /history         显示当前会话
 /fork [名称]     在副本中继续                  /persona 名称    由谁回答（新会话）
-/model 名称      用于回答的模型                /bye             离开（或按 Ctrl-D）
+/model 名称      用于回答的模型                /search [哪里]   每次提问先检索（off 关闭）
+/bye             离开（或按 Ctrl-D）
 """              多行文本的开始与结束；行尾的 \\ 也表示续行''',
 )
 
@@ -76,7 +79,7 @@ class Talk:
         deeds = {
             "help": self._help, "?": self._help, "new": self._new, "clear": self._new, "session": self._session,
             "sessions": self._sessions, "history": self._history, "fork": self._fork, "persona": self._persona,
-            "model": self._model, "bye": self._bye, "exit": self._bye, "quit": self._bye,
+            "model": self._model, "search": self._search, "bye": self._bye, "exit": self._bye, "quit": self._bye,
         }  # fmt: skip
         deed = deeds.get(command.strip().lower())
         if deed is None:
@@ -133,6 +136,18 @@ class Talk:
 
     def _model(self, argument: str) -> None:
         self._dialogue = replace(self._dialogue, model=argument)
+
+    def _search(self, argument: str) -> None:
+        where = argument.lower() or "any"
+        lookup = self._dialogue.lookup.copy()
+        if where == "off":
+            lookup.pop("search", None)
+            lookup.pop("knowledge", None)
+        else:
+            line_of(Settings.read(), "" if where == "any" else where)  # what cannot be asked is said now
+            lookup["search"] = where
+        self._dialogue = replace(self._dialogue, lookup=lookup)
+        tell(words.say("questions are looked up", "提问时将先检索") if lookup else words.say("questions are not looked up", "提问时不检索"))
 
     def _bye(self, argument: str) -> None:
         raise Leave

@@ -74,6 +74,31 @@ Persona = Annotated[
     typer.Option("--persona", "-p", help=say("who answers (`orchestra personas list`)", "由谁回答（`orchestra personas list`）")),
 ]
 
+Knowledge = Annotated[
+    list[str] | None,
+    typer.Option("--knowledge", metavar="NAME", help=say("a knowledge base to look into (or several)", "要查找的知识库（可多次）")),
+]
+Provider = Annotated[
+    str,
+    typer.Option(
+        "--provider",
+        metavar="NAME",
+        help=say("with --search: which services, in order, or offline", "配合 --search：依次使用的搜索服务，或 offline"),
+    ),
+]
+Trace = Annotated[bool, typer.Option("--trace", help=say("say what is looked up as it happens", "实时显示查找过程"))]
+
+
+def looked_up(*, search: bool, provider: str, knowledge: list[str] | None) -> Any:
+    """What a dialogue looks its questions up in, as `Orchestra.session` takes it; empty where it looks up nothing."""
+    found: dict[str, Any] = {}
+    if search or provider:
+        # beside knowledge no name would mean knowledge alone
+        found["search"] = provider or "any"
+    if knowledge:
+        found["knowledge"] = knowledge
+    return found
+
 
 def given(**fields: Any) -> Any:
     """`Options` from what was given; `window` becomes `num_ctx`, `lang` the language, and the schema is read."""

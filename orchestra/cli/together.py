@@ -14,15 +14,13 @@ from orchestra.cli.answering import at_work, named_model
 from orchestra.cli.answers import show
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import Patience, complete
+from orchestra.cli.sources import noticed, sources_below
 from orchestra.cli.terminal import as_line, plain, tell, write
-from orchestra.cli.tracing import one_line as _line
 from orchestra.cli.tracing import traced
-from orchestra.cli.words import LANGUAGE, say
+from orchestra.cli.words import say
 from orchestra.model.messages import Options, Piece
 from orchestra.retrieval.ledger import Strategy
-from orchestra.retrieval.passages import Citation, Source
 from orchestra.retrieval.pipeline import Answer
-from orchestra.texts import Words
 
 Whole = TypeVar("Whole", Answer, Plan)
 
@@ -51,7 +49,7 @@ def ask_once(question: str, inquiry: Inquiry, *, model: str, options: Options, w
             parts = orchestra.ask_stream(
                 question, model=chosen, search=inquiry.search, knowledge=inquiry.knowledge, strategy=inquiry.strategy,
                 results=inquiry.results, pages=inquiry.pages, session=inquiry.session, options=options,
-                trace=partial(traced, patience=patience, shown=inquiry.trace, wish=wish), tell=partial(_noticed, patience),
+                trace=partial(traced, patience=patience, shown=inquiry.trace, wish=wish), tell=partial(noticed, patience),
             )  # fmt: skip
             await show(
                 _pieces(parts, kept, wish, patience),
@@ -65,25 +63,6 @@ def ask_once(question: str, inquiry: Inquiry, *, model: str, options: Options, w
                 sources_below(kept[0].sources, kept[0].citations)
 
     complete(main())
-
-
-def _noticed(patience: Patience, words: Words) -> None:
-    """Which service will see the question, before it does."""
-    patience.clear()
-    tell(words.text(LANGUAGE))
-
-
-def sources_below(sources: Sequence[Source], citations: Sequence[Citation]) -> None:
-    """What an answer stands on, and what of it was not found there."""
-    if sources:
-        write("\n" + say("Sources:", "来源：") + "\n")
-    for source in sources:
-        uncited = "" if source.cited else say("  (not cited)", "（未引用）")
-        write(f"[{source.n}] {_line(source.title)}  {_line(source.url)}{uncited}\n")
-    doubts = {"no": say("not found in", "未见于"), "weak": say("only partly found in", "仅部分见于")}
-    for citation in citations:
-        if citation.found in doubts:
-            write(f"! {doubts[citation.found]} [{citation.n}]: {_line(citation.sentence)}\n")
 
 
 def integrate_once(task: str, *, experts: Sequence[str] | None, model: str, options: Options, wish: Wish) -> None:

@@ -22,6 +22,7 @@ from orchestra.texts import Words, interface_language
 
 FILE = "search.db"
 NONE = "none"
+ANY = "any"  # the same as no choice, for where knowledge alone would be looked into
 # What is tried without a choice: what was set up, then what needs no key, at last what needs no network.
 SET_UP = ("searxng", "bocha", "tavily", "feeds")
 WITHOUT_KEY = ("duckduckgo", "brave", "mojeek", "wikipedia", "offline")
@@ -37,6 +38,7 @@ def searches(
     Names stand in order, with commas between them; `a+b` asks both at once, `none` nobody. `tell` is called with what to say
     before a service sees its first question. Raises `UsageError` for an unknown name, `ConfigError` for a missing key or address.
     """
+    names = "" if names.strip().lower() == ANY else names
     policy = Policy(
         patience=settings.search_timeout,
         age=settings.search_age,
@@ -65,7 +67,7 @@ def register(name: str, factory: Factory) -> None:
     Raises `UsageError` for a name that is taken or cannot be told from others.
     """
     plain = name.strip().lower()
-    if plain in SHIPPED or plain == NONE or not plain.replace("-", "").replace("_", "").isalnum():
+    if plain in SHIPPED or plain in (NONE, ANY) or not plain.replace("-", "").replace("_", "").isalnum():
         raise UsageError(
             detail=f"{name!r} cannot name a search provider", detail_zh=f"{name!r} 不能用作搜索服务的名称",
             fix="take another name, of letters, digits, - and _", fix_zh="请换一个由字母、数字、- 和 _ 组成的名称",
@@ -85,7 +87,7 @@ def line_of(settings: Settings, names: str = "") -> list[Sequence[SearchProvider
 def _provider(settings: Settings, name: str) -> SearchProvider:
     factory = FACTORIES.get(name)
     if factory is None:
-        known, known_zh = ", ".join([*FACTORIES, NONE]), "、".join([*FACTORIES, NONE])
+        known, known_zh = ", ".join([*FACTORIES, ANY, NONE]), "、".join([*FACTORIES, ANY, NONE])
         raise UsageError(
             detail=f"there is no search provider {name!r}", detail_zh=f"没有名为 {name!r} 的搜索服务",
             fix=f"choose from: {known}", fix_zh=f"可选：{known_zh}",

@@ -58,6 +58,10 @@ def chat(
     session: Annotated[str, typer.Option("--session", "-s", help=say("name of the dialogue", "会话名称"))] = "",
     last: Annotated[bool, typer.Option("--continue", "-c", help=say("go on with the last dialogue", "继续上一个会话"))] = False,
     persona: o.Persona = "",
+    search: Annotated[bool, typer.Option("--search", help=say("look each question up before it is answered", "每次回答前先检索"))] = False,
+    provider: o.Provider = "",
+    knowledge: o.Knowledge = None,
+    trace: o.Trace = False,
     model: o.Model = "",
     max_tokens: o.MaxTokens = None,
     temperature: o.Temperature = None,
@@ -80,19 +84,11 @@ def chat(
     from orchestra.cli.answering import Dialogue, converse
 
     wanted = o.given(
-        max_tokens=max_tokens,
-        temperature=temperature,
-        top_p=top_p,
-        top_k=top_k,
-        seed=seed,
-        stop=stop,
-        repeat_penalty=repeat_penalty,
-        window=window,
-        deadline=deadline,
-        schema=schema,
-        think=think,
-        lang=lang,
-        on_repetition=on_repetition,
+        max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, stop=stop, repeat_penalty=repeat_penalty,
+        window=window, deadline=deadline, schema=schema, think=think, lang=lang, on_repetition=on_repetition,
+    )  # fmt: skip
+    lookup = o.looked_up(search=search, provider=provider, knowledge=knowledge)
+    dialogue = Dialogue(
+        session=session, last=last, persona=persona, model=model, base=base, options=wanted, lookup=lookup, trace=trace
     )
-    dialogue = Dialogue(session=session, last=last, persona=persona, model=model, base=base, options=wanted)
     converse(o.text_of(message), dialogue, context.obj)

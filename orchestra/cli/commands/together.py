@@ -15,8 +15,8 @@ Search = Annotated[
         "--search",
         metavar="PROVIDER",
         help=say(
-            "where to look: services in order (searxng,duckduckgo ...), offline or none; without it the first that answers",
-            "查找的地方：依次询问的服务（searxng,bocha ...）、offline 或 none；省略则用第一个可用的",
+            "where to look: services in order (searxng,duckduckgo ...), offline, none, or any: the first that answers (the default)",
+            "查找的地方：依次询问的服务（searxng,bocha ...）、offline、none，或 any：第一个可用的（默认）",
         ),
     ),
 ]
@@ -36,17 +36,14 @@ def ask(
     context: typer.Context,
     question: Annotated[str, typer.Argument(metavar="QUESTION", help=say("what to look up; - reads standard input", "要查找的问题；- 表示标准输入"))],
     search: Search = "",
-    knowledge: Annotated[
-        list[str] | None,
-        typer.Option("--knowledge", metavar="NAME", help=say("a knowledge base to look into (or several)", "要查找的知识库（可多次）")),
-    ] = None,
+    knowledge: o.Knowledge = None,
     strategy: Strategy = "auto",
     draft: Annotated[bool, typer.Option("--draft", help=say("the same as --strategy draft", "等同于 --strategy draft"))] = False,
     pages: Annotated[bool, typer.Option("--pages", help=say("read the pages of the best hits", "读取最佳结果的网页正文"))] = False,
     session: Annotated[
         str, typer.Option("--session", metavar="NAME", help=say("a stored dialogue in which this is the next turn", "作为该会话的下一轮提问"))
     ] = "",
-    trace: Annotated[bool, typer.Option("--trace", help=say("say what is looked up as it happens", "实时显示查找过程"))] = False,
+    trace: o.Trace = False,
     results: Annotated[int, typer.Option("--results", min=1, max=20, help=say("most sources", "最多来源数"))] = 3,
     model: o.Model = "",
     max_tokens: o.MaxTokens = None,
