@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from evaluation import documents
 
 from orchestra.retrieval import citations as checks
 from orchestra.retrieval import facts
@@ -311,3 +313,84 @@ def test_an_index_in_code_is_no_citation() -> None:
 )
 def test_what_states_something_and_cites_nothing(text: str, expected: list[str]) -> None:
     assert uncited(text) == expected
+
+
+# --- what stands in its source word for word
+
+
+def verdicts() -> Counter[Found]:
+    """Every sentence of the evaluation's documents, checked against the document that it stands in."""
+    found: Counter[Found] = Counter()
+    for whole in documents().values():
+        title, body = whole.split("\n", 1)
+        passage = source(body.strip(), title.removeprefix("# "))
+        found.update(found_in(sentence, passage) for sentence in sentences(body) if not sentence.startswith("#"))
+    return found
+
+
+def test_every_sentence_is_found_in_its_own_document() -> None:
+    found = verdicts()
+    print(f"\nsentences checked against their own document: {dict(found)}")
+    assert sum(found.values()) > 1200
+    assert found["no"] == 0
+    assert found["yes"] >= 0.995 * sum(found.values())
+
+
+def test_the_rules_alone_find_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_verbatim", lambda text: frozenset())
+    found = verdicts()
+    assert found["no"] == 0
+    assert found["yes"] >= 0.995 * sum(found.values())
+
+
+@pytest.mark.parametrize(
+    ("sentence", "text"),
+    [
+        ("Yes, we do.", "Is it open? Yes, we do. Come in."),
+        ("A, b, c and d, and no more", "Nothing. A, b, c and d, and no more."),
+        ("脆而不酸", "洗澡菜：\n\n脆而不酸。"),
+        ("他说：“可以，但不必。”", "起初。\n他说：\"可以,但不必。\"\n然后走了。"),
+        ("It runs over two lines, and on.", "It runs over\ntwo lines, and on.\nThen it stops."),
+        ("它一直写到\n下一行为止。", "它一直写到\n下一行为止。"),
+        ("Shut the lid.", "- Shut the lid.\n- Open it."),
+        ("Shut the lid.", "Shut the lid.[3] Open it."),
+    ],
+)  # fmt: skip
+def test_word_for_word_is_found(sentence: str, text: str) -> None:
+    assert found_in(sentence, source(text, "")) == "yes"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "text"),
+    [
+        ("true.", "This is not true."),
+        ("the lid may be opened.", "Under no circumstances, they say, the lid may be opened."),
+        ("The lid may be opened.", "The lid may be opened?"),
+        ("the lid is open.", "It is wrong that\nthe lid is open."),
+        ("The lid is open", "The lid is open\nonly on Mondays, and never before."),
+        ("可以打开盖子。", "无论如何都不\n可以打开盖子。"),
+        ("可以打开盖子。", "不可以打开盖子。"),
+        ("", "Something."),
+    ],
+)
+def test_a_part_of_a_sentence_is_not_taken_for_the_whole(sentence: str, text: str) -> None:
+    assert checks._folded(sentence) not in checks._verbatim(text)
+
+
+def test_red_control_a_line_is_no_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "_verbatim", lambda text: frozenset(map(checks._folded, text.split("\n"))))
+    assert found_in("可以打开盖子。", source("无论如何都不\n可以打开盖子。")) == "yes"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "text"),
+    [
+        (
+            "Free users have 30 calls; paying users have 300 calls, and no more.",
+            "Free users have 30 calls, and no more; paying users have 300 calls.",
+        ),
+        ("免费用户每天不限；付费用户每天 2000 次。", "免费用户每天 2000 次；付费用户每天不限。"),
+    ],
+)  # fmt: skip
+def test_what_is_denied_of_another_is_not_found(sentence: str, text: str) -> None:
+    assert found_in(sentence, source(text)) != "yes"

@@ -1,13 +1,15 @@
 """Whether a cited source says what the sentence says.
 
-A strict reading of words: `yes` only where a passage of one or two neighbouring sentences has every quantity, name
-and direction of the sentence, most of its other words, and denies what it denies. It would rather call a good
-sentence weak than a wrong one found: a number, a name or a "not" is what a model gets wrong.
+What stands there word for word is found. Else a strict reading of words: `yes` only where a passage of one or two
+neighbouring sentences has every quantity, name and direction of the sentence, most of its other words, and denies what
+it denies. It would rather call a good sentence weak than a wrong one found: a number, a name or a "not" is what a model
+gets wrong.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -39,6 +41,10 @@ SHORTEST = 2  # words or pairs of characters that a sentence must have to state 
 _PASSIVE = re.compile(r"\b(?:is|are|was|were|been|being) \w+ by\b|被")
 _SHORT = re.compile(rf"\\b[a-z]{{4}}|(?![〇零一二三四五六七八九十百千万亿两分之成年月日])[{HAN}]")
 _HAN_CHARACTER = re.compile(f"[{HAN}]")
+_BEGINS = re.compile(r"[-*+•·>|#`~]|\d{1,3}[.)、]|[（(]\d{1,3}[）)]")  # a line that goes on with nothing
+_BULLET = re.compile(r"\A(?:[-*+•·>] ){1,4}")
+_BLANK_AT_HAN = re.compile(f"(?<=[{HAN}，。、；：]) (?=[{HAN}])")  # where a line was broken
+_QUOTES = str.maketrans("“”‘’", "\"\"''")
 
 
 def citations(text: str, passages: Sequence[Passage]) -> list[Citation]:
@@ -172,6 +178,8 @@ def _near(sentence: str, text: str) -> Iterator[tuple[Clause, ...]]:
 
 def found_in(sentence: str, passage: Passage) -> Found:
     """Whether `passage` says what `sentence` says: `yes`; `no` also where it says the contrary; else `weak`."""
+    if _folded(sentence) in _verbatim(passage.text):
+        return "yes"
     said = _reading(clauses(sentence))
     if not said.content or len(said.clauses) > MANY:
         return "no"
@@ -189,6 +197,27 @@ def found_in(sentence: str, passage: Passage) -> Found:
             return "yes"
         nearest = nearest or reason
     return "no" if not nearest or nearest in CONTRARY else "weak"
+
+
+@lru_cache(maxsize=64)
+def _verbatim(text: str) -> frozenset[str]:
+    """The whole sentences of a source: one that runs over several lines is put together, so that no half of it is found."""
+    blocks: list[list[str]] = [[]]
+    for line in text.split("\n"):
+        bare = line.strip()
+        if not bare or _BEGINS.match(bare):
+            blocks.append([])
+        blocks[-1].append(bare)
+        if bare.startswith(("#", "`", "~")):
+            blocks.append([])
+    joined = "\n".join(" ".join(block) for block in blocks)
+    return frozenset(_folded(bare) for bare, _ in _marked(joined)) - {""}
+
+
+def _folded(sentence: str) -> str:
+    """A sentence as two are the same: whatever their width, quotes, blanks and last stop."""
+    line = " ".join(unicodedata.normalize("NFKC", sentence).translate(_QUOTES).split())
+    return _BLANK_AT_HAN.sub("", _BULLET.sub("", line)).rstrip(".。 ")
 
 
 def _together(sentence: str, cited: dict[int, Passage]) -> set[int]:
@@ -245,7 +274,8 @@ def why_not(said: _Reading, stretch: _Reading, title: _Reading) -> str:
         return "characters"
     if not said.relations <= stretch.relations:
         return "relations"
-    contrary = next((reason for clause in said.clauses if (reason := _turned(clause, stretch, title))), "")
+    turned = ((n, _turned(clause, stretch, title)) for n, clause in enumerate(said.clauses))
+    contrary = next((why for n, why in turned if why and not (why == "denied" and _stands(n, said.clauses, stretch.clauses))), "")
     if contrary:
         return contrary
     return "" if poles(said.directions) <= poles(stretch.directions | title.directions) else "directions"
@@ -279,6 +309,18 @@ def _turned(clause: Clause, stretch: _Reading, title: _Reading) -> str:
     if crossed(clause, cover, title):
         return "crossed"
     return "swapped" if swapped(clause, cover) else ""
+
+
+def _stands(n: int, said: Sequence[Clause], parts: Sequence[Clause]) -> bool:
+    """Whether clause `n` denies in so many words what a clause of the source does, and goes on from the same one: "and no more"."""
+    for m, part in enumerate(parts):
+        if _alike(part, said[n]) and (not n or (m and (_alike(parts[m - 1], said[n - 1]) or _cover(said[n - 1], parts)[:1] == [parts[m - 1]]))):
+            return True
+    return False
+
+
+def _alike(one: Clause, other: Clause) -> bool:
+    return one.content == other.content and one.text.split() == other.text.split()
 
 
 def _names_only(part: Clause, clause: Clause, cover: Sequence[Clause]) -> bool:
