@@ -313,10 +313,11 @@ def _turned(clause: Clause, stretch: _Reading, title: _Reading) -> str:
 
 def _stands(n: int, said: Sequence[Clause], parts: Sequence[Clause]) -> bool:
     """Whether clause `n` denies in so many words what a clause of the source does, and goes on from the same one: "and no more"."""
-    for m, part in enumerate(parts):
-        if _alike(part, said[n]) and (not n or (m and (_alike(parts[m - 1], said[n - 1]) or _cover(said[n - 1], parts)[:1] == [parts[m - 1]]))):
-            return True
-    return False
+    if n == 0:
+        return any(_alike(part, said[0]) for part in parts)
+    before = said[n - 1]
+    best = _cover(before, parts)[:1]
+    return any(_alike(then, said[n]) and (_alike(one, before) or [one] == best) for one, then in pairwise(parts))
 
 
 def _alike(one: Clause, other: Clause) -> bool:
