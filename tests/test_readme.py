@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,10 @@ def test_python_blocks_run(code: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.timeout(240)
 def test_shell_blocks_run_in_order(tmp_path: Path) -> None:
+    shutil.copy(READMES["en"], tmp_path)  # a reader stands in a checkout
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
     with StandIn() as daemon:
         for line in "".join(SHELL).splitlines():
             done = subprocess.run(
