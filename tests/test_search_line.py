@@ -171,6 +171,27 @@ def test_one_that_hangs_is_left_behind_and_the_next_has_its_time(kind: str) -> N
     assert found.attempts[0].seconds == pytest.approx(2, abs=0.3)
 
 
+def hung_twice(kind: str, pause: float) -> list[tuple[str, str]]:
+    """How two rounds of one line go whose service hangs."""
+
+    async def work(runtime: Runtime) -> list[tuple[str, str]]:
+        searches = Searches([Fake("hangs", takes=30), Fake("near", 0, leaves=False)], runtime=runtime, policy=Policy(patience=pause))
+        rounds = [await searches.retrieve([query], results=3, language="en") for query in ("first", "second")]
+        return [outcome for found in rounds for outcome in outcomes(found)]
+
+    return run(kind, work)
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_a_second_round_does_not_wait_once_more(kind: str) -> None:
+    assert hung_twice(kind, 0.7) == [("hangs", "unreachable"), ("near", "nothing"), ("hangs", "skipped"), ("near", "nothing")]
+
+
+def test_red_control_without_a_memory_each_round_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "LATELY", 0.0)
+    assert hung_twice("blocking", 0.6)[2] == ("hangs", "unreachable")
+
+
 def test_what_needs_no_network_always_has_time() -> None:
     found = line(Fake("hangs", takes=30), Fake("near", leaves=False), patience=0.3)
     assert outcomes(found) == [("hangs", "unreachable"), ("near", "found")]

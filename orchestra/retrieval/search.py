@@ -37,6 +37,8 @@ LONGEST_COOL_DOWN = 3600.0
 FAILURES = 3  # in a row, after which a service is left alone
 QUICK = 0.5  # seconds: to ask again where nothing answers costs no more than this
 LEAST = 2.0  # seconds that a service has at least, while there is time
+MOMENT = 0.1  # seconds in which nobody answers
+LATELY = 60.0  # seconds for which a service that was waited for in vain is not waited for again
 DAY = 86400.0
 _FLIGHTS: dict[tuple[object, str], threading.Lock] = {}  # the questions on their way, of all lines in this process
 
@@ -95,6 +97,7 @@ class Searches:
         self._runtime = runtime
         self._cache = cache or Cache()
         self._policy = policy or Policy()
+        self._in_vain: dict[str, float] = {}  # when a service was last waited for in vain, by name
 
     @property
     def providers(self) -> list[SearchProvider]:
@@ -164,6 +167,8 @@ class Searches:
             error = skipped.why.text(self._policy.language)
         except OrchestraError as raised:
             outcome, error = _outcome(raised), raised.message(self._policy.language)
+            if outcome == "unreachable" and time.monotonic() - started >= QUICK:
+                self._in_vain[provider.name] = time.monotonic()
         else:
             outcome = "found" if given.passages else "nothing"
             return _Trial(self._attempt(provider, question, outcome, started, given), given.passages)
@@ -188,7 +193,8 @@ class Searches:
         kept = await self._runtime.call(lambda: self._cache.found(_key(provider, question)))
         if kept and kept.fresh(self._policy.age):
             return _Given(kept.passages, cached=True)
-        if provider.name in question.failed:
+        in_vain = time.monotonic() - self._in_vain.get(provider.name, -math.inf) < LATELY
+        if provider.name in question.failed or in_vain:  # a second round does not wait for it once more
             raise _Skipped(Words("it failed a moment ago", "刚刚失败过"))
         wait = await self._runtime.call(lambda: self._admitted(provider, question))
         await self._told(provider)
@@ -210,7 +216,7 @@ class Searches:
         self._left_alone(provider)
         spacing = getattr(provider, "spacing", 0.0)
         wait = self._cache.turn(provider.name, spacing) - self._cache.clock() if spacing else 0.0
-        if wait >= question.seconds:
+        if wait + MOMENT >= question.seconds:
             raise _Skipped(Words("no time is left for it", "没有剩余时间"))
         return wait
 
