@@ -1,22 +1,20 @@
 """The text of a page: what its reader would see of it, in paragraphs, without menus.
 
 Others wrote the page, perhaps to harm; so this runs in a process of its own (`python -m orchestra.retrieval.extraction`,
-see extractor.py), which has limits on time and memory and may die of any page. trafilatura finds the main text; where
+see worker.py), which has limits on time and memory and may die of any page. trafilatura finds the main text; where
 it is not installed, or finds nothing, the page's paragraphs are read as they stand.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import signal
-import sys
-from typing import Any, BinaryIO
+from typing import Any
 
 from lxml import etree, html  # type: ignore[import-untyped]
 
 from orchestra.retrieval.charset import decode
 from orchestra.retrieval.hidden import bare
+from orchestra.retrieval.worker import limited, serve
 
 TEXT_LIMIT = 300_000
 """Characters of a page's text that are kept."""
@@ -126,36 +124,7 @@ def _date(text: str) -> str:
     return f"{found[1]}-{int(found[2]):02}-{int(found[3]):02}" if found else ""
 
 
-def _limited() -> None:
-    """Less memory than the machine has, no files, no core dump: for whatever a page makes of this process."""
-    try:
-        import resource
-    except ImportError:  # not on this system
-        return
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def serve(asked: BinaryIO, told: BinaryIO) -> None:
-    """One page after another: a line of JSON with `size`, `declared`, `kind`, `seconds`, then the bytes; a line of JSON back.
-
-    An empty object comes first, when all is loaded: the time of a page is its own.
-    """
-    extracted(b"<p>.", declared="", kind="html")
-    told.write(b"{}\n")
-    told.flush()
-    while line := asked.readline():
-        head = json.loads(line)
-        data = asked.read(head["size"])
-        # nobody may be left who would end this process in time
-        signal.setitimer(signal.ITIMER_REAL, head["seconds"] + 1)
-        answer = json.dumps(extracted(data, declared=head["declared"], kind=head["kind"]))
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        told.write(answer.encode() + b"\n")
-        told.flush()
-
-
 if __name__ == "__main__":
-    _limited()
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    limited(MEMORY)
+    extracted(b"<p>.", declared="", kind="html")  # loads what it takes: the time of a page is its own
+    serve(extracted)

@@ -1,38 +1,31 @@
 """PDF and Word files, read by a process of its own.
 
 Such files come from anywhere, and their readers are large: one may need minutes, gigabytes, or end the process that
-reads it. The process here has a bound on memory and is ended when it is late; the next file gets a new one.
-`python -m orchestra.retrieval.knowledge.office` reads a line that says what comes and how much of it, then that much,
-and answers each with one line of JSON.
+reads it (`python -m orchestra.retrieval.knowledge.office`, see worker.py).
 """
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
-import threading
-import time
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from importlib.util import find_spec
 from io import BytesIO
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 from orchestra.errors import ExtraMissing
 from orchestra.retrieval.knowledge.chunks import Content, Section
 from orchestra.retrieval.knowledge.outline import Composer
+from orchestra.retrieval.worker import Worker, limited, serve
 from orchestra.texts import Words
 
 MEMORY = 2 * 2**30  # bytes of address space
 PATIENCE = 60.0  # seconds for a file
 PATIENCE_PER_MEGABYTE = 10.0
+LONGEST_ANSWER = 2**28  # bytes of what is read of a file, as JSON
 UNPACKED = 200 * 2**20  # bytes, all parts of a Word file together
 UNPACKED_TEXT = 60 * 2**20  # bytes of its text alone
 LIBRARIES = {"pdf": "pypdf", "docx": "docx"}
@@ -58,56 +51,24 @@ class Office:
 
     def __init__(self, *, patience: float = PATIENCE) -> None:
         self._patience = patience
-        self._process: subprocess.Popen[bytes] | None = None
+        self.worker = Worker("orchestra.retrieval.knowledge.office", longest=LONGEST_ANSWER)
 
     def __enter__(self) -> Office:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._end()
+        self.worker.close()
 
     def read(self, kind: str, data: bytes) -> Content:
         """The content of a file of `kind` "pdf" or "docx". Raises `Unreadable`, `ExtraMissing`."""
         require(kind)
-        process = self._started()
         seconds = self._patience + PATIENCE_PER_MEGABYTE * len(data) / 2**20
-        timer = threading.Timer(seconds, process.kill)
-        timer.daemon = True
-        begun = time.monotonic()
-        timer.start()
-        answer = b""
         try:
-            answer = _asked(process, kind, data)
-        finally:
-            timer.cancel()
-            if not answer.endswith(b"\n"):
-                self._end()
-        if answer.endswith(b"\n"):
-            return _content(json.loads(answer))
-        if time.monotonic() - begun >= seconds:
-            raise Unreadable(f"reading it took longer than {seconds:.0f} s", f"读取超过 {seconds:.0f} 秒")
-        raise Unreadable("it cannot be read: it ended the process that tried", "无法读取：读取进程异常结束")
-
-    def _started(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            # -P: modules come from where this process has them, never from the folder that it happens to stand in;
-            # a session of its own: Ctrl-C is for who waits, and this one ends when its input does
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "orchestra.retrieval.knowledge.office"],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True,
-                env={"PATH": os.environ.get("PATH", ""), "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            )  # fmt: skip
-        return self._process
-
-    def _end(self) -> None:
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-            for pipe in (process.stdin, process.stdout):
-                if pipe is not None:
-                    with suppress(OSError):  # what it did not read any more
-                        pipe.close()
+            return _content(self.worker.ask(data, seconds=seconds, kind=kind))
+        except TimeoutError:
+            raise Unreadable(f"reading it took longer than {seconds:.0f} s", f"读取超过 {seconds:.0f} 秒") from None
+        except ChildProcessError:
+            raise Unreadable("it cannot be read: it ended the process that tried", "无法读取：读取进程异常结束") from None
 
 
 def require(kind: str) -> None:
@@ -120,19 +81,6 @@ def require(kind: str) -> None:
         raise ExtraMissing(feature=kind.upper(), extra="knowledge")
 
 
-def _asked(process: subprocess.Popen[bytes], kind: str, data: bytes) -> bytes:
-    stdin, stdout = process.stdin, process.stdout
-    if stdin is None or stdout is None:
-        return b""
-    try:
-        stdin.write(f"{kind} {len(data)}\n".encode())
-        stdin.write(data)
-        stdin.flush()
-        return stdout.readline()
-    except OSError:
-        return b""
-
-
 def _content(answer: dict[str, Any]) -> Content:
     if why := answer.get("why"):
         raise Unreadable(*why)
@@ -143,16 +91,11 @@ def _content(answer: dict[str, Any]) -> Content:
 # --- in the process
 
 
-def serve(source: BinaryIO, sink: BinaryIO) -> None:
-    """Answers what it is asked until nothing is asked any more."""
-    while line := source.readline():
-        kind, size = line.decode().split()
-        try:
-            answer = asdict(READERS[kind](source.read(int(size))))
-        except Unreadable as error:
-            answer = {"why": error.why}
-        sink.write(json.dumps(answer).encode() + b"\n")
-        sink.flush()
+def _work(data: bytes, *, kind: str) -> dict[str, Any]:
+    try:
+        return asdict(READERS[kind](data))
+    except Unreadable as error:
+        return {"why": error.why}
 
 
 def pdf(data: bytes) -> Content:
@@ -263,17 +206,6 @@ def _runs(element: Any) -> Iterator[str]:
             yield _SHOWN[each.tag] or each.text or ""
 
 
-def _limited() -> None:
-    """Less memory than the machine has, and no files, for whatever a file makes of this process."""
-    try:
-        import resource
-    except ImportError:  # not on this system
-        return
-    for limit, most in ((resource.RLIMIT_AS, MEMORY), (resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0)):
-        with suppress(OSError, ValueError):  # nor everywhere each of them
-            resource.setrlimit(limit, (most, most))
-
-
 if __name__ == "__main__":
-    _limited()
-    serve(sys.stdin.buffer, sys.stdout.buffer)
+    limited(MEMORY)
+    serve(_work)
