@@ -117,7 +117,10 @@ def test_ask_in_a_knowledge_base(line: Line, standin: StandIn, tmp_path: Path) -
     standin.script("The lamp has a warranty of 30 months. [1]")
     whole = line("ask", "How long is the warranty of the lamp?", "--search", "none", "--knowledge", "manuals", "--json").json
     assert [(source["n"], source["cited"]) for source in whole["sources"]] == [(1, True)]
+    assert (whole["sources"][0]["title"], whole["sources"][0]["snippet"]) == ("Lumo 3, lines 1-3", "The lamp has a warranty of 30 months.")
     assert whole["citations"][0]["found"] == "yes"
+    sent = standin.asked("/api/chat")[-1]["messages"][-1]["content"]
+    assert sent.count("Lumo 3") == 1, "a title is said once"
     assert line("ask", "What?", "--knowledge", "nothing", "--json").error["code"] == "knowledge_missing"
 
 

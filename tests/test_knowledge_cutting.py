@@ -164,6 +164,28 @@ def headings(text: str) -> list[tuple[str, int]]:
     return [(section.heading, section.line) for section in markdown(text).sections]
 
 
+@pytest.mark.parametrize(
+    ("text", "heading", "body"),
+    [
+        ("# Lamp\n\nIt shines.", "Lamp", "It shines."),
+        ("# Lamp\n\n## Care ##\n\nDust it.", "Lamp > Care", "Dust it."),
+        ("Lamp\n====\n\nIt shines.", "Lamp", "It shines."),
+        ("# 灯\n它会亮。", "灯", "它会亮。"),
+        ("## Another\n\nIt shines.", "Lamp", "## Another\n\nIt shines."),
+        ("It shines.\n# Lamp", "Lamp", "It shines.\n# Lamp"),
+        ("# Lamp", "Lamp", "# Lamp"),
+        ("It shines.", "", "It shines."),
+    ],
+)
+def test_the_body_of_a_chunk_is_without_its_headings(text: str, heading: str, body: str) -> None:
+    assert Chunk(text=text, heading=heading).body == body
+
+
+def test_a_chunk_is_titled_by_its_document_and_its_headings() -> None:
+    titles = [Chunk(text="", heading=heading).titled("Lamp") for heading in ("", "Lamp", "Lamp > Care", "Lampshade", "Care")]
+    assert titles == ["Lamp", "Lamp", "Lamp > Care", "Lamp > Lampshade", "Lamp > Care"]
+
+
 def test_headings_make_a_path() -> None:
     text = "before\n# Guide\none\n## Install ##\ntwo\n### Linux\nthree\n## Use\nfour\n# Other\nfive\n"
     assert headings(text) == [

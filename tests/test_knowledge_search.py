@@ -22,6 +22,8 @@ from orchestra.retrieval.knowledge.embedding import PREFIXES, EmbeddingProgress,
 from orchestra.retrieval.knowledge.index import Index, Match
 from orchestra.retrieval.knowledge.reranking import likelihood
 from orchestra.retrieval.knowledge.search import Hits, Knowledge, fused
+from orchestra.retrieval.looking import Lookup
+from orchestra.retrieval.pipeline import Answer, ask
 from orchestra.runtime import Blocking, finish
 from orchestra.standin import Scripted, StandIn
 from orchestra.standin.engine import Engine
@@ -110,10 +112,28 @@ def test_keywords_are_searched_beside_the_question(index: Index) -> None:
         assert [(a.name, a.outcome, a.hits) for a in findings.attempts] == [("k", "found", 3)]
         assert {p.origin for p in findings.passages} == {"k"}
         first = findings.passages[0]
-        assert (first.url, first.title, first.place) == ("/0.md", "Title 0", "H, lines 3-4")
+        assert (first.url, first.title, first.place) == ("/0.md", "Title 0 > H", "lines 3-4")
         return [p.text for p in findings.passages]
 
     assert set(run("blocking", work)) == {TEXTS[0], TEXTS[1], TEXTS[2]}
+
+
+def test_only_the_question_is_embedded_not_its_keywords(index: Index, standin: StandIn) -> None:
+    filled(index)
+    embedded(index, standin)
+    before = len(standin.asked("/api/embed"))
+
+    async def work(client: Client) -> None:
+        lookup = Lookup(places=(Knowledge(index, "k", runtime=client.runtime, client=client),), strategy="draft")
+        parts = ask("When is the greenhouse opened?", client=client, model="llama3", lookup=lookup)
+        *_, answer = [part async for part in parts]
+        assert isinstance(answer, Answer)
+        assert answer.ledger.queries == ("When is the greenhouse opened?", "快递", "greenhouse bread")
+        assert {source.title for source in answer.sources} >= {"Title 0 > H, lines 3-4", "Title 1 > H, lines 3-4"}
+
+    standin.script("At noon.", '{"keywords": ["快递", "greenhouse", "bread"]}', "At noon. [1]")
+    asked(standin.url, work)
+    assert [body["input"] for body in standin.asked("/api/embed")[before:]] == [["When is the greenhouse opened?"]]
 
 
 def test_a_retrieval_fails_into_its_attempt(index: Index) -> None:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from runtimes import RUNTIMES, run
@@ -437,9 +437,27 @@ def test_red_control_the_quarter_decides(monkeypatch: pytest.MonkeyPatch) -> Non
     assert (answer.usage.prompt_tokens or 0) > 1024 // 4 + 220
 
 
-def test_a_place_that_begins_with_the_title_says_it_once() -> None:
-    assert prompt.heading(replace(FRANCE, url="/a.md", place="France, lines 1-7")) == "France — lines 1-7"
-    assert prompt.heading(replace(FRANCE, url="/a.md", place="Towns > Paris, lines 1-7")) == "France — Towns > Paris, lines 1-7"
+def test_a_source_of_ones_own_is_found_by_its_place() -> None:
+    own = replace(FRANCE, url="/france.md", title="France > Paris", place="lines 1-7")
+    with StandIn([ANSWER]) as daemon:
+        _, answer = asked(daemon, QUESTION, Place((own, replace(BREAD, place="part 1 of 3"))))
+        content = prompts(daemon)[0][-1]["content"]
+    assert "[1] France > Paris — lines 1-7\n" in content
+    assert [source.title for source in answer.sources] == ["France > Paris, lines 1-7", "Bread"]
+
+
+def test_keywords_go_with_the_question_where_a_place_takes_them_together() -> None:
+    class Together(Place):
+        joint = True
+        rounds: ClassVar[list[list[str]]] = []
+
+        async def retrieve(self, queries: Sequence[str], *, results: int, language: Language) -> Findings:
+            self.rounds.append(list(queries))
+            return await super().retrieve(queries, results=results, language=language)
+
+    with StandIn(["It is Lyon.", KEYWORDS, ANSWER]) as daemon:
+        asked(daemon, QUESTION, Together(), strategy="draft")
+    assert Together.rounds == [[QUESTION, "法国 首都", "Paris capital France"]]
 
 
 # --- where untrusted text may stand (rows R7, R8), in every pipeline

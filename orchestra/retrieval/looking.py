@@ -138,9 +138,9 @@ class Looking:
     async def _found(self, queries: Sequence[str], asked: Asked) -> list[Findings]:
         wanted_hits = AHEAD * self._lookup.results
         jobs = [
-            partial(_retrieved, place, query, results=wanted_hits, language=asked.language)
+            partial(_retrieved, place, together, results=wanted_hits, language=asked.language)
             for place in self._lookup.places
-            for query in queries
+            for together in ([queries] if getattr(place, "joint", False) else [[query] for query in queries])
         ]
         return await self._client.runtime.together([*jobs, self._warmed])
 
@@ -185,11 +185,11 @@ class Looking:
         return Room(tokens, (await self._client.counter(self._model)).count)
 
 
-async def _retrieved(place: Retriever, query: str, *, results: int, language: Language) -> Findings:
-    """What one place gives for one query; one that fails against its promise is an attempt that failed."""
+async def _retrieved(place: Retriever, queries: Sequence[str], *, results: int, language: Language) -> Findings:
+    """What one place gives for some queries; one that fails against its promise is an attempt that failed."""
     started = time.monotonic()
     try:
-        return await place.retrieve([query], results=results, language=language)
+        return await place.retrieve(queries, results=results, language=language)
     except OrchestraError as fault:
         seconds = round(time.monotonic() - started, 6)
-        return Findings(attempts=(Attempt(name=place.name, query=query, outcome="failed", seconds=seconds, error=fault.message()),))
+        return Findings(attempts=(Attempt(name=place.name, query=queries[0], outcome="failed", seconds=seconds, error=fault.message()),))

@@ -22,7 +22,7 @@ class Passage:
     score: float = 0.0
     origin: str = ""  # the provider or knowledge base that gave it
     published: str = ""  # a date as YYYY-MM-DD, where one is known
-    place: str = ""  # where in the source: a heading, lines or a page
+    place: str = ""  # where in the source: lines, a page, a part
     stale: bool = False  # kept from an earlier search, because the service did not answer now
 
 
@@ -68,7 +68,11 @@ class Findings:
 
 
 class Retriever(Protocol):
-    """Where the pipeline looks: the web through several services, or a knowledge base. It fails into its attempts, not into errors."""
+    """Where the pipeline looks: the web through several services, or a knowledge base. It fails into its attempts, not into errors.
+
+    One with a true `joint` is given the queries of a round at once, the question first, then its keywords; any other each
+    for itself, side by side.
+    """
 
     @property
     def name(self) -> str: ...

@@ -253,7 +253,13 @@ def answered(reply: Reply, made: Prepared) -> Answer:
 def sources_of(passages: Sequence[Passage], checked: Sequence[Citation]) -> tuple[Source, ...]:
     """The sources of an answer, numbered as in its prompt; those that it does not cite are marked."""
     cited = {citation.n for citation in checked}
-    return tuple(Source(n=n, title=p.title, url=p.url, snippet=_snippet(p.text), cited=n in cited) for n, p in enumerate(passages, 1))
+    return tuple(Source(n=n, title=_titled(p), url=p.url, snippet=_snippet(p.text), cited=n in cited) for n, p in enumerate(passages, 1))
+
+
+def _titled(passage: Passage) -> str:
+    """What a reader finds it by: of a document of one's own the place too."""
+    local = not passage.url.lower().startswith(("http://", "https://"))
+    return ", ".join(filter(None, (passage.title, passage.place if local else "")))
 
 
 def _snippet(text: str) -> str:

@@ -173,8 +173,7 @@ def heading(passage: Passage) -> str:
         host = (parts.hostname or "") if parts.scheme in ("http", "https") else ""
     except ValueError:
         host = ""
-    place = passage.place.removeprefix(passage.title).lstrip(" ,，>›")  # a heading that is the title is said once
-    return " — ".join(filter(None, (passage.title, place, unmarked(host)[:LONGEST_HOST], passage.published[:10])))
+    return " — ".join(filter(None, (passage.title, passage.place, unmarked(host)[:LONGEST_HOST], passage.published[:10])))
 
 
 def _begun(asked: Asked) -> list[Message]:

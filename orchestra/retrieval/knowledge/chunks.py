@@ -16,12 +16,34 @@ class Chunk:
     page: int = 0  # counted from 1; 0 where the format has no pages
 
     @property
+    def where(self) -> str:
+        """Its lines or its page, as people say it."""
+        if self.start:
+            return f"lines {self.start}-{self.end}" if self.end > self.start else f"line {self.start}"
+        return f"page {self.page}" if self.page else ""
+
+    @property
     def place(self) -> str:
         """Where it stands, as people say it: a heading, and its lines or its page."""
-        where = f"page {self.page}" if self.page else ""
-        if self.start:
-            where = f"lines {self.start}-{self.end}" if self.end > self.start else f"line {self.start}"
-        return ", ".join(part for part in (self.heading, where) if part)
+        return ", ".join(part for part in (self.heading, self.where) if part)
+
+    @property
+    def body(self) -> str:
+        """Its text without the lines of its own headings, which `heading` has already."""
+        said = {*self.heading.split(" > "), ""}
+        rest = self.text
+        while rest:
+            line, _, after = rest.partition("\n")
+            if " ".join(line.strip(" \t#").split()) not in said and line.strip(" \t=-"):
+                return rest
+            rest = after
+        return self.text
+
+    def titled(self, title: str) -> str:
+        """A document's title and the headings down to this part: "Guide > Install"."""
+        if self.heading == title or self.heading.startswith(f"{title} > "):
+            return self.heading
+        return " > ".join(part for part in (title, self.heading) if part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,6 +51,8 @@ class Hits:
 class Knowledge:
     """One base, searched. Without a `client` by its words alone; `rerank` names a model that puts the best hits in order."""
 
+    joint = True
+
     def __init__(self, index: Index, name: str, *, runtime: Runtime, client: Client | None = None, rerank: str = "") -> None:
         self.name = name
         self._index = index
@@ -81,9 +83,12 @@ class Knowledge:
         except OrchestraError as error:
             return Findings(attempts=(self._attempt(query, begun, error=error),))
         passages = tuple(
-            Passage(text=hit.chunk.text, title=hit.title, url=hit.uri, score=hit.score, origin=self.name, place=hit.chunk.place)
+            Passage(
+                text=hit.chunk.body, title=hit.chunk.titled(hit.title), url=hit.uri,
+                score=hit.score, origin=self.name, place=hit.chunk.where,
+            )
             for hit in found.hits
-        )
+        )  # fmt: skip
         return Findings(passages=passages, attempts=(self._attempt(query, begun, found=found, error=found.why),))
 
     def _attempt(self, query: str, begun: float, *, found: Hits | None = None, error: OrchestraError | None) -> Attempt:
