@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -128,6 +129,8 @@ def foreign(variable: str) -> bool:
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Takes the developer's settings, proxies and language away; gives the folder in which every test has its own home."""
     folder = tmp_path_factory.mktemp("homes")
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's job in the background: no process of a test would feel Ctrl-C
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         for variable in [name for name in os.environ if foreign(name)]:
             patch.delenv(variable)

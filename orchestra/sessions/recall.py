@@ -82,6 +82,7 @@ _CHAIN = """
         SELECT t.seq, t.parent FROM turn t JOIN chain c ON t.seq = c.parent AND t.seq < c.seq
         LIMIT ?)
     SELECT group_concat(seq) FROM chain"""
+_READ = "SELECT substr(question, 1, ?), substr(answer, 1, ?), created FROM turn WHERE seq = ?"
 _ROWS = "SELECT rowid FROM words WHERE words MATCH ? AND rowid BETWEEN ? AND ? LIMIT ?"
 
 
@@ -252,18 +253,13 @@ def _weighed(
 
 
 def _read(connection: sqlite3.Connection, rows: Mapping[int, int], numbers: Sequence[int]) -> Iterator[Recalled]:
-    wanted = {number: rows[number] for chosen in numbers for number in (chosen, chosen - 1) if number in rows}
-    marks = ",".join("?" * len(wanted))
-    texts = {
-        int(seq): (str(question), str(answer), float(created))
-        for seq, question, answer, created in connection.execute(
-            f"SELECT seq, substr(question, 1, ?), substr(answer, 1, ?), created FROM turn WHERE seq IN ({marks})",
-            (LONGEST_SIDE, LONGEST_SIDE, *wanted.values()),
-        )
-    }
+    texts: dict[int, tuple[str, str, float]] = {}
+    for number in {number for chosen in numbers for number in (chosen, chosen - 1) if number in rows}:
+        question, answer, created = connection.execute(_READ, (LONGEST_SIDE, LONGEST_SIDE, rows[number])).fetchone()
+        texts[number] = (str(question), str(answer), float(created))
     for number in numbers:
-        question, answer, created = texts[rows[number]]
-        before = texts.get(rows.get(number - 1, 0))
+        question, answer, created = texts[number]
+        before = texts.get(number - 1)
         call = _call(before[1], question) if before else ""
         yield Recalled(number=number, question=question, answer=answer, called_for=call, created=created)
 
