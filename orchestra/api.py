@@ -145,10 +145,15 @@ class AsyncOrchestra(AsyncModels):
         messages, speakers = labelled(history)
         found = self._persona(persona)
         opening = Opening(
-            persona=found, known=self.personas.persona, model=model, base=base, history=messages, speakers=speakers
-        )
+            persona=found, known=self.personas.persona, grounded=self._grounded, model=model, base=base, history=messages,
+            speakers=speakers,
+        )  # fmt: skip
         ground = self._ground(lookup) if "search" in lookup or "knowledge" in lookup else None
         return AsyncSession(store=self.store, client=self.client, name=name, opening=opening, options=options, ground=ground)
+
+    def _grounded(self, persona: Persona) -> Ground | None:
+        """A persona that names knowledge looks into it, unless the session looks elsewhere."""
+        return self._ground(LookupFields(knowledge=persona.knowledge)) if persona.knowledge else None
 
     def _ground(self, fields: LookupFields) -> Ground:
         names = _names(fields.get("knowledge", ()))

@@ -111,3 +111,30 @@ def test_from_python(standin: StandIn, tmp_path: Path) -> None:
         assert reply.ground["sources"][0]["title"] == "France"
         with pytest.raises(KnowledgeMissing):
             orchestra.session("paris", knowledge="nowhere")
+
+
+PERSONA = """---
+name: gardener
+description:
+  en: Knows the house and its garden.
+knowledge:
+  - house
+---
+You are the gardener of the house.
+"""
+
+
+def test_a_persona_names_its_knowledge(line: Line, standin: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    folder = tmp_path / "personas"
+    folder.mkdir()
+    (folder / "gardener.md").write_text(PERSONA)
+    monkeypatch.setenv("ORCHESTRA_PERSONAS", str(folder))
+    question = "How often is the garden pump serviced?"
+    done = line("chat", question, "--persona", "gardener")
+    assert done.code == KnowledgeMissing.exit_code, "it would answer without what it is there for"
+    note = tmp_path / "pump.md"
+    note.write_text("# Pump\n\nThe garden pump is serviced every 14 weeks by Ms Okafor.\n")
+    assert line("knowledge", "add", str(note), "--name", "house").code == 0
+    standin.script("Every 14 weeks the garden pump is serviced. [1]", "By Ms Okafor. [1]")
+    assert "pump.md" in line("chat", question, "--persona", "gardener", "--session", "pump").out
+    assert "pump.md" in line("chat", "Who services the garden pump?", "--session", "pump").out, "also when the session goes on"

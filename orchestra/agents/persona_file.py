@@ -63,6 +63,7 @@ class _FrontMatter(_Strict):
     description: Annotated[Texts, Field(min_length=1)]
     examples: Annotated[list[Text], Field(max_length=100)] = []
     experts: Annotated[list[Name], Field(max_length=16)] = []
+    knowledge: Annotated[list[Text], Field(max_length=16)] = []
     model: Text | None = None
     options: _Sampling = _Sampling()
 
@@ -92,6 +93,7 @@ def parsed(text: str, path: Path) -> Persona:
         description=front.description,
         examples=tuple(front.examples),
         experts=tuple(front.experts),
+        knowledge=tuple(front.knowledge),
         model=front.model,
         options=Options(**sampling),
     )

@@ -13,6 +13,7 @@ class Persona:
     """Who an agent is. `seed_memory` maps a language ("zh", "en") to the text that stands first in every request.
 
     `title` and `description` are by language as well; the description is what other agents and the router read.
+    `knowledge` names the knowledge bases that are looked into before it answers.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Persona:
     description: Mapping[str, str] = field(default_factory=dict)
     examples: tuple[str, ...] = ()
     experts: tuple[str, ...] = ()
+    knowledge: tuple[str, ...] = ()
     model: str | None = None
     options: Options = field(default_factory=Options)
 

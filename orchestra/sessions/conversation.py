@@ -25,6 +25,7 @@ from orchestra.model.messages import (
     Reply,
     gathered,
 )
+from orchestra.model.notice import announced
 from orchestra.model.persona import Persona
 from orchestra.model.window import answer_share
 from orchestra.sessions.fitting import Exchange, Fitter
@@ -39,11 +40,12 @@ from orchestra.sessions.store import Store, described
 class Opening:
     """How a session begins, where it does not exist yet; `model` also overrides the one of a session that does.
 
-    `known` finds the persona that a session was begun with, by its name.
+    `known` finds the persona that a session was begun with, by its name; `grounded` gives what that persona looks things up in.
     """
 
     persona: Persona | None = None
     known: Callable[[str], Persona] | None = None
+    grounded: Callable[[Persona], Ground | None] | None = None
     model: str = ""
     base: bool | None = None
     language: str = ""
@@ -63,7 +65,8 @@ class AsyncSession:
         self._store = store
         self._client = client
         self._opening = opening or Opening()
-        self._fitter = Fitter(store, client, ground=ground, history=self._opening.history)
+        self._fitter = Fitter(store, client, history=self._opening.history)
+        self._ground = ground
         self._options = options or Options()
 
     async def ask(
@@ -96,8 +99,9 @@ class AsyncSession:
             return
         exchange = Exchange(record=record, text=text, options=options, journal=journal)
         pieces = self._recorded(self._answer(exchange), journal, fault)
-        async with aclosing(self._settled(pieces, exchange)) as settled:
-            async for piece in settled:
+        pieces = announced(self._settled(pieces, exchange), notice=lambda: exchange.material.notice)
+        async with aclosing(pieces):
+            async for piece in pieces:
                 yield piece
 
     async def turns(self) -> list[Turn]:
@@ -202,6 +206,7 @@ class AsyncSession:
             template=str(facts.get("template", "")),
             answer=answer_share(loaded.window, options, client.settings),
             options=options,
+            ground=self._ground or (self._opening.grounded(persona) if persona and self._opening.grounded else None),
         )
 
     async def _settled(self, pieces: AsyncGenerator[Piece], exchange: Exchange) -> AsyncGenerator[Piece]:

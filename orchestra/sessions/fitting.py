@@ -19,7 +19,7 @@ from orchestra.model.tokens import Counter, most_tokens
 from orchestra.model.window import Fit
 from orchestra.sessions.compaction import Compactor, Measured, fit_of, left_out
 from orchestra.sessions.excerpts import GAP, material
-from orchestra.sessions.grounding import Ground, Inquiry, Material
+from orchestra.sessions.grounding import Inquiry, Material
 from orchestra.sessions.journal import Journal
 from orchestra.sessions.prompt import SPEAKERS, Frame, Past, labels_of, messages, transcript
 from orchestra.sessions.recall import Recalled, recalled
@@ -78,11 +78,10 @@ class Prompt:
 class Fitter:
     """Makes the prompts of a session. `history` is what was said before in a session that the store could not take."""
 
-    def __init__(self, store: Store, client: Client, *, ground: Ground | None = None, history: Sequence[Message] = ()) -> None:
+    def __init__(self, store: Store, client: Client, *, history: Sequence[Message] = ()) -> None:
         self.compactor = Compactor(store, client)
         self._store = store
         self._client = client
-        self._ground = ground
         self._history = history
 
     async def past(self, exchange: Exchange, model: str) -> Past:
@@ -97,7 +96,7 @@ class Fitter:
 
     def reserved(self, frame: Frame, past: Past) -> Frame:
         """The frame with what has to be left free for the next question's material and for recalled turns."""
-        part = PASSAGES_PART if self._ground is not None else RECALL_PART if past.start else 0
+        part = PASSAGES_PART if frame.ground is not None else RECALL_PART if past.start else 0
         return replace(frame, reserve=frame.loaded.window // part if part else 0, beside=0)
 
     async def fitted(self, frame: Frame, exchange: Exchange) -> Prompt:
@@ -141,7 +140,7 @@ class Fitter:
 
     async def _asked(self, frame: Frame, exchange: Exchange) -> Material:
         """What the ground gives for the question; where it fails, nothing, and a note that says so."""
-        if self._ground is None:
+        if frame.ground is None:
             return Material()
         counter = await self._client.counter(frame.model)
         room = frame.loaded.window // PASSAGES_PART
@@ -155,7 +154,7 @@ class Fitter:
             tokens=counter.count,
         )
         try:
-            found = await self._ground(inquiry)
+            found = await frame.ground(inquiry)
         except OrchestraError:
             return Material(notes=("ground_failed",))
         if counter.count(found.text) + BETWEEN > room:

@@ -19,6 +19,7 @@ from orchestra.model.messages import Language, Message, Options, Piece
 from orchestra.model.tokens import PER_MESSAGE, Counter, most_tokens
 from orchestra.model.untrusted import visible
 from orchestra.model.window import Loaded
+from orchestra.sessions.grounding import Ground
 from orchestra.sessions.records import Compaction, SessionRecord, Turn
 
 SPEAKERS = {"en": ("User", "Assistant"), "zh": ("用户", "助手")}
@@ -31,7 +32,8 @@ class Frame:
     """Where the prompts of a turn have to fit: the model as it is loaded, who answers, and how long.
 
     `answer` is in tokens, `template` the text that the model puts around messages; `thinks` says that it may be told not to.
-    `reserve` are the tokens set aside in each turn for what stands beside the question, `beside` those that this one's takes.
+    `reserve` are the tokens set aside in each turn for what stands beside the question, `beside` those that this one's takes;
+    `ground` gives material to stand there.
     """
 
     record: SessionRecord
@@ -45,6 +47,7 @@ class Frame:
     options: Options
     reserve: int = 0
     beside: int = 0
+    ground: Ground | None = None
 
     def shares(self, fixed: int) -> Shares:
         """How the window is shared out where `fixed` tokens stand in each prompt."""
