@@ -237,7 +237,7 @@ class Bases(RuleBasedStateMachine):
 
 def test_it_is_as_a_dictionary(tmp_path: Path) -> None:
     Bases.folder, Bases.number = tmp_path, iter(range(10**6))
-    run_state_machine_as_test(Bases, settings=settings(max_examples=20, stateful_step_count=15, deadline=None))
+    run_state_machine_as_test(Bases, settings=settings(max_examples=12, stateful_step_count=15, deadline=None))
 
 
 # --- the file

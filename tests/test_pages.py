@@ -300,10 +300,10 @@ def dribble(*parts: bytes, pause: float = 0.05) -> Answer:
 
 
 SLOW: dict[str, Answer] = {
-    "silent": dribble(b"", pause=1.5),
-    "head": dribble(*(bytes([b]) for b in b"HTTP/1.1 200 OK\r\nX: x" + b"x" * 12)),
-    "body": endless(b"", b"x", 40, 0.05),
-    "interim": dribble(*repeat(b"HTTP/1.1 100 Continue\r\n\r\n", 30)),
+    "silent": dribble(b"", pause=10),
+    "head": dribble(b"HTTP/1.1 200 OK\r\nX: ", *repeat(b"x", 1000)),
+    "body": endless(b"", b"x", 1000, 0.05),
+    "interim": dribble(*repeat(b"HTTP/1.1 100 Continue\r\n\r\n", 1000)),
 }
 
 
@@ -312,8 +312,8 @@ def test_byte_by_byte_ends_at_the_deadline(web: SmallWeb, way: str) -> None:
     web.raw("/slow", SLOW[way])
     begun = time.monotonic()
     with suppress(PageFault):
-        assert fetched(f"{SITE}/slow", seconds=0.4).truncated
-    assert time.monotonic() - begun < 1.3
+        assert fetched(f"{SITE}/slow", seconds=0.3).truncated
+    assert time.monotonic() - begun < 8
 
 
 def test_without_the_watchdog_it_does_not_end(web: SmallWeb, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -322,18 +322,18 @@ def test_without_the_watchdog_it_does_not_end(web: SmallWeb, monkeypatch: pytest
         yield
 
     monkeypatch.setattr(Watchdog, "over", asleep)
-    web.raw("/slow", SLOW["head"])
+    web.raw("/slow", dribble(b"HTTP/1.1 200 OK\r\nX: ", *repeat(b"x", 16)))
     begun = time.monotonic()
     with pytest.raises(PageFault):
-        fetched(f"{SITE}/slow", seconds=0.4)
-    assert time.monotonic() - begun > 1.3
+        fetched(f"{SITE}/slow", seconds=0.3)
+    assert time.monotonic() - begun > 0.7
 
 
 def test_what_came_until_then_is_used(web: SmallWeb, extractor: Extractor) -> None:
-    web.raw("/slow", endless(b"", f"<p>{EN}</p>".encode(), 60, 0.05))
+    web.raw("/slow", endless(b"", f"<p>{EN}</p>".encode(), 1000, 0.05))
     begun = time.monotonic()
-    [found] = read(extractor, f"{SITE}/slow", seconds=1.5)
-    assert time.monotonic() - begun < 2.5
+    [found] = read(extractor, f"{SITE}/slow", seconds=1.0)
+    assert time.monotonic() - begun < 8
     assert page(found).truncated
     assert EN.strip() in page(found).text
 
@@ -350,7 +350,7 @@ def test_a_name_server_that_hangs_is_left_behind(web: SmallWeb, extractor: Extra
     begun = time.monotonic()
     [found] = read(extractor, SITE, seconds=0.2, kind=kind, fetcher=fetcher)
     gate.set()
-    assert time.monotonic() - begun < 1.5
+    assert time.monotonic() - begun < 4.5
     assert "in time" in str(found)
 
 
@@ -410,7 +410,7 @@ def test_a_handshake_that_drags_on_ends(web: SmallWeb) -> None:
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
             with suppress(OSError):
-                for _ in range(40):
+                for _ in range(1000):
                     self.request.sendall(b"\x16\x03\x03\x40\x00\x02"[_ % 6 : _ % 6 + 1])
                     time.sleep(0.05)
 
@@ -418,8 +418,8 @@ def test_a_handshake_that_drags_on_ends(web: SmallWeb) -> None:
         web.sites[PUBLIC] = address
         begun = time.monotonic()
         with pytest.raises(PageFault):
-            fetched("https://site.example.org/", seconds=0.4)
-        assert time.monotonic() - begun < 1.3
+            fetched("https://site.example.org/", seconds=0.3)
+        assert time.monotonic() - begun < 8
 
 
 # --- through a proxy of the environment
