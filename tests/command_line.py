@@ -53,7 +53,8 @@ Line = Callable[..., Result]
 @pytest.fixture
 def line(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Line:
     """Runs a command line in this process."""
-    monkeypatch.setattr("orchestra.cli.app.app", _built())
+    ready = _built()
+    monkeypatch.setattr("orchestra.cli.app.built", lambda: ready)
 
     def run(*arguments: str) -> Result:
         from orchestra.cli.app import execute
@@ -78,12 +79,10 @@ def chinese(monkeypatch: pytest.MonkeyPatch) -> None:
 @cache
 def _built() -> Any:
     """The commands as typer makes them of their definitions, which takes longer than most of them."""
-    from typer.main import get_command
-
-    from orchestra.cli.app import app, register
+    from orchestra.cli.app import built, register
 
     register()
-    return get_command(app)
+    return built()
 
 
 def process(*arguments: str, stdin: bytes = b"", **environment: str) -> Result:

@@ -6,6 +6,8 @@ import json
 import socket
 import sqlite3
 import string
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -262,6 +264,26 @@ def test_what_nobody_thought_of_is_two_lines_too(capsys: pytest.CaptureFixture[s
     assert json.loads(capsys.readouterr().out)["error"]["code"] == "orchestra_error"
     unforeseen(Wish(debug=True))(type(error), error, None)
     assert "ZeroDivisionError: division\nby zero" in capsys.readouterr().err
+
+
+BROKEN = """
+import sys
+from orchestra.cli import installed, main
+installed.list_models = lambda *given, **named: 1 / 0
+sys.argv = ["orchestra", "models", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_nobody_thought_of_in_a_process(debug: bool) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN, *["--debug"] * debug], capture_output=True, text=True, timeout=20, check=False
+    )
+    assert done.returncode == 1
+    assert ("Traceback" in done.stderr) == debug
+    if not debug:
+        assert done.stderr.splitlines()[0] == "error: something went wrong: ZeroDivisionError: division by zero"
 
 
 def test_a_traceback_only_with_debug(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

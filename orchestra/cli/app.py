@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import typer
 
@@ -56,13 +57,20 @@ def run() -> None:
     sys.exit(execute(arguments))
 
 
+def built() -> Any:
+    """The commands as typer makes them of their definitions. To call `app` itself would have typer print tracebacks of its own."""
+    from typer.main import get_command
+
+    return get_command(app)
+
+
 def execute(arguments: list[str]) -> int:
     """Run one command line in this process; its exit code."""
     from orchestra.cli.outcome import guarded, wished
 
     wish, arguments = wished(arguments)
     try:
-        return guarded(lambda: app(args=arguments, prog_name="orchestra", standalone_mode=False, obj=wish), wish)
+        return guarded(lambda: built()(args=arguments, prog_name="orchestra", standalone_mode=False, obj=wish), wish)
     except typer.TyperException as error:
         return _misused(error, wish.json)
     except typer.Abort:
