@@ -17,10 +17,10 @@ from orchestra.errors import DaemonUnreachable, OrchestraError, StreamTruncated,
 from orchestra.model import untrusted, wire
 from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Options, Piece, Receipt, gathered
+from orchestra.model.notice import announced
 from orchestra.retrieval import citations as checks
 from orchestra.retrieval import offline, prompt
 from orchestra.retrieval.looking import Lookup
-from orchestra.retrieval.notice import announced
 from orchestra.retrieval.offline import Offline
 from orchestra.retrieval.passages import Passage
 from orchestra.retrieval.pipeline import Answer, as_json, ask

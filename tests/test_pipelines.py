@@ -130,7 +130,7 @@ def test_a_follow_up_that_is_not_rewritten_takes_the_last_question_along(reply: 
     place = Place()
     with StandIn([reply, ANSWER]) as daemon:
         _, answer = asked(daemon, "And in Germany?", place, said=said)
-    assert place.asked == ["And in Germany? capital france"] == [answer.ledger.rewritten]
+    assert place.asked == ["And in Germany? capital"] == [answer.ledger.rewritten]
     assert answer.text == ANSWER
 
 
@@ -391,6 +391,21 @@ def test_a_base_model_is_refused() -> None:
         with pytest.raises(UsageError, match="completes texts"):
             run("blocking", work, host=daemon.url)
         assert prompts(daemon) == []
+
+
+@pytest.mark.parametrize("strategy", ["draft", "auto"])
+def test_usage_is_that_of_all_calls(strategy: Any) -> None:
+    one = len("The capital of France is Paris.".split())
+    script = ["It is Lyon.", KEYWORDS, "The capital of France is Paris."] if strategy == "draft" else [REFUSAL, KEYWORDS, ANSWER]
+    places = [Place((BREAD,), name="bread"), Place(word="Paris")]
+    with StandIn(script) as daemon:
+        pieces, answer = asked(daemon, QUESTION, *places, strategy=strategy)
+        seen = [piece.usage for piece in pieces if piece.usage]
+    assert answer.receipt.calls == 3
+    assert (answer.usage.completion_tokens or 0) > 2 * one
+    assert (answer.usage.prompt_tokens or 0) > sum(len(" ".join(m["content"] for m in each).split()) for each in prompts(daemon))
+    assert answer.usage.total_duration is not None
+    assert answer.usage == seen[-1], "what streams is what is kept"
 
 
 # --- the prompt of the answer

@@ -18,9 +18,10 @@ from orchestra.errors import OrchestraError, UsageError
 from orchestra.model.client import Client
 from orchestra.model.language import language_of
 from orchestra.model.messages import FinishReason, Language, Options, Piece, Receipt, Reply, Usage, gathered
+from orchestra.model.notice import announced
 from orchestra.model.persona import Persona
+from orchestra.model.stages import summed
 from orchestra.model.untrusted import Entry, fenced
-from orchestra.retrieval.notice import announced
 
 _LABELS = {"zh": ("专家意见", "专家意见结束"), "en": ("what the experts said", "end of what the experts said")}
 _INTEGRATE = {
@@ -168,7 +169,6 @@ def _listed(names: Sequence[str], language: Language) -> str:
 def _accounts(replies: Sequence[Reply], seconds: float) -> dict[str, Any]:
     """Usage and receipt of all replies together; `used` and `window` are the last one's, the coordinator's."""
     last = replies[-1]
-    usage = Usage(**{name: _sum([getattr(reply.usage, name) for reply in replies]) for name in asdict(last.usage)})
     receipt = replace(
         last.receipt,
         calls=sum(reply.receipt.calls for reply in replies),
@@ -177,13 +177,7 @@ def _accounts(replies: Sequence[Reply], seconds: float) -> dict[str, Any]:
         retries=sum(reply.receipt.retries for reply in replies),
         seconds=round(seconds, 6),
     )
-    return {"usage": usage, "receipt": receipt}
-
-
-def _sum(values: Sequence[Any]) -> Any:
-    """The sum of what was said; None where nothing was."""
-    known = [value for value in values if value is not None]
-    return sum(known) if known else None
+    return {"usage": summed([reply.usage for reply in replies]), "receipt": receipt}
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 from orchestra.errors import OrchestraError, SchemaMismatch
 from orchestra.model.language import Heard, insisting
@@ -205,6 +205,13 @@ def spent(piece: Piece, *, before: Receipt | None, notes: tuple[str, ...] = ()) 
             notes=tuple(dict.fromkeys((*before.notes, *notes, *receipt.notes))),
         )
     )
+
+
+def summed(usages: Sequence[Usage]) -> Usage:
+    """What several answers took together; None where nobody said."""
+    told = [asdict(usage) for usage in usages]
+    known = {name: [each[name] for each in told if each[name] is not None] for name in asdict(Usage())}
+    return Usage(**{name: sum(values) for name, values in known.items() if values})
 
 
 def added(first: Usage, then: Usage) -> Usage:

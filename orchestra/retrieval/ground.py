@@ -19,7 +19,7 @@ from orchestra.model.untrusted import unmarked
 from orchestra.retrieval.ledger import NOT_SEARCHED
 from orchestra.retrieval.links import linkless
 from orchestra.retrieval.looking import Looking, Lookup, Prepared, Room
-from orchestra.retrieval.pipeline import NO_SOURCES, Answer, answered
+from orchestra.retrieval.pipeline import NO_SOURCES, NOTICE, Answer, answered
 from orchestra.retrieval.prompt import BESIDE, UNGROUNDED, beside
 from orchestra.sessions.grounding import Inquiry, Material, as_they_are
 
@@ -50,7 +50,9 @@ class SearchGround:
         return Material(
             text=_text(made),
             calls=made.book.receipt.calls,
+            usage=made.book.usage,
             notes=notes,
+            notice=NOTICE[made.asked.language] if made.searched and not made.passages else "",
             stage=partial(linkless, sources=[passage.url for passage in made.passages]) if made.searched else as_they_are,
             kept=partial(kept, made=made),
         )

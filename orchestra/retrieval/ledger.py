@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
-from orchestra.model.messages import Receipt
+from orchestra.model.messages import Receipt, Usage
+from orchestra.model.stages import summed
 from orchestra.retrieval.passages import Attempt, Passage
 from orchestra.retrieval.ranking import Dropped
 
@@ -71,7 +72,8 @@ class Book:
 
     def __init__(self, strategy: Strategy, trace: Trace | None = None) -> None:
         self.ledger = Ledger(strategy=strategy)
-        self.receipt = Receipt(calls=0)  # what the calls before the answer took
+        self.receipt = Receipt(calls=0)  # what the calls before the answer took,
+        self.usage = Usage()  # ... in tokens and times as the daemon counted them
         self._trace = trace or (lambda event: None)
 
     def rewritten(self, question: str) -> None:
@@ -133,8 +135,9 @@ class Book:
         """The answer is made out of a draft and the sources."""
         self.ledger = replace(self.ledger, refined=True)
 
-    def called(self, receipt: Receipt) -> None:
+    def called(self, receipt: Receipt, usage: Usage | None = None) -> None:
         """What a request to the model beside the answer took."""
+        self.usage = summed([self.usage, usage]) if usage else self.usage
         mine = self.receipt
         self.receipt = replace(
             mine,

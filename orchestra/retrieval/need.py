@@ -67,6 +67,8 @@ _CONNECTED = re.compile(
     r"^\s*(?:为什么|怎么会|为何|怎么说)\s*[?？。]*\s*$|呢\s*[?？。]?\s*$",
     re.IGNORECASE,
 )
+_THERE = re.compile(r"(?<!\bis )(?<!\bare )(?<!\bwas )(?<!\bwere )\bthere\s*[?.!]*\s*$", re.IGNORECASE)
+_NAMES = re.compile(r"\s[A-Z]\w")  # within the question: then "there" is where that is
 _EXPLETIVE = re.compile(
     r"\b(?:is|was|are|were) there\b|\bthere (?:is|are|was|were|exists?)\b|\bso that\b|"
     r"\b(?:it|that) (?:is|was) (?:true|possible|necessary|said|known)\b|\bit (?:takes?|rains?|snows?)\b",
@@ -96,7 +98,7 @@ def needs_search(question: str) -> bool:
 def leans_on_dialogue(question: str) -> bool:
     """Whether `question` can only be understood with what was said before it: a pronoun, "and ...?", a few words alone."""
     text = question.strip()[:_LONGEST_RULED]
-    if _CONNECTED.search(text):
+    if _CONNECTED.search(text) or (_THERE.search(text) and not _NAMES.search(text)):
         return True
     pointing = _POINTING.search(_EXPLETIVE.sub(" ", text))
     if pointing is not None and len(set(terms(text[: pointing.start()]))) < _NAMED:

@@ -19,13 +19,13 @@ from orchestra.errors import OrchestraError, UsageError
 from orchestra.model.catalog import is_base
 from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt, Reply, Usage, gathered
-from orchestra.model.stages import spent
+from orchestra.model.notice import announced
+from orchestra.model.stages import spent, summed
 from orchestra.retrieval.citations import citations
 from orchestra.retrieval.evidence import Opening, lacking, unsupported
 from orchestra.retrieval.ledger import NOT_SEARCHED, Ledger
 from orchestra.retrieval.links import linkless
 from orchestra.retrieval.looking import Looking, Lookup, Prepared
-from orchestra.retrieval.notice import announced
 from orchestra.retrieval.passages import Citation, Passage, Source
 from orchestra.retrieval.prompt import answering, plain, refining
 from orchestra.retrieval.queries import with_keywords
@@ -157,7 +157,7 @@ class _Run:
                 for ready in opening.push(piece):
                     if not begun:
                         begun = True
-                        made.book.called(first.receipt)
+                        made.book.called(first.receipt, first.usage)
                         if shown:
                             yield Piece("", keep=0)
                     yield self._ended(ready, made, told)
@@ -215,6 +215,8 @@ class _Run:
             made.book.noted(note)
             if piece.receipt is not None:
                 piece = piece._replace(receipt=replace(piece.receipt, notes=(*piece.receipt.notes, note)))
+        if piece.usage is not None:
+            piece = piece._replace(usage=summed([made.book.usage, piece.usage]))
         return spent(piece, before=made.book.receipt)
 
 

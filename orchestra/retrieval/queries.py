@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestra.errors import OrchestraError
 from orchestra.model.client import Client
@@ -26,6 +26,16 @@ LONGEST_QUERY = 300
 FROM_DIALOGUE = 0.5  # of a rewritten question's words, the share that the dialogue must have
 _SMALL = Options(temperature=0.0, max_tokens=120)
 _HAN_CHARACTER = re.compile(f"[{HAN}]")
+_ALL_HAN = re.compile(f"[{HAN}]+")
+_AND_HAN = re.compile(f"(?:那么?|而)?([{HAN}]{{1,6}}?)呢[?？。]?")
+_NAMED = re.compile(
+    r"(?:\b(in|of|at|for|from|to|about|on|by|with)\s{1,3}(?:the\s{1,3})?)?\b([A-Z][\w'’-]*(?:\s{1,3}(?:&\s{1,3})?[A-Z0-9][\w'’-]*)*)",
+)
+_OF = {"", "in", "of", "about"}  # before what a question is about
+_DATED = frozenset(
+    "I Monday Tuesday Wednesday Thursday Friday Saturday Sunday January February March April May June July August September "
+    "October November December Christmas Easter".split()
+)
 _NO_WORDS = re.compile(r"[\s\"“”'‘’()（）\[\]【】{}<>|&*~^:;,，、；]+")
 
 
@@ -78,7 +88,7 @@ class Asker:
             if fault.reply is None:
                 return None
             reply = fault.reply
-        self._book.called(reply.receipt)
+        self._book.called(reply.receipt, reply.usage)
         return reply
 
 
@@ -90,11 +100,43 @@ def with_keywords(query: str, keywords: Sequence[str]) -> tuple[str, ...]:
 
 
 def with_last_words(question: str, said: Sequence[Message]) -> str:
-    """A follow-up with the words of the question before it that it lacks."""
-    before = next((message.content for message in reversed(said) if message.role == "user"), "")
-    own = set(terms(question))
-    words = dict.fromkeys(word for word in terms(before[:LONGEST_QUERY]) if word not in own)
+    """A follow-up with the words of the question before it that it lacks, but for a name in whose place it has another one."""
+    before = next((message.content[:LONGEST_QUERY] for message in reversed(said) if message.role == "user"), "")
+    known = {*terms(question), *_replaced(question[:LONGEST_QUERY], before)}
+    words = dict.fromkeys(word for word in terms(before) if word not in known)
     return " ".join([question.strip(), *words])[:LONGEST_QUERY]
+
+
+def _replaced(question: str, before: str) -> set[str]:
+    """The words of the names of `before` for which `question` has others: "And in Germany?" leaves no France."""
+    gone: set[str] = set()
+    new, old = _names(question), _names(before)
+    for name in old:
+        rivals = [other.where for other in new if other.model == name.model]
+        only = sum(name.model == other.model for other in old) == 1
+        if (name.where and name.where in rivals) or (only and name.where in _OF and _OF.intersection(rivals)):
+            gone.update(terms(name.text))
+    if (asked := _AND_HAN.fullmatch(question.strip())) and len(word := asked[1]) > 1:
+        for end in re.finditer(word[-1], before):
+            other = before[max(0, end.end() - len(word)) : end.end()]
+            if len(other) == len(word) and _ALL_HAN.fullmatch(other):
+                gone.update(terms(other))
+    return gone
+
+
+class _Name(NamedTuple):
+    text: str
+    where: str  # the preposition before it
+    model: bool  # with a number in it: a thing that is made
+
+
+def _names(text: str) -> list[_Name]:
+    """The capitalised words within the sentences of a text, but for days and months."""
+    return [
+        _Name(found[2], (found[1] or "").lower(), any(map(str.isdigit, found[2])))
+        for found in _NAMED.finditer(text)
+        if text[: found.start(2)].rstrip()[-1:] not in ("", *".?!") and found[2] not in _DATED
+    ]
 
 
 def kept_words(listed: Sequence[object]) -> tuple[str, ...]:

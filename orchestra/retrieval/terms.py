@@ -42,7 +42,7 @@ def _terms(text: str) -> Iterator[str]:
             yield from _pairs(han)
         elif number:
             yield plain_number(number)
-        else:
+        elif word.casefold() not in COMMON:  # "does", before it loses its s
             yield plain_word(word)
 
 

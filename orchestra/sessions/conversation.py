@@ -27,6 +27,7 @@ from orchestra.model.messages import (
 )
 from orchestra.model.notice import announced
 from orchestra.model.persona import Persona
+from orchestra.model.stages import summed
 from orchestra.model.window import answer_share
 from orchestra.sessions.fitting import Exchange, Fitter
 from orchestra.sessions.grounding import Ground
@@ -102,6 +103,8 @@ class AsyncSession:
         pieces = announced(self._settled(pieces, exchange), notice=lambda: exchange.material.notice)
         async with aclosing(pieces):
             async for piece in pieces:
+                if piece.usage is not None:  # the stored one is the answer's own: it tells how long the prompt was
+                    piece = piece._replace(usage=summed([exchange.material.usage, piece.usage]))
                 yield piece
 
     async def turns(self) -> list[Turn]:

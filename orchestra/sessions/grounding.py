@@ -8,10 +8,10 @@ a ledger. The material itself is not kept in the history.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from orchestra.model.messages import Language, Message, Piece
+from orchestra.model.messages import Language, Message, Piece, Usage
 
 
 def _nothing(answer: str) -> Mapping[str, Any]:
@@ -44,14 +44,17 @@ class Material:
     """What was found for a question; without `text` the question stands alone.
 
     `text` says how it is to be used and is fenced already (`orchestra.model.untrusted`). `calls` counts the requests to
-    the model that it took; `notes` go on the receipt. `stage` is what the answer's pieces pass through before they are
-    shown and stored. `kept` makes of the finished answer the JSON object that is stored
-    with the turn and given with the reply; an empty one is left out.
+    the model that it took, `usage` what they took; `notes` go on the receipt. `stage` is what the answer's pieces pass
+    through before they are shown and stored. `notice` is told to the reader as a paragraph before the answer and is no
+    part of what is stored: the model must not read it later as its own words. `kept` makes of the finished answer the
+    JSON object that is stored with the turn and given with the reply; an empty one is left out.
     """
 
     text: str = ""
     calls: int = 0
+    usage: Usage = field(default_factory=Usage)
     notes: tuple[str, ...] = ()
+    notice: str = ""
     stage: Callable[[AsyncGenerator[Piece]], AsyncGenerator[Piece]] = as_they_are
     kept: Callable[[str], Mapping[str, Any]] = _nothing
 

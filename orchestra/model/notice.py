@@ -6,22 +6,29 @@ known before it begins is therefore said before it begins.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
 from orchestra.model.messages import Piece
 
 
-async def announced(pieces: AsyncGenerator[Piece], *, notice: str = "", note: str = "") -> AsyncGenerator[Piece]:
-    """`pieces`, with `notice` as a paragraph before the first text, and `note` in the receipt at the end."""
-    opening = notice + "\n\n" if notice else ""
-    said = ""
+async def announced(
+    pieces: AsyncGenerator[Piece], *, notice: str | Callable[[], str] = "", note: str = ""
+) -> AsyncGenerator[Piece]:
+    """`pieces`, with `notice` as a paragraph before the first text, and `note` in the receipt at the end.
+
+    A `notice` that is known only when the first text comes is given as a function.
+    """
+    said, begun = "", False
     async with aclosing(pieces):
         async for piece in pieces:
-            if opening and not said and piece.kind == "text":
-                said = opening
-                yield Piece(said)
+            if not begun and piece.kind == "text":
+                begun = True
+                told = notice() if callable(notice) else notice
+                if told:
+                    said = told + "\n\n"
+                    yield Piece(said)
             if said and piece.keep is not None:
                 piece = piece._replace(keep=piece.keep + len(said))
             if note and piece.receipt is not None:
