@@ -238,7 +238,7 @@ def test_a_hostile_page_is_soon_done(extractor: Extractor, page: str) -> None:
         assert len(found.text) <= TEXT_LIMIT
         assert "root:" not in found.text
         assert "haha" not in found.text
-    assert time.monotonic() - begun < 9
+    assert time.monotonic() - begun < 12
     assert SEEN.strip() in text_of(extractor, BODY).text
 
 
@@ -254,7 +254,7 @@ def test_a_page_that_takes_too_long_is_given_up() -> None:
         begun = time.monotonic()
         with pytest.raises(ExtractTimeout, match=r"within 0\.3 s"):
             text_of(extractor, attributes())
-        assert time.monotonic() - begun < 5.0
+        assert time.monotonic() - begun < 10
         assert "thirty metres" in text_of(extractor, BODY).text  # by a new process
     finally:
         extractor.close()

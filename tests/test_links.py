@@ -210,7 +210,7 @@ def test_it_takes_time_in_proportion(unit: str) -> None:
         drained([Piece(letter) for letter in text[:3000]])
         return time.process_time() - started
 
-    assert seconds(40_000) < 2
+    assert seconds(40_000) < 5
 
 
 @pytest.mark.parametrize(

@@ -161,4 +161,4 @@ def test_it_takes_time_in_proportion(text: str) -> None:
     started = time.process_time()
     many = [passage(text, f"https://example.org/{n}") for n in range(4)]
     fitted(chosen(merged([many]), most=3).kept, "What?", budget=500, count=most_tokens)
-    assert time.process_time() - started < 2
+    assert time.process_time() - started < 5

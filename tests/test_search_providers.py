@@ -321,7 +321,7 @@ def test_a_billion_laughs_are_not_told(service: Service) -> None:
     service.told = Told(200, LAUGHS.encode())
     began = time.process_time()
     assert "ha" not in "".join(each.text for each in Feeds([service.url]).search("ferry", results=3))
-    assert time.process_time() - began < 1
+    assert time.process_time() - began < 4
 
 
 def test_an_entity_says_nothing(service: Service) -> None:
