@@ -146,11 +146,59 @@ def test_a_lone_character_counts_beside_other_words(index: Index) -> None:
 
 def test_common_words_are_left_out_of_a_question_and_found_alone(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(words, "FEW", 3)
-    index.put("k", [item("/a", *(f"the report of day {n}" for n in range(50)), "the greenhouse")])
-    assert found(index, "the greenhouse") == ["the greenhouse"]
-    assert len(found(index, "the report", limit=100)) == 51  # all are common: the two rarest are asked for
+    index.put("k", [item("/a", *(f"annual report of day {n}" for n in range(50)), "annual greenhouse")])
+    assert found(index, "annual greenhouse") == ["annual greenhouse"]
+    assert len(found(index, "annual report", limit=100)) == 51  # all are common: the two rarest are asked for
     monkeypatch.setattr(words, "FEW", 500)
-    assert len(found(index, "the greenhouse", limit=100)) == 51  # red control: nothing left out
+    assert len(found(index, "annual greenhouse", limit=100)) == 51  # red control: nothing left out
+
+
+@pytest.mark.parametrize(("query", "wanted"), [("how thick may the branches be", "thick branches"), ("更换电梯的预算是多少", "电梯很贵")])
+def test_words_that_ask_are_left_out_of_a_question(index: Index, monkeypatch: pytest.MonkeyPatch, query: str, wanted: str) -> None:
+    index.put("k", [item("/a", wanted, "how it may be", "梯的种类是多少")])
+    assert found(index, query) == [wanted]
+    assert found(index, "how") == ["how it may be"]  # and are found where there is nothing else
+    monkeypatch.setattr(words, "COMMON", frozenset())
+    monkeypatch.setattr(words, "GRAMMAR", frozenset())
+    assert len(found(index, query)) == 2  # red control
+
+
+def test_of_many_words_those_that_few_chunks_have_are_compared(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "MOST_RANKED", 8)
+    texts = [" ".join(f"word{n}" for n in range(10) if place % (n + 2) == 0) or "else" for place in range(60)]
+    index.put("k", [item("/a", *texts)])
+    every = " ".join(f"word{n}" for n in range(10))
+    few = found(index, every, limit=100)
+    assert 0 < len(few) <= 18  # the three rarest have 5, 6 and 6 chunks
+    assert all({"word7", "word8", "word9"} & set(text.split()) for text in few)
+    monkeypatch.setattr(words, "MOST_RANKED", 1000)
+    assert len(found(index, every, limit=100)) > 40  # red control
+
+
+def test_a_lone_character_that_many_have_is_asked_for_in_some_of_its_words(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "FEW", 3)
+    texts = [f"茶{chr(0x4E00 + n)}是好的" for n in range(60)]
+    index.put("k", [item("/a", *texts, "别的东西")])
+    few = found(index, "茶", limit=100)
+    assert 0 < len(few) <= 12
+    assert set(few) <= set(texts)
+    monkeypatch.setattr(words, "FEW", 500)
+    assert len(found(index, "茶", limit=100)) == 60  # red control
+
+
+def test_counts_are_kept_for_common_words_and_taken_again_when_the_base_has_grown(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "FEW", 3)
+    spread = words.Spread()
+
+    def count(stem: str) -> int:
+        return index.database.read(lambda c: spread.chunks(c, 1, stem, index.base("k").chunks))
+
+    index.put("k", [item("/a", *(f"tea {n}" for n in range(10)))])
+    assert (count("tea"), count("milk")) == (10, 0)
+    index.put("k", [item("/b", *(f"tea milk {n}" for n in range(8)))])
+    assert (count("tea"), count("milk")) == (10, 8)
+    index.put("k", [item("/c", *(f"tea {n}" for n in range(8)))])
+    assert count("tea") == 26
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

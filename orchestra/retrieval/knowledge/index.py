@@ -33,6 +33,7 @@ class Index:
         self.database = Database(folder, timeout=timeout, schema=SCHEMA)
         self.path = self.database.path
         self.vectors = Vectors(self.database)
+        self._spread = words.Spread()
 
     def close(self) -> None:
         """Lets go of the file; the next use opens it again."""
@@ -81,7 +82,7 @@ class Index:
         def work(connection: sqlite3.Connection) -> list[Match]:
             base = bases.seq_of(connection, name)
             (chunks,) = connection.execute("SELECT chunks FROM base WHERE seq = ?", (base,)).fetchone()
-            return words.lookup(connection, base, query, chunks=chunks, limit=limit)
+            return words.lookup(connection, base, query, chunks=chunks, limit=limit, spread=self._spread)
 
         return self.database.read(work)
 
