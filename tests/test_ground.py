@@ -14,9 +14,9 @@ from dialogues import EN, POLITE, prompts
 from orchestra import Message, Orchestra, Persona, Session
 from orchestra.api import AsyncOrchestra, AsyncSession
 from orchestra.errors import EmptyReply
-from orchestra.model.messages import Language, gathered
-from orchestra.retrieval.passages import Attempt, Findings
-from orchestra.retrieval.pipeline import NOTICE
+from orchestra.model.messages import Language, Piece, gathered
+from orchestra.retrieval.passages import Attempt, Findings, Passage
+from orchestra.retrieval.pipeline import NOT_FOUND, NOTICE, Answer
 from orchestra.sessions.conversation import Opening
 from orchestra.sessions.export import export_jsonl, import_jsonl
 from orchestra.sessions.grounding import Ground, Inquiry, Material
@@ -177,3 +177,26 @@ def test_the_usage_of_a_turn_is_that_of_all_its_calls(home: Path) -> None:
     assert own == 2, "one word, and the token that ends it"
     assert (reply.usage.completion_tokens or 0) > own + 5
     assert (reply.usage.prompt_tokens or 0) > (turn.usage or {})["prompt_tokens"]
+
+
+class Somewhere(Nowhere):
+    """A place that always has the same."""
+
+    async def retrieve(self, queries: Sequence[str], *, results: int, language: Language) -> Findings:
+        return Findings(passages=(Passage(text="Oslo is a town.", title="Oslo", url="https://example.org/oslo"),))
+
+
+def test_a_turn_of_ask_is_as_ask_gives_it(home: Path) -> None:
+    script = ["It is a town.", '{"keywords": ["Oslo"]}', "Oslo is a town. [1]", "The sources do not say."]
+    with StandIn(script) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:
+        *pieces, answer = orchestra.ask_stream("What is Oslo?", search=Somewhere(), strategy="draft", session="s", max_tokens=20)
+        refusal = orchestra.ask("How old is Bergen?", search=Somewhere(), session="s", max_tokens=20)
+        stored, refused = [turn.ground or {} for turn in orchestra.store.history("s")]
+    assert isinstance(answer, Answer)
+    assert (answer.ledger.draft, answer.ledger.refined, answer.receipt.calls) == ("It is a town.", True, 3)
+    assert [(citation.n, citation.found) for citation in answer.citations] == [(1, "yes")]
+    assert stored["ledger"]["refined"] is True
+    assert all(piece.ground is None for piece in pieces if isinstance(piece, Piece)), "the answer has it, once"
+    assert NOT_FOUND in refusal.receipt.notes
+    assert refusal.ledger.notes == (NOT_FOUND,)
+    assert refused["ledger"]["notes"] == [NOT_FOUND]

@@ -211,7 +211,7 @@ def summed(usages: Sequence[Usage]) -> Usage:
     """What several answers took together; None where nobody said."""
     told = [asdict(usage) for usage in usages]
     known = {name: [each[name] for each in told if each[name] is not None] for name in asdict(Usage())}
-    return Usage(**{name: sum(values) for name, values in known.items() if values})
+    return Usage(**{name: round(sum(values), 9) for name, values in known.items() if values})
 
 
 def added(first: Usage, then: Usage) -> Usage:

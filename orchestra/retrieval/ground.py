@@ -19,7 +19,7 @@ from orchestra.model.untrusted import unmarked
 from orchestra.retrieval.ledger import NOT_SEARCHED
 from orchestra.retrieval.links import linkless
 from orchestra.retrieval.looking import Looking, Lookup, Prepared, Room
-from orchestra.retrieval.pipeline import NO_SOURCES, NOTICE, Answer, answered
+from orchestra.retrieval.pipeline import NO_SOURCES, NOTICE, Answer, answered, lacks, noted
 from orchestra.retrieval.prompt import BESIDE, UNGROUNDED, beside
 from orchestra.sessions.grounding import Inquiry, Material, as_they_are
 
@@ -64,6 +64,10 @@ async def turn(pieces: AsyncGenerator[Piece], ground: SearchGround) -> AsyncGene
     async with aclosing(pieces):
         async for piece in pieces:
             told.append(piece)
+            if piece.finish_reason is not None:
+                piece = piece._replace(ground=None)  # the `Answer` has it
+                piece = noted(piece, ground.prepared, gathered(told).text) if ground.prepared else piece
+                told[-1] = piece
             yield piece
     reply = gathered(told)
     if ground.prepared is not None:
@@ -80,13 +84,18 @@ def _text(made: Prepared) -> str:
         return UNGROUNDED[asked.language]
     text = beside(made.passages, asked.language, asked.today)
     draft = made.book.ledger.draft
-    return f"{text}\n\n{_DRAFT[asked.language]}{unmarked(draft)}" if draft else text
+    if not draft:
+        return text
+    made.book.refines()
+    return f"{text}\n\n{_DRAFT[asked.language]}{unmarked(draft)}"
 
 
 def kept(answer: str, made: Prepared) -> Mapping[str, Any]:
     """What is stored with a turn, as plain JSON values: sources, citations, ledger; nothing where nothing was looked up."""
     if not made.searched:
         return {}
+    for note in lacks(made, answer) if answer else ():
+        made.book.noted(note)
     receipt = Receipt(calls=made.book.receipt.calls + 1)
     whole = asdict(answered(Reply(text=answer, finish_reason=FinishReason.STOP, receipt=receipt), made))
     return {name: whole[name] for name in ("sources", "citations", "ledger")}

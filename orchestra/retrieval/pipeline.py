@@ -211,16 +211,23 @@ class _Run:
         """The piece; where it is the last one, with what all requests took and what the answer lacks."""
         if piece.finish_reason is None:
             return piece
-        for note in _lacks(made, gathered(told).text):
-            made.book.noted(note)
-            if piece.receipt is not None:
-                piece = piece._replace(receipt=replace(piece.receipt, notes=(*piece.receipt.notes, note)))
+        piece = noted(piece, made, gathered(told).text)
         if piece.usage is not None:
             piece = piece._replace(usage=summed([made.book.usage, piece.usage]))
         return spent(piece, before=made.book.receipt)
 
 
-def _lacks(made: Prepared, text: str) -> tuple[str, ...]:
+def noted(piece: Piece, made: Prepared, text: str) -> Piece:
+    """The last piece of an answer, and the ledger, with what the answer lacks."""
+    for note in lacks(made, text):
+        made.book.noted(note)
+        if piece.receipt is not None:
+            piece = piece._replace(receipt=replace(piece.receipt, notes=tuple(dict.fromkeys((*piece.receipt.notes, note)))))
+    return piece
+
+
+def lacks(made: Prepared, text: str) -> tuple[str, ...]:
+    """What whoever reads an answer has to know: that it has no sources, or that they do not say what it says."""
     if not made.searched:
         return (NOT_SEARCHED,)
     note = judged(text, made.passages) if made.passages else NO_SOURCES
