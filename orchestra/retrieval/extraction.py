@@ -10,10 +10,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from lxml import etree, html  # type: ignore[import-untyped]
+from lxml import etree  # type: ignore[import-untyped]
 
 from orchestra.retrieval.charset import decode
 from orchestra.retrieval.hidden import bare
+from orchestra.retrieval.markup import BLOCKS, parsed
 from orchestra.retrieval.worker import limited, serve
 
 TEXT_LIMIT = 300_000
@@ -24,10 +25,6 @@ ELEMENTS = 20_000
 """Beyond so many trafilatura takes many seconds (the square of their number), and the paragraphs are read as they stand."""
 SHORT = 200  # characters of main text that are believed to be all there is
 _ASIDE = frozenset("nav footer aside form menu".split())
-_BLOCKS = frozenset(
-    "address article blockquote body br dd div dl dt figcaption figure h1 h2 h3 h4 h5 h6 header hr li main ol p pre section summary"
-    " table tr ul".split()
-)
 _CELLS = frozenset(["td", "th"])
 _DATED = frozenset(
     "article:published_time og:published_time datepublished pubdate publishdate publish_date date dc.date dc.date.issued dcterms.created"
@@ -42,13 +39,8 @@ def extracted(data: bytes, *, declared: str, kind: str) -> dict[str, Any]:
     text = decode(data, declared=declared)
     if kind == "plain":
         return _page("", _tidy(text), "")
-    if not text.strip():
-        return _page("", "", "")
-    # encoded anew: the parser must not follow what the page says of its encoding
-    parser = html.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True, huge_tree=False)
-    try:
-        tree = html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
-    except etree.ParserError:  # nothing but comments
+    tree = parsed(text)
+    if tree is None:
         return _page("", "", "")
     published = _published(tree)
     title = _first(tree, "title")
@@ -88,7 +80,7 @@ def blocks(tree: Any) -> str:
     for event, element in etree.iterwalk(top, events=("start", "end")):
         started = event == "start"
         aside += (1 if started else -1) if element.tag in _ASIDE else 0
-        if element.tag in _BLOCKS:
+        if element.tag in BLOCKS:
             parts.append("\n")
         elif element.tag in _CELLS:
             parts.append(" ")

@@ -124,23 +124,17 @@ class Fetcher:
             self._context = httpx.create_ssl_context()
         with sock:  # what is left of it once the other one has taken it over
             secured = self._context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
-        try:
+        with _open(secured):
             _watched(call, secured)
             secured.do_handshake()
-        except BaseException:
-            secured.close()
-            raise
         return secured
 
 
 def _direct(ip: str, port: int, patience: float) -> socket.socket:
     sock = socket.socket(socket.AF_INET6 if ":" in ip else socket.AF_INET, socket.SOCK_STREAM)
-    try:
+    with _open(sock):
         sock.settimeout(patience)
         sock.connect((ip, port))
-    except BaseException:
-        sock.close()
-        raise
     return sock
 
 
@@ -165,7 +159,7 @@ def _through(proxy: SplitResult, ip: str, port: int, patience: float) -> socket.
         secret = f"{unquote(proxy.username)}:{unquote(proxy.password or '')}"
         lines.append(f"Proxy-Authorization: Basic {base64.b64encode(secret.encode()).decode()}")
     sock = socket.create_connection((proxy.hostname, proxy.port or 80), patience)
-    try:
+    with _open(sock):
         sock.sendall("\r\n".join([*lines, "", ""]).encode())
         head = b""
         while not head.endswith(b"\r\n\r\n"):
@@ -175,10 +169,17 @@ def _through(proxy: SplitResult, ip: str, port: int, patience: float) -> socket.
             head += byte
         if head.split(b" ", 2)[1:2] != [b"200"]:
             raise ConnectionError(f"the proxy refused: {head.splitlines()[0][:80].decode('latin-1')}")
+    return sock
+
+
+@contextmanager
+def _open(sock: socket.socket) -> Iterator[None]:
+    """Leaves the socket open, unless something goes wrong."""
+    try:
+        yield
     except BaseException:
         sock.close()
         raise
-    return sock
 
 
 def _watched(call: Call, sock: socket.socket) -> None:

@@ -8,11 +8,9 @@ from typing import Any
 from orchestra.retrieval.hidden import bare
 from orchestra.retrieval.knowledge.chunks import Content
 from orchestra.retrieval.knowledge.outline import Composer
+from orchestra.retrieval.markup import BLOCKS, parsed
 
-_BLOCKS = frozenset("""
-    address article aside blockquote body caption center dd details div dl dt fieldset figcaption figure footer form h1 h2
-    h3 h4 h5 h6 header hr li main ol p pre section summary table tbody td tfoot th thead tr ul
-""".split())  # fmt: skip
+_BLOCKS = BLOCKS - {"br"} | {"tbody", "td", "tfoot", "th", "thead"}
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 
 
@@ -20,12 +18,7 @@ def html(text: str) -> Content:
     """An HTML page along its headings. It has no lines: those of a page's source are nobody's place."""
     from lxml import etree  # type: ignore[import-untyped]
 
-    # encoded anew: the parser must not follow what the page says of its encoding
-    parser = etree.HTMLParser(encoding="utf-8", remove_comments=True, remove_pis=True, no_network=True)
-    try:
-        root = etree.fromstring(text.encode("utf-8", "replace"), parser)
-    except etree.XMLSyntaxError:
-        root = None
+    root = parsed(text)
     if root is None:
         return Content(title="")
     title = root.findtext(".//title") or ""
