@@ -118,7 +118,9 @@ def test_keywords_are_searched_beside_the_question(index: Index) -> None:
     assert set(run("blocking", work)) == {TEXTS[0], TEXTS[1], TEXTS[2]}
 
 
-def test_only_the_question_is_embedded_not_its_keywords(index: Index, standin: StandIn) -> None:
+@pytest.mark.parametrize("joint", [True, False], ids=["together", "red control: each for itself"])
+def test_only_the_question_is_embedded_not_its_keywords(index: Index, standin: StandIn, monkeypatch: pytest.MonkeyPatch, joint: bool) -> None:
+    monkeypatch.setattr(Knowledge, "joint", joint)
     filled(index)
     embedded(index, standin)
     before = len(standin.asked("/api/embed"))
@@ -133,7 +135,8 @@ def test_only_the_question_is_embedded_not_its_keywords(index: Index, standin: S
 
     standin.script("At noon.", '{"keywords": ["快递", "greenhouse", "bread"]}', "At noon. [1]")
     asked(standin.url, work)
-    assert [body["input"] for body in standin.asked("/api/embed")[before:]] == [["When is the greenhouse opened?"]]
+    asked_for = sorted(body["input"][0] for body in standin.asked("/api/embed")[before:])
+    assert (asked_for == ["When is the greenhouse opened?"]) == joint
 
 
 def test_a_retrieval_fails_into_its_attempt(index: Index) -> None:
