@@ -178,7 +178,8 @@ def _near(sentence: str, text: str) -> Iterator[tuple[Clause, ...]]:
 
 def found_in(sentence: str, passage: Passage) -> Found:
     """Whether `passage` says what `sentence` says: `yes`; `no` also where it says the contrary; else `weak`."""
-    if _folded(sentence) in _verbatim(passage.text):
+    bare = _folded(sentence)
+    if bare in _flat(passage.text) and bare in _verbatim(passage.text):
         return "yes"
     said = _reading(clauses(sentence))
     if not said.content or len(said.clauses) > MANY:
@@ -212,6 +213,12 @@ def _verbatim(text: str) -> frozenset[str]:
             blocks.append([])
     joined = "\n".join(" ".join(block) for block in blocks)
     return frozenset(_folded(bare) for bare, _ in _marked(joined)) - {""}
+
+
+@lru_cache(maxsize=64)
+def _flat(text: str) -> str:
+    """A whole source as its sentences are folded: what does not stand in it need not be looked for among them."""
+    return _folded(text)
 
 
 def _folded(sentence: str) -> str:
