@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import AsyncGenerator, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestra.errors import StorageFull, UsageError
-from orchestra.retrieval.knowledge import documents, folders, ingest
+from orchestra.retrieval.knowledge import bases, documents, folders, ingest
 from orchestra.retrieval.knowledge.index import Index
 from orchestra.retrieval.knowledge.ingest import Progress, Report, add
 from orchestra.runtime import Blocking, Looped, finish
@@ -300,13 +301,13 @@ def test_a_slow_lot_is_written_before_it_is_full(index: Index, folder: Path, mon
 def recorded(index: Index, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many documents each transaction takes in."""
     sizes: list[int] = []
-    put = index.put
+    putting = index.putting
 
-    def counted(name: str, items: Any) -> None:
+    def counted(name: str, items: Any) -> Future[None]:
         sizes.append(len(items))
-        put(name, items)
+        return putting(name, items)
 
-    monkeypatch.setattr(index, "put", counted)
+    monkeypatch.setattr(index, "putting", counted)
     return sizes
 
 
@@ -323,6 +324,7 @@ def test_leaving_early_keeps_what_was_written(index: Index, folder: Path, monkey
         await stream.aclose()
 
     finish(left())
+    index.database.write(lambda connection: None)  # the lot that was being written is done first
     assert index.base(NAME).documents == 10
     assert counts(added(index, folder)) == (20, 0, 10, 0)
 
@@ -330,14 +332,14 @@ def test_leaving_early_keeps_what_was_written(index: Index, folder: Path, monkey
 def test_a_full_disk_keeps_what_is_in(index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many(folder, 30)
     monkeypatch.setattr(ingest, "LOT", 10)
-    put, lots = index.put, iter(range(9))
+    lots, replace = iter(range(9)), bases.replace
 
-    def full(name: str, items: Any) -> None:
+    def full(*lot: Any) -> list[tuple[int, str]]:
         if next(lots) == 2:
             raise StorageFull(path="knowledge.db", free=0)
-        put(name, items)
+        return replace(*lot)
 
-    monkeypatch.setattr(index, "put", full)
+    monkeypatch.setattr(bases, "replace", full)
     with pytest.raises(StorageFull):
         added(index, folder)
     assert len(index.documents(NAME)) == 20

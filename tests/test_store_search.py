@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestra.model.messages import Message
-from orchestra.sessions import search
+from orchestra.sessions import cutting, search
 from orchestra.sessions.store import Store
 
 DIALOGUE = [
@@ -80,6 +81,27 @@ def test_every_part_of_a_text_finds_it(before: str, after: str) -> None:
         starts = [entered[at : at + count] for at in range(len(entered))]
         wanted = list(term.entries)
         assert any(found == wanted or (term.prefix and found and found[0].startswith(wanted[0])) for found in starts)
+
+
+def slowly(text: str) -> list[str]:
+    """What `entries` gives, without its shortcuts."""
+    found: list[str] = []
+    for run, word in cutting._RUN.findall(cutting.folded(text)):
+        found += [*map("".join, pairwise(run)), run[-1]] if run else [word[: cutting.LONGEST_WORD]]
+    return found
+
+
+def test_the_shortcuts_of_cutting_change_nothing() -> None:
+    steady = [c for c in map(chr, range(0x10000)) if cutting._STEADY.fullmatch(c)]
+    assert len(steady) > 20_000
+    for character in steady:
+        for text in (character, f"a{character}b", f"中{character}文"):
+            assert cutting.entries(text) == slowly(text), hex(ord(character))
+
+
+@given(st.text(st.characters(max_codepoint=127)) | st.text(st.sampled_from("aZ_1'. 中文字，。（）“”—…ＡéИ")))
+def test_texts_are_cut_as_without_shortcuts(text: str) -> None:
+    assert cutting.entries(text) == slowly(text)
 
 
 def any_text_is_only_text(store: Store, text: str) -> None:

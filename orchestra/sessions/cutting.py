@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from itertools import pairwise
+from operator import add
 
 from orchestra.sessions.records import storable
 
@@ -28,27 +28,36 @@ _GAP = (
     "\u3000-\u3004\u3008-\u303f\ufe10-\ufe6f\ufeff\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65\ufff0-\uffff"
 )
 _RUN = re.compile(f"([{_CJK}]+)|([^{_CJK}{_GAP}]+)")
+# what most Chinese texts are made of: folding leaves it as it is, or makes one gap of another
+_STEADY = re.compile("[\x00-\x7f\u2014\u2018-\u201d\u2026\u3001\u3002\u300a\u300b\u4e00-\u9fff\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f]*+")
+_PLAIN_WORD = re.compile("[0-9a-z]+")  # what both come to in a text of ASCII alone, in lower case
 _ACCENTS = re.compile("[\u0300-\u036f]")
 
 
-def entries(text: str) -> Iterator[str]:
+def entries(text: str) -> list[str]:
     """What a text is indexed under, in order."""
+    if text.isascii():
+        return [word[:LONGEST_WORD] for word in _PLAIN_WORD.findall(text.lower())]
+    found: list[str] = []
     for run, word in runs(text):
         if run:
-            yield from pairs(run)
-            yield run[-1]
+            found += map(add, run, run[1:])
+            found.append(run[-1])
         else:
-            yield word[:LONGEST_WORD]
+            found.append(word[:LONGEST_WORD])
+    return found
 
 
 def runs(text: str) -> list[tuple[str, str]]:
     """The text's pieces in order: either a run of characters without blanks, or a word."""
+    if _STEADY.fullmatch(text):
+        return _RUN.findall(text.lower())
     return _RUN.findall(folded(text))
 
 
 def pairs(run: str) -> Iterator[str]:
     """The overlapping pairs of a run; none of a single character."""
-    return map("".join, pairwise(run))
+    return map(add, run, run[1:])
 
 
 def folded(text: str) -> str:

@@ -132,13 +132,18 @@ def opened(connection: sqlite3.Connection, name: str) -> int:
     return base
 
 
-def replace(connection: sqlite3.Connection, base: int, items: Iterable[Prepared]) -> None:
-    """Takes documents in; each replaces what its `uri` had, and chunks that are as before keep their vectors."""
+def replace(connection: sqlite3.Connection, base: int, items: Iterable[Prepared]) -> list[tuple[int, str]]:
+    """Takes documents in; each replaces what its `uri` had, and chunks that are as before keep their vectors.
+
+    Returns what is still to be entered into the base's words, in the same transaction.
+    """
     _recut(connection, base)
-    for item in items:
+    coming: list[tuple[int, str]] = []
+    for item in {storable(item.document.uri): item for item in items}.values():
         kept = _vectors(connection, base, item.document.uri)
         _take_out(connection, base, item.document.uri)
         first = _enter(connection, base, item)
+        coming += enumerate(item.words, first)
         for number, chunk in enumerate(item.chunks, first):
             if had := kept.get((storable(chunk.heading), storable(chunk.text))):
                 state, value, bits = had
@@ -146,6 +151,7 @@ def replace(connection: sqlite3.Connection, base: int, items: Iterable[Prepared]
                 if bits is not None:
                     connection.execute("INSERT INTO sign VALUES (?, ?, ?)", (base, number, bits))
     _touch(connection, base)
+    return coming
 
 
 def remove(connection: sqlite3.Connection, base: int, uris: Iterable[str]) -> int:
@@ -203,7 +209,7 @@ def _take_out(connection: sqlite3.Connection, base: int, uri: str) -> bool:
 
 def _enter(connection: sqlite3.Connection, base: int, item: Prepared) -> int:
     """The number of the first chunk; the others follow."""
-    document, chunks, cut = item
+    document, chunks, _ = item
     values = [storable(value) if isinstance(value, str) else value for value in astuple(document)]
     made = connection.execute(
         "INSERT INTO document (base, uri, title, language, digest, mtime_ns, size) VALUES (?, ?, ?, ?, ?, ?, ?)", (base, *values)
@@ -218,6 +224,5 @@ def _enter(connection: sqlite3.Connection, base: int, item: Prepared) -> int:
             for number, c in enumerate(chunks, first)
         ),
     )
-    words.enter(connection, base, enumerate(cut, first))
     connection.execute("UPDATE base SET chunks = chunks + ? WHERE seq = ?", (len(chunks), base))
     return first

@@ -7,7 +7,9 @@ Each base has its own words, so that a search of one costs nothing for the other
 from __future__ import annotations
 
 import sqlite3
+import threading
 from collections.abc import Iterable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 
@@ -62,10 +64,28 @@ class Index:
 
         Raises `UsageError` for a name that cannot be. A few hundred chunks at once are taken in fastest.
         """
+        self.putting(name, items).result()
+
+    def putting(self, name: str, items: Iterable[Item]) -> Future[None]:
+        """The same without waiting for the words, which take longest: the next documents can be read and cut meanwhile.
+
+        The future is done when the transaction is; it raises what `put` raises.
+        """
         name = bases.named(name)
-        # cut here, not in the writer's thread: while that writes, the next ones can be cut
         prepared = [bases.Prepared(d, chunks, [words.cut(c.heading, c.text) for c in chunks]) for d, chunks in items]
-        self.database.write(lambda c: bases.replace(c, bases.opened(c, name), prepared))
+        placed = threading.Event()
+
+        def work(connection: sqlite3.Connection) -> None:
+            base = bases.opened(connection, name)
+            rows = bases.replace(connection, base, prepared)
+            placed.set()
+            words.enter(connection, base, rows)
+
+        future = self.database.submit(work)
+        future.add_done_callback(lambda _: placed.set())
+        # many short statements: each waits for the interpreter's lock, which a thread that cuts texts would hold
+        placed.wait()
+        return future
 
     def remove(self, name: str, uris: Iterable[str]) -> int:
         """Takes documents out; returns how many were there. Raises `KnowledgeMissing`."""

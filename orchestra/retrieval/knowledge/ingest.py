@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -34,7 +35,7 @@ class Shelf(Protocol):
     """What an ingest needs of the index."""
 
     def documents(self, name: str) -> Mapping[str, Document]: ...
-    def put(self, name: str, items: Sequence[tuple[Document, Sequence[Chunk]]]) -> object: ...
+    def putting(self, name: str, items: Sequence[tuple[Document, Sequence[Chunk]]]) -> Future[None]: ...
     def remove(self, name: str, uris: Sequence[str]) -> object: ...
 
 
@@ -101,6 +102,7 @@ class Intake:
         self._skipped = [Skipped(*refused) for refused in self._listing.refused]
         self._lot: list[tuple[Document, Sequence[Chunk]]] = []
         self._waiting = 0  # chunks in the lot
+        self._writing: Future[None] | None = None  # one lot is written while the next is read and cut
         self._written = self._begun
         self._number = self._chunks = self._bytes = 0
         self._added = self._changed = self._unchanged = 0
@@ -125,6 +127,7 @@ class Intake:
     def finish(self) -> Report:
         """Writes the last lot and takes out what is gone."""
         self._write()
+        self._settle()
         gone = self._gone()
         if gone:
             self._index.remove(self._name, gone)
@@ -173,8 +176,15 @@ class Intake:
     def _write(self) -> None:
         lot, self._lot, self._waiting = self._lot, [], 0
         if lot:
-            self._index.put(self._name, lot)
+            self._settle()
+            self._writing = self._index.putting(self._name, lot)
         self._written = time.monotonic()
+
+    def _settle(self) -> None:
+        """Waits for the lot that is being written; raises what stopped it."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
 
     def _gone(self) -> list[str]:
         """Documents that stood below a folder that was named and stand there no more; one that cannot be looked into keeps its own."""
