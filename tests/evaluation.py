@@ -25,12 +25,12 @@ from typing import Any, NamedTuple
 
 from orchestra.model.client import Client
 from orchestra.model.messages import Message
-from orchestra.retrieval.citations import sentences
 from orchestra.retrieval.knowledge.chunks import Chunk, Document
 from orchestra.retrieval.knowledge.embedding import Embedder, embed
 from orchestra.retrieval.knowledge.index import Index
 from orchestra.retrieval.knowledge.ingest import add
 from orchestra.retrieval.knowledge.search import Knowledge
+from orchestra.retrieval.sentences import sentences
 from orchestra.runtime import Blocking, finish
 
 FOLDER = Path(__file__).with_name("data") / "evaluation"

@@ -13,8 +13,9 @@ from evaluation import documents
 
 from orchestra.retrieval import citations as checks
 from orchestra.retrieval import facts
-from orchestra.retrieval.citations import citations, found_in, sentences, uncited
+from orchestra.retrieval.citations import citations, found_in, uncited
 from orchestra.retrieval.passages import Found, Passage
+from orchestra.retrieval.sentences import sentences
 
 PAIRS = Path(__file__).with_name("data") / "citations.jsonl"
 PRECISION, RECALL = 0.95, 0.6

@@ -31,13 +31,13 @@ from evaluation import (
 
 from orchestra.model.client import Client
 from orchestra.model.language import language_of
-from orchestra.retrieval.citations import sentences
 from orchestra.retrieval.knowledge import words
 from orchestra.retrieval.knowledge.embedding import Embedder
 from orchestra.retrieval.knowledge.index import Index
 from orchestra.retrieval.knowledge.search import Knowledge
 from orchestra.retrieval.passages import Passage
 from orchestra.retrieval.pipeline import NOT_FOUND, UNSUPPORTED, judged
+from orchestra.retrieval.sentences import sentences
 from orchestra.retrieval.terms import terms
 from orchestra.runtime import Blocking, finish
 from orchestra.settings import Settings

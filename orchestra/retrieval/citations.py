@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from orchestra.retrieval.facts import FUNCTIONAL, MANY, Clause, clauses, opposed, poles, union
 from orchestra.retrieval.passages import Citation, Found, Passage
+from orchestra.retrieval.sentences import marked, sentences
 from orchestra.retrieval.terms import HAN
 
 MOST = 0.8  # the share of a sentence's words that its source must have: of Latin ones,
@@ -26,16 +27,6 @@ NEAR = 0.4  # of its letters in short: a sentence of a source that has fewer is 
 # what a source that has the words says otherwise, and not only elsewhere or not at all
 CONTRARY = ("other facts", "denied", "opposed")
 
-_NUMBERS = r"\d{1,3}(?:\s*[,，、]\s*\d{1,3})*"
-MARK = re.compile(rf"[\[【［]\s*({_NUMBERS})\s*[\]】］]")
-# from the first blank on, or each would be tried; an index in code is no citation
-_MARK_OR_CODE = re.compile(rf"(`[^`\n]*`)|(?<![ \t])[ \t]*{MARK.pattern}")
-_FENCE = re.compile(r"[ \t]{0,3}(?:```|~~~)")
-# A sentence takes the marks behind its stop along; a Latin stop is one only before a blank, the end or a mark.
-_STOP = re.compile(rf"(?:[。！？]+|[.!?…]+)[\"'”’」』）)*_]*(?P<marks>(?:[ \t]*[\[【［]\s*{_NUMBERS}\s*[\]】］])*)")
-_NEVER_LAST = frozenset("mr mrs ms dr prof st vs e.g i.e fig figs vol pp approx ca cf gen col sen rep gov capt lt eq sec chap".split())
-_SELDOM_LAST = frozenset("inc ltd co corp jr sr etc u.s u.k a.m p.m al ph.d".split())
-_LAST_WORD = re.compile(r"[^\s(\[\"'“‘]{1,12}\Z")
 _NO_STATEMENT = re.compile(r"\s*(?:#{1,6}\s|[|:\s-]*\Z|[-*_=]{3,}\s*\Z|\*\*[^*\n]*\*\*:?\s*\Z)|.*[:：?？][*_\s]*\Z", re.DOTALL)
 SHORTEST = 2  # words or pairs of characters that a sentence must have to state something
 _PASSIVE = re.compile(r"\b(?:is|are|was|were|been|being) \w+ by\b|被")
@@ -55,7 +46,7 @@ def citations(text: str, passages: Sequence[Passage]) -> list[Citation]:
     Models to Generate Text with Citations").
     """
     checked: list[Citation] = []
-    for bare, marks in _marked(text):
+    for bare, marks in marked(text):
         cited = {n: passages[n - 1] if 1 <= n <= len(passages) else None for n in marks}
         found: dict[int, Found] = {n: found_in(bare, passage) if passage else "no" for n, passage in cited.items()}
         if len(found) > 1 and "yes" not in found.values():
@@ -68,65 +59,9 @@ def uncited(text: str) -> list[str]:
     """The sentences of an answer that state something and name no source; headings, questions and what introduces a list do not."""
     return [
         bare
-        for bare, marks in _marked(text)
+        for bare, marks in marked(text)
         if not marks and not _NO_STATEMENT.match(bare) and sum(len(clause.items) for clause in clauses(bare)) >= SHORTEST
     ]
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of an answer, each with the citations that follow its stop; blocks of code have none."""
-    found: list[str] = []
-    fenced = False
-    for line in text.split("\n"):
-        if _FENCE.match(line):
-            fenced = not fenced
-        elif not fenced:
-            found += _of_line(line)
-    return found
-
-
-def _of_line(line: str) -> Iterator[str]:
-    begin = 0
-    for stop in _STOP.finditer(line):
-        if _ends(line, begin, stop):
-            if sentence := line[begin : stop.end()].strip():
-                yield sentence
-            begin = stop.end()
-    if sentence := line[begin:].strip():
-        yield sentence
-
-
-def _ends(line: str, begin: int, stop: re.Match[str]) -> bool:
-    following = line[stop.end() : stop.end() + 1]
-    if stop[0][0] in "。！？" or stop["marks"]:
-        return True
-    if following.strip():
-        return False  # 3.5, example.org, ?a=b
-    if stop[0][0] != ".":
-        return True
-    last = _LAST_WORD.search(line, max(begin, stop.start() - 13), stop.start())
-    word = last[0] if last else ""
-    if word.isdigit() and not line[begin : stop.start() - len(word)].strip(" \t-*#>"):
-        return False  # the number of a list's item
-    if word in ("No", "no", "Nos", "nos") and line[stop.end() :].lstrip()[:1].isdigit():
-        return False
-    if word.casefold() in _NEVER_LAST or (len(word) == 1 and word.isupper()):
-        return False
-    return word.casefold() not in _SELDOM_LAST or not line[stop.end() :].lstrip()[:1].islower()
-
-
-def _marked(text: str) -> list[tuple[str, list[int]]]:
-    """The sentences without their marks, and the sources that each names; a mark on a line of its own belongs to the one before."""
-    found: list[tuple[str, list[int]]] = []
-    for sentence in sentences(text):
-        marks = [mark[2] for mark in _MARK_OR_CODE.finditer(sentence) if mark[2]]
-        numbers = list(dict.fromkeys(int(number) for mark in marks for number in re.findall(r"\d+", mark)))
-        bare = " ".join(_MARK_OR_CODE.sub(lambda mark: mark[1] or "", sentence).split())
-        if found and not bare:
-            found[-1][1].extend(n for n in numbers if n not in found[-1][1])
-        else:
-            found.append((bare, numbers))
-    return found
 
 
 class _Reading(NamedTuple):
@@ -212,7 +147,7 @@ def _verbatim(text: str) -> frozenset[str]:
         if bare.startswith(("#", "`", "~")):
             blocks.append([])
     joined = "\n".join(" ".join(block) for block in blocks)
-    return frozenset(_folded(bare) for bare, _ in _marked(joined)) - {""}
+    return frozenset(_folded(bare) for bare, _ in marked(joined)) - {""}
 
 
 @lru_cache(maxsize=64)

@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from orchestra.retrieval.citations import sentences
 from orchestra.retrieval.passages import Passage
+from orchestra.retrieval.sentences import sentences
 from orchestra.retrieval.terms import terms
 
 K = 60  # of the paper: how little the first rank outweighs the next ones
