@@ -187,6 +187,35 @@ def test_one_that_others_wait_behind_has_half_of_the_time_and_at_least_two_secon
     assert allowed == pytest.approx([share, patience], abs=0.4)
 
 
+def two_rounds(kind: str, *services: Any) -> list[tuple[str, str]]:
+    """How two rounds of one line go, with a patience of 0.7 s."""
+
+    async def work(runtime: Runtime) -> list[tuple[str, str]]:
+        searches = Searches(services, runtime=runtime, policy=Policy(patience=0.7))
+        rounds = [await searches.retrieve([query], results=3, language="en") for query in ("first", "second")]
+        return [outcome for found in rounds for outcome in outcomes(found)]
+
+    return run(kind, work)
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_where_nobody_outside_was_reached_a_second_round_does_not_wait_again(kind: str) -> None:
+    services = (Fake("hangs", takes=30), Fake("too", takes=30), Fake("near", 0, leaves=False))
+    rest = [("too", "skipped"), ("near", "nothing")]
+    assert two_rounds(kind, *services) == [("hangs", "unreachable"), *rest, ("hangs", "skipped"), *rest], "the patience is used up"
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_who_was_reached_is_asked_in_a_second_round(kind: str) -> None:
+    found = two_rounds(kind, [Fake("hangs", takes=30), Fake("good")])
+    assert found == [("hangs", "unreachable"), ("good", "found"), ("hangs", "skipped"), ("good", "found")]
+
+
+def test_red_control_without_a_memory_each_round_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "LATELY", 0.0)
+    assert two_rounds("blocking", Fake("hangs", takes=30)) == [("hangs", "unreachable")] * 2
+
+
 def test_what_needs_no_network_always_has_time() -> None:
     found = line(Fake("hangs", takes=30), Fake("near", leaves=False), patience=0.3)
     assert outcomes(found) == [("hangs", "unreachable"), ("near", "found")]

@@ -38,7 +38,7 @@ FAILURES = 3  # in a row, after which a service is left alone
 QUICK = 0.5  # seconds: to ask again where nothing answers costs no more than this
 LEAST = 2.0  # seconds that a service has at least, while there is time
 MOMENT = 0.1  # seconds in which nobody answers
-LATELY = 60.0  # seconds for which a service that was waited for in vain is not waited for again
+LATELY = 60.0  # seconds for which what was waited for in vain is not waited for again
 DAY = 86400.0
 _FLIGHTS: dict[tuple[object, str], threading.Lock] = {}  # the questions on their way, of all lines in this process
 
@@ -98,6 +98,7 @@ class Searches:
         self._cache = cache or Cache()
         self._policy = policy or Policy()
         self._in_vain: dict[str, float] = {}  # when a service was last waited for in vain, by name
+        self._lost = (-math.inf, 0.0)  # when nobody outside was reached, and the seconds that it took to know
 
     @property
     def providers(self) -> list[SearchProvider]:
@@ -110,19 +111,32 @@ class Searches:
         found: list[Passage] = []
         failed: frozenset[str] = frozenset()
         for query in dict.fromkeys(queries):
+            began = time.monotonic()
             trials = await self._query(_Question(query=query, results=results, language=language, failed=failed))
+            self._reached(trials, time.monotonic() - began)
             attempts += [trial.attempt for trial in trials]
             found += [passage for trial in trials for passage in trial.passages]
             failed |= {trial.attempt.name for trial in trials if trial.attempt.outcome not in ("found", "nothing", "skipped")}
         found.sort(key=lambda passage: -passage.score)
         return Findings(passages=tuple(found), attempts=tuple(attempts))
 
+    def _reached(self, trials: Sequence[_Trial], seconds: float) -> None:
+        """Where nobody outside was, what that took is gone from the patience of what follows: other words reach nobody either."""
+        outside = {provider.name for provider in self.providers if leaves(provider)}
+        reached = any(trial.attempt.outcome in ("found", "nothing") for trial in trials if trial.attempt.name in outside)
+        if not reached and seconds >= QUICK:
+            self._lost = (time.monotonic(), self._lost_lately() + seconds)
+
+    def _lost_lately(self) -> float:
+        when, seconds = self._lost
+        return seconds if time.monotonic() - when < LATELY else 0.0
+
     async def _query(self, question: _Question) -> list[_Trial]:
         """One query, step by step, until one gives something; else what was kept from before.
 
         What a service once gave to the same query is better than what is on this machine by chance.
         """
-        ends = time.monotonic() + self._policy.patience
+        ends = time.monotonic() + self._policy.patience - self._lost_lately()
         line = await self._runtime.call(self._ordered)
         trials: list[_Trial] = []
         for place, step in enumerate(line):
