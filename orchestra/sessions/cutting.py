@@ -29,7 +29,9 @@ _GAP = (
 )
 _RUN = re.compile(f"([{_CJK}]+)|([^{_CJK}{_GAP}]+)")
 # what most Chinese texts are made of: folding leaves it as it is, or makes one gap of another
-_STEADY = re.compile("[\x00-\x7f\u2014\u2018-\u201d\u2026\u3001\u3002\u300a\u300b\u4e00-\u9fff\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f]*+")
+_STEADY = re.compile(
+    "[\x00-\x7f\u2014\u2018-\u201d\u2026\u3001\u3002\u300a\u300b\u4e00-\u9fff\uff01\uff08\uff09\uff0c\uff1a\uff1b\uff1f]*+"
+)
 _PLAIN_WORD = re.compile("[0-9a-z]+")  # what both come to in a text of ASCII alone, in lower case
 _ACCENTS = re.compile("[\u0300-\u036f]")
 
