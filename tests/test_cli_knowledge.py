@@ -57,7 +57,7 @@ def test_the_projects_documents_are_found(line: Line, tmp_path: Path, monkeypatc
     assert "上下文" in first["text"]
     begin, end = first["lines"]
     lines = (tmp_path / first["source"]).read_text("utf-8").split("\n")
-    assert first["text"].split("\n") == [*lines[begin - 1 : end]]
+    assert first["text"] in "\n".join(lines[begin - 1 : end])  # it may begin within a line
     assert [hit["score"] for hit in found["hits"]] == sorted((hit["score"] for hit in found["hits"]), reverse=True)
 
 
