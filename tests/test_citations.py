@@ -395,3 +395,28 @@ def test_red_control_a_line_is_no_sentence(monkeypatch: pytest.MonkeyPatch) -> N
 )  # fmt: skip
 def test_what_is_denied_of_another_is_not_found(sentence: str, text: str) -> None:
     assert found_in(sentence, source(text)) != "yes"
+
+
+@pytest.mark.parametrize(
+    ("sentence", "near", "far"),
+    [
+        ("The harbour was closed in 1921.", "The old harbour was closed in 1921.", "Many gardens bloom every summer."),
+        ("港口于1921年关闭。", "旧港口于1921年关闭。", "许多花园夏天盛开。"),
+    ],
+)
+def test_sentences_of_a_source_that_share_no_letters_are_not_read(sentence: str, near: str, far: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    passage = Passage(text=" ".join([far] * 20 + [near] + [far] * 20), title="", url="")
+    read: list[str] = []
+    clauses = facts.clauses
+
+    def counted(text: str) -> tuple[facts.Clause, ...]:
+        read.append(text)
+        return clauses(text)
+
+    monkeypatch.setattr(checks, "clauses", counted)
+    assert checks.found_in(sentence, passage) == "yes"
+    assert len(read) < 12
+    monkeypatch.setattr(checks, "NEAR", 0.0)
+    read.clear()
+    checks.found_in(sentence, passage)
+    assert len(read) > 100  # red control

@@ -23,14 +23,14 @@ from orchestra.retrieval.terms import HAN
 MOST = 0.8  # the share of a sentence's words that its source must have: of Latin ones,
 MOST_HAN = 0.6  # ... and of pairs of Han characters, of which a change of order breaks several
 SOME = 0.4
-NEAR = 0.4  # of its letters in short: a sentence of a source that has fewer is not read
+NEAR = 0.2  # of its letters in short: a sentence of a source that has fewer is not read
 # what a source that has the words says otherwise, and not only elsewhere or not at all
 CONTRARY = ("other facts", "denied", "opposed")
 
 _NO_STATEMENT = re.compile(r"\s*(?:#{1,6}\s|[|:\s-]*\Z|[-*_=]{3,}\s*\Z|\*\*[^*\n]*\*\*:?\s*\Z)|.*[:：?？][*_\s]*\Z", re.DOTALL)
 SHORTEST = 2  # words or pairs of characters that a sentence must have to state something
 _PASSIVE = re.compile(r"\b(?:is|are|was|were|been|being) \w+ by\b|被")
-_SHORT = re.compile(rf"\\b[a-z]{{4}}|(?![〇零一二三四五六七八九十百千万亿两分之成年月日])[{HAN}]")
+_SHORT = re.compile(rf"\b[a-z]{{4}}|(?![〇零一二三四五六七八九十百千万亿两分之成年月日])[{HAN}]")
 _HAN_CHARACTER = re.compile(f"[{HAN}]")
 _BEGINS = re.compile(r"[-*+•·>|#`~]|\d{1,3}[.)、]|[（(]\d{1,3}[）)]")  # a line that goes on with nothing
 _BULLET = re.compile(r"\A(?:[-*+•·>] ){1,4}")
@@ -197,7 +197,7 @@ def _across(said: _Reading, passage: Passage) -> Found:
 
 
 def _share(said: _Reading, parts: Sequence[Clause], title: _Reading) -> float:
-    missing = said.content - title.content.union(*(part.content for part in parts))
+    missing = said.content.difference(title.content, *[part.content for part in parts])
     if any(item.startswith("date ") for item in missing):  # the source may give a date to the day
         missing -= {" ".join(fact) for part in parts for fact in part.known}
     return 1 - len(missing) / len(said.content)
