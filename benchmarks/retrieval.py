@@ -43,10 +43,11 @@ from orchestra.model.messages import Options
 from orchestra.retrieval.knowledge.embedding import Embedder
 from orchestra.retrieval.knowledge.index import Index
 from orchestra.retrieval.knowledge.search import Knowledge
+from orchestra.retrieval.ledger import NO_SOURCES
 from orchestra.retrieval.looking import Looking, Lookup
 from orchestra.retrieval.need import leans_on_dialogue
 from orchestra.retrieval.passages import Passage
-from orchestra.retrieval.pipeline import NO_SOURCES, NOT_FOUND, UNSUPPORTED, Answer, ask
+from orchestra.retrieval.pipeline import NOT_FOUND, UNSUPPORTED, Answer, ask
 from orchestra.retrieval.queries import with_last_words
 from orchestra.runtime import Blocking, finish
 from orchestra.settings import Settings

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-PATIENCE = 20.0
+PATIENCE = 45.0
 COMMAND = (sys.executable, "-m", "orchestra")
 
 

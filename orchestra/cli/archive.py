@@ -12,8 +12,9 @@ from orchestra.cli.outcome import Wish
 from orchestra.cli.sources import ground_below
 from orchestra.cli.tables import moment, table
 from orchestra.cli.terminal import as_line, colourful, harmless, tell, unseen, write
-from orchestra.cli.words import say
+from orchestra.cli.words import note, say
 from orchestra.errors import ImportInvalid, UsageError
+from orchestra.retrieval.ledger import NO_SOURCES
 from orchestra.sessions.export import LONGEST_LINE, export_jsonl, export_markdown, import_jsonl
 from orchestra.sessions.records import Compaction, SessionRecord, Turn, timestamp
 from orchestra.sessions.store import Store
@@ -78,6 +79,8 @@ def show(name: str, wish: Wish) -> None:
         ended = STATUSES.get(turn.status)
         write(harmless(turn.answer) + (f" [{say(*ended)}]" if ended else "") + "\n")
         ground_below(turn.ground or {})
+        if NO_SOURCES in (turn.receipt or {}).get("notes", ()):
+            write(f"! {note(NO_SOURCES)}\n")
         write("\n")
         if turn.id in summaries:
             write(_marked(summaries[turn.id]))

@@ -12,6 +12,8 @@ from orchestra.cli.words import LANGUAGE, say
 from orchestra.retrieval.passages import Citation, Source
 from orchestra.texts import Words
 
+LONGEST_QUOTE = 100  # characters of a sentence that is named; the whole one stands above
+
 
 def noticed(patience: Patience, words: Words) -> None:
     """Which service will see the question, before it does."""
@@ -29,7 +31,12 @@ def sources_below(sources: Sequence[Source], citations: Sequence[Citation]) -> N
     doubts = {"no": say("not found in", "未见于"), "weak": say("only partly found in", "仅部分见于")}
     for citation in citations:
         if citation.found in doubts:
-            write(f"! {doubts[citation.found]} [{citation.n}]: {one_line(citation.sentence)}\n")
+            write(f"! {doubts[citation.found]} [{citation.n}]: {_short(citation.sentence)}\n")
+
+
+def _short(sentence: str) -> str:
+    text = one_line(sentence)
+    return text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 1].rstrip() + "…"
 
 
 def ground_below(ground: Mapping[str, Any]) -> None:

@@ -60,7 +60,8 @@ def _attempted(attempt: Attempt) -> str:
 
 
 def _hit(hit: Hit) -> str:
-    name = f"{one_line(hit.title)}  {one_line(hit.url)}"
+    where = f", {one_line(hit.place)}" if hit.place else ""
+    name = f"{one_line(hit.title)}{where}  {one_line(hit.url)}"
     if not hit.why:
         return say(f"  + kept: {name}", f"  + 采用：{name}")
     return say(f"  - dropped: {name} ({hit.why})", f"  - 舍弃：{name}（{_why(hit.why)}）")

@@ -16,10 +16,10 @@ from typing import Any
 from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Options, Piece, Receipt, Reply, gathered
 from orchestra.model.untrusted import unmarked
-from orchestra.retrieval.ledger import NOT_SEARCHED
+from orchestra.retrieval.ledger import NO_SOURCES, NOT_SEARCHED
 from orchestra.retrieval.links import linkless
 from orchestra.retrieval.looking import Looking, Lookup, Prepared, Room
-from orchestra.retrieval.pipeline import NO_SOURCES, NOTICE, Answer, answered, lacks, noted
+from orchestra.retrieval.pipeline import NOTICE, Answer, answered, lacks, noted
 from orchestra.retrieval.prompt import BESIDE, UNGROUNDED, beside
 from orchestra.sessions.grounding import Inquiry, Material, as_they_are
 

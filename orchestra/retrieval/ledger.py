@@ -161,6 +161,7 @@ class Book:
             self.ledger = replace(self.ledger, times={**times, name: round(spent, 6)})
 
 
+NO_SOURCES = "no sources"
 NOT_SEARCHED = "not searched"
 
 

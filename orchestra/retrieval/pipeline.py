@@ -23,7 +23,7 @@ from orchestra.model.notice import announced
 from orchestra.model.stages import spent, summed
 from orchestra.retrieval.citations import citations
 from orchestra.retrieval.evidence import Opening, lacking, unsupported
-from orchestra.retrieval.ledger import NOT_SEARCHED, Ledger
+from orchestra.retrieval.ledger import NO_SOURCES, NOT_SEARCHED, Ledger
 from orchestra.retrieval.links import linkless
 from orchestra.retrieval.looking import Looking, Lookup, Prepared
 from orchestra.retrieval.passages import Citation, Passage, Source
@@ -31,7 +31,6 @@ from orchestra.retrieval.prompt import answering, plain, refining
 from orchestra.retrieval.queries import with_keywords
 
 NOTICE = {"zh": "（没有找到资料，以下内容只出自模型。）", "en": "(No sources were found; what follows is the model's alone.)"}
-NO_SOURCES = "no sources"
 STALE = "stale results"
 NOT_FOUND = "not in the sources"
 UNSUPPORTED = "not supported by the sources"
