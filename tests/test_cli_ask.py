@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from command_line import Line, Terminal, bare, chinese, line, process, started  # noqa: F401 - fixtures
 
-from orchestra.cli.sources import sources_below
-from orchestra.retrieval.passages import Citation, Source
+from orchestra.cli.sources import sources_below, unreached
+from orchestra.retrieval.passages import Attempt, Citation, Source
 from orchestra.standin import Scripted, StandIn
 
 QUESTION = "What is the capital of France?"
@@ -248,3 +248,12 @@ def test_it_streams(standin: StandIn) -> None:
         assert running.stdout is not None
         assert running.stdout.read(4) == b"The "
         assert standin.active == 1, "the first words are shown while the daemon still speaks"
+
+
+def test_that_the_web_was_asked_in_vain_is_said(capfd: pytest.CaptureFixture[str]) -> None:
+    asked = [Attempt(name="duckduckgo", query="q", outcome="unreachable"), Attempt(name="offline", query="q", outcome="found", hits=1)]
+    unreached(asked)
+    assert "no web search answered (duckduckgo)" in capfd.readouterr().err
+    unreached([Attempt(name="wikipedia", query="q", outcome="found", hits=1), *asked])
+    unreached(asked[1:])
+    assert capfd.readouterr().err == ""

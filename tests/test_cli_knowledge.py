@@ -54,7 +54,7 @@ def test_the_projects_documents_are_found(line: Line, tmp_path: Path, monkeypatc
     assert found["mode"] == "full_text"
     first = found["hits"][0]
     assert set(first) >= {"source", "heading", "lines", "text", "score"}
-    assert "上下文" in first["text"]
+    assert (first["source"], "上下文窗口" in first["heading"]) == ("docs/glossary.md", True), "what tells what it is comes first"
     begin, end = first["lines"]
     lines = (tmp_path / first["source"]).read_text("utf-8").split("\n")
     assert first["text"] in "\n".join(lines[begin - 1 : end])  # it may begin within a line

@@ -9,7 +9,7 @@ from orchestra.cli.running import Patience
 from orchestra.cli.terminal import tell, write
 from orchestra.cli.tracing import one_line
 from orchestra.cli.words import LANGUAGE, say
-from orchestra.retrieval.passages import Citation, Source
+from orchestra.retrieval.passages import Attempt, Citation, Source
 from orchestra.texts import Words
 
 LONGEST_QUOTE = 100  # characters of a sentence that is named; the whole one stands above
@@ -37,6 +37,15 @@ def sources_below(sources: Sequence[Source], citations: Sequence[Citation]) -> N
 def _short(sentence: str) -> str:
     text = one_line(sentence)
     return text if len(text) <= LONGEST_QUOTE else text[: LONGEST_QUOTE - 1].rstrip() + "…"
+
+
+def unreached(attempts: Sequence[Attempt]) -> None:
+    """Says that the web was asked in vain, where the texts of this machine answered in its place."""
+    failed = dict.fromkeys(one.name for one in attempts if one.outcome in ("rate_limited", "unreachable", "key_refused", "failed"))
+    found = {one.name for one in attempts if one.outcome == "found"}
+    if failed and found == {"offline"}:
+        names = ", ".join(failed)
+        tell(say(f"no web search answered ({names}): the sources are texts of this machine", f"没有搜索服务应答（{names}）：来源是本机的文本"))
 
 
 def ground_below(ground: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from orchestra.cli.answering import at_work, named_model
 from orchestra.cli.answers import show
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import Patience, complete
-from orchestra.cli.sources import noticed, sources_below
+from orchestra.cli.sources import noticed, sources_below, unreached
 from orchestra.cli.terminal import as_line, plain, tell, write
 from orchestra.cli.tracing import traced
 from orchestra.cli.words import say
@@ -61,6 +61,7 @@ def ask_once(question: str, inquiry: Inquiry, *, model: str, options: Options, w
             )
             if kept and not wish.json:
                 sources_below(kept[0].sources, kept[0].citations)
+                unreached(kept[0].ledger.attempts)
 
     complete(main())
 
