@@ -176,8 +176,9 @@ class Intake:
     def _write(self) -> None:
         lot, self._lot, self._waiting = self._lot, [], 0
         if lot:
+            writing = self._index.putting(self._name, lot)  # its words are cut while the lot before is written
             self._settle()
-            self._writing = self._index.putting(self._name, lot)
+            self._writing = writing
         self._written = time.monotonic()
 
     def _settle(self) -> None:
