@@ -27,7 +27,7 @@ from orchestra.sessions.cutting import LONGEST_WORD, entries, pairs, runs
 CUT = f"1/{unicodedata.unidata_version}"
 MOST_WORDS = 12
 LEAST_WORDS = 3
-MOST_RANKED = 3_000  # chunks that a search compares, as far as more than the fewest words lead to them: each takes a microsecond
+MOST_RANKED = 3_000  # chunks that the words lead to, unless the fewest words lead to more: to compare one takes about 3 us
 COMMON_SHARE = 0.05  # of the chunks: from there on a word says little
 FEW = 500  # as many chunks may always have it
 MOST_KEPT = 20_000  # words whose counts are kept
