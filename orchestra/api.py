@@ -221,7 +221,10 @@ class AsyncOrchestra(AsyncModels):
         return turn(session.stream(question), ground)
 
     def _lookup(self, search: Place | Sequence[Place], knowledge: Sequence[str], fields: HowFields) -> Lookup:
-        local = [Knowledge(self.knowledge.index, name, runtime=self.runtime, client=self.client) for name in knowledge]
+        rerank = self.settings.rerank
+        local = [
+            Knowledge(self.knowledge.index, name, runtime=self.runtime, client=self.client, rerank=rerank) for name in knowledge
+        ]
         alone = bool(local) and search == ""  # nothing leaves the machine unless it is asked for
         found = () if alone else places(search, self.settings, self.runtime, tell=fields.get("tell"))
         return Lookup(

@@ -95,6 +95,10 @@ class Settings:
     )
     page_timeout: float = _row("number", 15.0, "ORCHESTRA_PAGE_TIMEOUT", "patience for one web page, 15 at most", "读取单个网页的等待时间，最多 15")
     search_age: float = _row("number", 86400.0, "ORCHESTRA_SEARCH_AGE", "how long found results are used again", "搜索结果的缓存时间")
+    rerank: str = _row(
+        "text", "", "ORCHESTRA_RERANK", "model that puts the best hits of a knowledge base in order; empty = none",
+        "为知识库的最佳结果重新排序的模型；留空则不重排",
+    )  # fmt: skip
     embedding: str = _row("text", "", "ORCHESTRA_EMBED_MODEL", "embedding model of new knowledge bases", "新建知识库使用的嵌入模型")
     line_limit: int = _row("count", 8 * 2**20, "ORCHESTRA_LINE_LIMIT", "longest line of a stream", "流中单行的最大长度")
     reply_limit: int = _row("count", 256 * 2**20, "ORCHESTRA_REPLY_LIMIT", "largest answer as a whole", "整个回答的最大长度")

@@ -329,3 +329,15 @@ def test_listing_and_searching_load_no_readers() -> None:
     code = "import sys, orchestra.cli.library; print(*({'lxml', 'pypdf', 'docx', 'numpy', 'trafilatura'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=30)
     assert done.stdout.split() == []
+
+
+def test_a_model_puts_the_best_in_order_where_one_is_named(
+    line: Line, folder: Path, standin: StandIn, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    monkeypatch.setenv("OLLAMA_HOST", standin.url)
+    assert line("knowledge", "add", str(folder)).code == 0
+    assert line("knowledge", "search", "boiler").code == 0
+    assert standin.asked("/api/chat") == standin.asked("/api/generate") == []
+    monkeypatch.setenv("ORCHESTRA_RERANK", "llama3")
+    hits = line("knowledge", "search", "boiler", "--json").json["hits"]
+    assert len(standin.asked("/api/chat") + standin.asked("/api/generate")) == len(hits) > 0

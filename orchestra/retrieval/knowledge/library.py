@@ -88,7 +88,9 @@ class AsyncKnowledgeBases:
 
     async def search(self, query: str, *, name: str = DEFAULT, limit: int = 5) -> Hits:
         """The chunks that fit a query, the best first. Raises `KnowledgeMissing`."""
-        return await Knowledge(self.index, name, runtime=self.client.runtime, client=self.client).search(query, limit=limit)
+        rerank = self.client.settings.rerank
+        found = Knowledge(self.index, name, runtime=self.client.runtime, client=self.client, rerank=rerank)
+        return await found.search(query, limit=limit)
 
     async def list(self) -> Sequence[Base]:
         """All bases, by name."""
