@@ -340,4 +340,4 @@ def test_a_model_puts_the_best_in_order_where_one_is_named(
     assert standin.asked("/api/chat") == standin.asked("/api/generate") == []
     monkeypatch.setenv("ORCHESTRA_RERANK", "llama3")
     hits = line("knowledge", "search", "boiler", "--json").json["hits"]
-    assert len(standin.asked("/api/chat") + standin.asked("/api/generate")) == len(hits) > 0
+    assert len(standin.asked("/api/chat")) == len(hits) > 0
