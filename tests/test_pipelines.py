@@ -123,7 +123,7 @@ def test_a_follow_up_calls_once_more() -> None:
 
 
 @pytest.mark.parametrize(
-    "reply", ["no JSON", json.dumps({"query": " "}), json.dumps({"query": "Which cats sleep all day in Norway?"}), json.dumps({"query": ["a"]}), Scripted("{", end="nothing"), Scripted("", end="error")]
+    "reply", ["no JSON", json.dumps({"query": " "}), json.dumps({"query": "Which cats sleep all day in Norway?"}), json.dumps({"query": "What is the capital of France?"}), json.dumps({"query": ["a"]}), Scripted("{", end="nothing"), Scripted("", end="error")]
 )
 def test_a_follow_up_that_is_not_rewritten_takes_the_last_question_along(reply: Any) -> None:
     said = [Message("user", QUESTION), Message("assistant", "Paris.")]

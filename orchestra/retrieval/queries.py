@@ -150,8 +150,15 @@ def kept_words(listed: Sequence[object]) -> tuple[str, ...]:
 
 
 def _taken_from(query: str, asked: Asked) -> bool:
-    """Whether a rewritten question is made of the words of the dialogue; a small model may write whatever comes to its mind."""
+    """Whether a rewritten question is made of the words of the dialogue, and still names what the follow-up names.
+
+    A small model may write whatever comes to its mind.
+    """
     words = set(terms(query))
+    question = asked.question.strip()[:LONGEST_QUERY]
+    instead = _AND_HAN.fullmatch(question)
+    if not all(words.intersection(terms(name.text)) for name in _names(question)) or (instead and instead[1] not in query):
+        return False
     known = {word for text in (asked.question, *(message.content for message in asked.said)) for word in terms(text)}
     return bool(words) and len(words & known) >= FROM_DIALOGUE * len(words)
 
