@@ -12,6 +12,7 @@ import pytest
 from orchestra.agents import persona_file
 from orchestra.agents.personas import Library, shipped
 from orchestra.errors import PersonaInvalid, PersonaMissing
+from orchestra.model.persona import Limits, LooksUp
 from orchestra.settings import Settings
 
 HEAD = "name: lawyer\ndescription: {en: Knows the law.}\n"
@@ -137,6 +138,21 @@ def test_a_file_in_full(tmp_path: Path) -> None:
     assert persona.seed_memory == {"zh": "你是法律专家。", "en": "You are a lawyer."}
     assert (persona.model, persona.examples, persona.experts) == ("qwen2.5:7b", ("问题", "A question"), ("general",))
     assert (persona.options.temperature, persona.options.max_tokens, persona.options.stop) == (1, 50, ("用户:",))
+
+
+def test_tools_limits_and_languages(tmp_path: Path) -> None:
+    more = (
+        "tools: [search, 'knowledge: our handbook', general, 'http://localhost:5000/chat', {knowledge: statutes}]\n"
+        "experts: [general, support]\nknowledge: [statutes]\nlanguages: [en]\nlimits: {steps: 3, seconds: 60, tokens: 4000}\n"
+    )
+    persona = persona_file.read(written(tmp_path, text=f"---\n{HEAD}{more}---\n{BODY}"))
+    assert persona.looks_up == LooksUp(search=True, knowledge=("statutes", "our handbook"))
+    assert persona.experts == ("general", "support", "http://localhost:5000/chat")
+    assert persona.tools == ("search", "knowledge: statutes", "knowledge: our handbook", *persona.experts)
+    assert persona.limits == Limits(steps=3, seconds=60, tokens=4000)
+    assert persona.languages == ("en",)
+    plain = persona_file.read(written(tmp_path))
+    assert (bool(plain.looks_up), plain.tools, plain.limits, plain.languages) == (False, (), Limits(), ("zh", "en"))
 
 
 def test_a_body_without_sections_is_in_its_own_language(tmp_path: Path) -> None:

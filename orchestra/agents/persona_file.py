@@ -10,28 +10,45 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from orchestra.agents.personas import NAME
 from orchestra.errors import PersonaInvalid
 from orchestra.model.language import language_of
-from orchestra.model.messages import Options
-from orchestra.model.persona import Persona
+from orchestra.model.messages import Language, Options
+from orchestra.model.persona import Limits, Persona
 
 LARGEST_FILE = 64 * 1024
 DEEPEST = 10
 MOST_KEYS = 1000
 _FENCE = "---"
 _SECTION = re.compile(r"^<!--\s*([A-Za-z-]+)\s*-->[ \t]*$", re.MULTILINE)
+_BASE = "knowledge: "
+_SEARCH = "search"
+LANGUAGES: tuple[Language, ...] = ("zh", "en")
 _MERGE_TAG = "tag:yaml.org,2002:merge"
+
+
+
+def _as_written(tool: Any) -> Any:
+    """YAML reads the item `- knowledge: NAME` as a mapping; as a tool it is one name."""
+    match tool:
+        case {"knowledge": str(name), **others} if not others:
+            return _BASE + name
+    return tool
+
 
 Text = Annotated[str, Field(min_length=1, max_length=2000)]
 Name = Annotated[str, Field(pattern=rf"^{NAME.pattern}$")]
+ADDRESS = r"https?://[!-~]{1,500}"
+Expert = Annotated[str, Field(pattern=rf"^(?:{NAME.pattern}|{ADDRESS})$")]
+Tool = Annotated[str, BeforeValidator(_as_written), Field(pattern=rf"^(?:{_BASE}\S.{{0,200}}|{NAME.pattern}|{ADDRESS})$")]
 Texts = dict[Annotated[str, Field(pattern="^(zh|en)$")], Text]
 
 
@@ -57,15 +74,24 @@ class _Sampling(_Strict):
     language: Literal["zh", "en"] | None = None
 
 
+class _Limits(_Strict):
+    steps: Annotated[int, Field(ge=0, le=100)] | None = None
+    seconds: Annotated[float, Field(gt=0, le=86_400)] | None = None
+    tokens: Annotated[int, Field(ge=1, le=10_000_000)] | None = None
+
+
 class _FrontMatter(_Strict):
     name: Name
     title: Texts = {}
     description: Annotated[Texts, Field(min_length=1)]
+    languages: Annotated[list[Literal["zh", "en"]], Field(min_length=1, max_length=2)] | None = None
     examples: Annotated[list[Text], Field(max_length=100)] = []
-    experts: Annotated[list[Name], Field(max_length=16)] = []
+    tools: Annotated[list[Tool], Field(max_length=16)] = []
+    experts: Annotated[list[Expert], Field(max_length=16)] = []
     knowledge: Annotated[list[Text], Field(max_length=16)] = []
     model: Text | None = None
     options: _Sampling = _Sampling()
+    limits: _Limits = _Limits()
 
 
 def read(path: Path) -> Persona:
@@ -84,19 +110,31 @@ def parsed(text: str, path: Path) -> Persona:
     front = _front_matter("\n".join(lines[1:end]), path)
     if front.name != path.stem:
         raise _fault(path, 2, f"the name {front.name!r} differs from the file's", f"name {front.name!r} 与文件名不一致")
-    sampling = front.options.model_dump()
-    sampling["stop"] = sampling["stop"] and tuple(sampling["stop"])
+    memory = _sections("\n".join(lines[end + 1 :]), path, end + 2)
     return Persona(
         name=front.name,
-        seed_memory=_sections("\n".join(lines[end + 1 :]), path, end + 2),
+        seed_memory=memory,
         title=front.title,
         description=front.description,
+        languages=tuple(front.languages or (language for language in LANGUAGES if language in memory)),
         examples=tuple(front.examples),
-        experts=tuple(front.experts),
-        knowledge=tuple(front.knowledge),
+        search=_SEARCH in front.tools,
+        knowledge=_once(front.knowledge, (tool.removeprefix(_BASE) for tool in front.tools if tool.startswith(_BASE))),
+        experts=_once(front.experts, (tool for tool in front.tools if tool != _SEARCH and not tool.startswith(_BASE))),
         model=front.model,
-        options=Options(**sampling),
+        options=_options(front),
+        limits=Limits(**front.limits.model_dump()),
     )
+
+
+def _once(*lists: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(chain(*lists)))
+
+
+def _options(front: _FrontMatter) -> Options:
+    sampling = front.options.model_dump()
+    sampling["stop"] = sampling["stop"] and tuple(sampling["stop"])
+    return Options(**sampling)
 
 
 def _fault(path: Path, line: int, detail: str, detail_zh: str) -> PersonaInvalid:
