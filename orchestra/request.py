@@ -11,7 +11,7 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
@@ -48,6 +48,7 @@ class Request:
     method: str
     url: str
     body: bytes | None = None
+    headers: Mapping[str, str] | None = None
     connect: float = 5.0
     first: float = 60.0
     between: float = 60.0

@@ -105,7 +105,9 @@ class Looped:
         client = self._client(request.url.startswith("https:"))
         call = Call()
         extensions = _extensions(request, call.seen_async)
-        sending = client.build_request(request.method, request.url, content=request.body, extensions=extensions)
+        sending = client.build_request(
+            request.method, request.url, content=request.body, headers=request.headers, extensions=extensions
+        )
         timer = None
         if request.deadline is not None:
             loop = asyncio.get_running_loop()
@@ -224,7 +226,9 @@ class Blocking:
         client = self._client(request.url.startswith("https:"))
         call = Call()
         extensions = _extensions(request, call.seen)
-        sending = client.build_request(request.method, request.url, content=request.body, extensions=extensions)
+        sending = client.build_request(
+            request.method, request.url, content=request.body, headers=request.headers, extensions=extensions
+        )
         with self._watchdog.over(call, request.deadline):
             try:
                 response = client.send(sending, stream=True)
@@ -296,6 +300,16 @@ class Blocking:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
+
+
+def in_own_loop(coro: Coroutine[Any, Any, T], *, seconds: float) -> T:
+    """Somebody else's coroutine, on an event loop of its own in this thread; cancelled after so many seconds (`TimeoutError`)."""
+
+    async def limited() -> T:
+        async with asyncio.timeout(seconds):
+            return await coro
+
+    return asyncio.run(limited())
 
 
 def finish(coro: Coroutine[Any, Any, T]) -> T:

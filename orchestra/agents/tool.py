@@ -1,0 +1,81 @@
+"""What one agent is to another: a tool with a name, a description and one argument.
+
+An expert in this process, one at a URL, a Python function: whoever asks cannot tell them apart. What a tool does
+wrong - it is slow, it breaks, it answers nonsense - is said in its `Contribution`, for the one who asked to go on
+without it; only what ends the whole task (Ctrl-C, closing) is raised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from orchestra.agents.lineage import Lineage
+from orchestra.model.messages import Message, Options, Receipt, Usage
+from orchestra.runtime import Runtime
+
+LONGEST_ANSWER = 20_000  # characters: more than any window holds beside the other answers
+QUESTION: Mapping[str, Any] = {
+    "type": "object",
+    "properties": {"question": {"type": "string"}},
+    "required": ["question"],
+    "additionalProperties": False,
+}
+_CUT = {"zh": "……（后面还有 {left} 个字符，已省略）", "en": " ... ({left} more characters are left out)"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallContext:
+    """In what a tool is called: `options` have the answer's language, the seconds and the tokens that are left for it.
+
+    `said` is what this tool was asked and answered before in the same task; `lineage` the agents on the way here.
+    """
+
+    runtime: Runtime
+    options: Options = field(default_factory=Options)
+    lineage: Lineage = field(default_factory=Lineage)
+    said: tuple[Message, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contribution:
+    """What came of asking a tool. With an `error`, `answer` is as far as it came; `duration` in seconds."""
+
+    answer: str = ""
+    error: str = ""
+    duration: float = 0.0
+    usage: Usage = field(default_factory=Usage)
+    receipt: Receipt = field(default_factory=lambda: Receipt(calls=0))
+
+    @property
+    def ok(self) -> bool:
+        """Whether the answer is whole."""
+        return not self.error
+
+
+class Tool(Protocol):
+    """Whatever can be asked. One value serves many tasks at once: what belongs to a call is in its context."""
+
+    @property
+    def name(self) -> str:
+        """The name by which other agents ask for it."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """JSON Schema of its arguments, for models that call tools natively: `QUESTION` where it takes a text."""
+
+    def titled(self, language: str) -> str:
+        """The name as people read it."""
+
+    def described(self, language: str) -> str:
+        """What it is for, as other agents read it."""
+
+    async def ask(self, question: str, context: CallContext) -> Contribution:
+        """The answer to `question`: a text, or the JSON of its arguments."""
+
+
+def bounded(answer: str, language: str) -> str:
+    """`answer`, cut where it is longer than anybody will read; it says so."""
+    left = len(answer) - LONGEST_ANSWER
+    return answer if left <= 0 else answer[:LONGEST_ANSWER] + _CUT["zh" if language == "zh" else "en"].format(left=left)
