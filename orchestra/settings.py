@@ -100,6 +100,19 @@ class Settings:
         "为知识库的最佳结果重新排序的模型；留空则不重排",
     )  # fmt: skip
     embedding: str = _row("text", "", "ORCHESTRA_EMBED_MODEL", "embedding model of new knowledge bases", "新建知识库使用的嵌入模型")
+    token: str = _row("secret", "", "ORCHESTRA_TOKEN", "token that the gateway asks for", "网关要求的访问令牌")
+    allowed_hosts: str = _row(
+        "text", "", "ORCHESTRA_ALLOWED_HOSTS", "names by which the gateway may be called, beside localhost, separated by blanks",
+        "除 localhost 外，网关可用的主机名，以空格分隔",
+    )  # fmt: skip
+    allowed_origins: str = _row(
+        "text", "", "ORCHESTRA_ALLOWED_ORIGINS", "origins of pages that may call the gateway, separated by blanks",
+        "允许调用网关的页面来源，以空格分隔",
+    )  # fmt: skip
+    body_limit: int = _row("count", 2**20, "ORCHESTRA_BODY_LIMIT", "largest request body that the gateway takes", "网关接受的最大请求体")
+    grace: float = _row(
+        "number", 30.0, "ORCHESTRA_GRACE", "how long answers may go on when the gateway is told to end", "网关收到结束信号后，回答可继续的时间"
+    )
     line_limit: int = _row("count", 8 * 2**20, "ORCHESTRA_LINE_LIMIT", "longest line of a stream", "流中单行的最大长度")
     reply_limit: int = _row("count", 256 * 2**20, "ORCHESTRA_REPLY_LIMIT", "largest answer as a whole", "整个回答的最大长度")
 

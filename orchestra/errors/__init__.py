@@ -23,6 +23,9 @@
       KnowledgeFault              local documents and their index
         KnowledgeMissing  DocumentUnreadable  EmbeddingChanged  EmbeddingFailed
       ExtraMissing                a part that is not installed
+      GatewayFault                a request over HTTP that is not served
+        BodyInvalid  BodyTooLarge  MediaTypeRefused  FieldInvalid  TokenRefused
+        HostRefused  OriginRefused  AgentRecursion  RouteMissing  MethodRefused
       PortTaken                   somebody listens where we want to
       OutputLost                  the answer cannot be written where it was sent
       StandInFault                the stand-in daemon's script does not fit what was asked
@@ -44,6 +47,19 @@ from orchestra.errors.daemon import (
     LoadFailed,
     NotOllama,
     RedirectRefused,
+)
+from orchestra.errors.gateway import (
+    AgentRecursion,
+    BodyInvalid,
+    BodyTooLarge,
+    FieldInvalid,
+    GatewayFault,
+    HostRefused,
+    MediaTypeRefused,
+    MethodRefused,
+    OriginRefused,
+    RouteMissing,
+    TokenRefused,
 )
 from orchestra.errors.model import (
     ModelFault,
@@ -109,9 +125,12 @@ from orchestra.errors.store import (
 )
 
 __all__ = [
+    "AgentRecursion",
     "AuthFailed",
     "BadResponse",
     "BlockedAddress",
+    "BodyInvalid",
+    "BodyTooLarge",
     "ConfigError",
     "DaemonBusy",
     "DaemonDisconnected",
@@ -125,19 +144,25 @@ __all__ = [
     "EmptyReply",
     "ExtraMissing",
     "ExtractTimeout",
+    "FieldInvalid",
     "FirstTokenTimeout",
+    "GatewayFault",
+    "HostRefused",
     "ImportInvalid",
     "KeyRefused",
     "KnowledgeFault",
     "KnowledgeMissing",
     "LineTooLong",
     "LoadFailed",
+    "MediaTypeRefused",
+    "MethodRefused",
     "ModelFault",
     "ModelMissing",
     "ModelUnsupported",
     "NoModel",
     "NotOllama",
     "OrchestraError",
+    "OriginRefused",
     "OutputLost",
     "PageFault",
     "PersonaFault",
@@ -150,6 +175,7 @@ __all__ = [
     "RedirectRefused",
     "ReplyFault",
     "ReplyTooLarge",
+    "RouteMissing",
     "SchemaMismatch",
     "SchemeRefused",
     "SearchFault",
@@ -167,6 +193,7 @@ __all__ = [
     "StreamCorrupt",
     "StreamStalled",
     "StreamTruncated",
+    "TokenRefused",
     "TypeRefused",
     "UsageError",
     "every_error",

@@ -1,0 +1,81 @@
+"""What the gateway refuses: a body, a header, a caller."""
+
+from __future__ import annotations
+
+from orchestra.errors.root import OrchestraError
+from orchestra.texts import Words
+
+
+class GatewayFault(OrchestraError):
+    """A request over HTTP that is not served."""
+    status, exit_code = 400, 110
+
+
+class BodyInvalid(GatewayFault):
+    """The body is not the JSON object that was asked for."""
+    exit_code = 111
+    says = Words("the body is not JSON: {detail} at byte {offset}", "请求体不是 JSON：第 {offset} 字节处 {detail}")
+    advice = Words('send one JSON object, for example {{"intent": "..."}}', '请发送一个 JSON 对象，例如 {{"intent": "..."}}')
+
+
+class BodyTooLarge(GatewayFault):
+    """The body is larger than `ORCHESTRA_BODY_LIMIT`."""
+    status, exit_code = 413, 112
+    says = Words("the body is larger than {limit} bytes", "请求体超过 {limit} 字节")
+    advice = Words("send less, or raise ORCHESTRA_BODY_LIMIT", "请减少内容，或调大 ORCHESTRA_BODY_LIMIT")
+
+
+class MediaTypeRefused(GatewayFault):
+    """The body's content type is not JSON: what a page elsewhere could send without asking first is refused."""
+    status, exit_code = 415, 113
+    says = Words("the content type is {kind!r}, not application/json", "内容类型为 {kind!r}，而不是 application/json")
+    advice = Words("add the header Content-Type: application/json", "请加上请求头 Content-Type: application/json")
+
+
+class FieldInvalid(GatewayFault):
+    """A field or a header that is missing, unknown or of the wrong kind."""
+    status, exit_code = 422, 114
+    says = Words("{field}: {detail}", "{field}：{detail_zh}")
+    advice = Words("GET /openapi.json shows what is taken", "GET /openapi.json 可查看接受的内容")
+
+
+class TokenRefused(GatewayFault):
+    """The request does not carry the gateway's token."""
+    status, exit_code = 401, 115
+    says = Words("the token is missing or wrong", "缺少令牌，或令牌不正确")
+    advice = Words("send the header Authorization: Bearer TOKEN, with the token of ORCHESTRA_TOKEN", "请发送请求头 Authorization: Bearer TOKEN，令牌即 ORCHESTRA_TOKEN")
+
+
+class HostRefused(GatewayFault):
+    """The Host header names somebody else: a name that was made to point here (DNS rebinding)."""
+    status, exit_code = 421, 116
+    says = Words("this is not {host!r}", "本服务不是 {host!r}")
+    advice = Words("where the name is right, add it to ORCHESTRA_ALLOWED_HOSTS", "若该名称无误，请加入 ORCHESTRA_ALLOWED_HOSTS")
+
+
+class OriginRefused(GatewayFault):
+    """The request comes from a page of another origin."""
+    status, exit_code = 403, 117
+    says = Words("pages of {origin!r} may not ask here", "不允许来自 {origin!r} 的页面访问")
+    advice = Words("where the page is yours, add it to ORCHESTRA_ALLOWED_ORIGINS", "若是你自己的页面，请加入 ORCHESTRA_ALLOWED_ORIGINS")
+
+
+class AgentRecursion(GatewayFault):
+    """Agents that ask each other in a circle, or too deep."""
+    status, exit_code = 508, 118
+    says = Words("agent recursion: depth {depth}, at most {limit}", "智能体递归：深度 {depth}，上限 {limit}")
+    advice = Words("let no expert ask the coordinator that asks it", "请勿让专家反过来询问它的协调者")
+
+
+class RouteMissing(GatewayFault):
+    """There is nothing at this path."""
+    status, exit_code = 404, 119
+    says = Words("there is nothing at {path}", "{path} 不存在")
+    advice = Words("POST /chat and /integrate, GET /persona; GET /openapi.json shows all", "可用 POST /chat 与 /integrate、GET /persona；GET /openapi.json 列出全部")
+
+
+class MethodRefused(GatewayFault):
+    """The path is right, the method is not."""
+    status, exit_code = 405, 120
+    says = Words("{method} is not served at {path}", "{path} 不支持 {method}")
+    advice = Words("use {allowed}", "请使用 {allowed}")
