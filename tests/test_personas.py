@@ -17,7 +17,7 @@ from orchestra.settings import Settings
 
 HEAD = "name: lawyer\ndescription: {en: Knows the law.}\n"
 BODY = "<!-- zh -->\n你是法律专家。\n<!-- en -->\nYou are a lawyer.\n"
-SHIPPED = ["computer_scientist", "general", "lawyer", "standardization_expert", "support"]
+SHIPPED = ["computer_scientist", "general", "lawyer", "researcher", "standardization_expert", "support", "translator"]
 
 
 def written(folder: Path, name: str = "lawyer", text: str = f"---\n{HEAD}---\n{BODY}") -> Path:
@@ -46,11 +46,22 @@ def test_a_shipped_persona_is_whole(name: str) -> None:
 def test_the_shipped_seed_memories_keep_their_rules() -> None:
     for persona in Library([shipped()]).all():
         zh, en = persona.speaks("zh"), persona.speaks("en").lower()
-        assert "不知道就说不知道" in zh or "记不准就明说" in zh or "材料不够就说明" in zh, persona.name
+        assert "不知道就说不知道" in zh or "记不准就明说" in zh or "材料不够就说明" in zh or "不认识的词" in zh, persona.name
         assert "never invent" in en, persona.name
         assert "不编造" in zh, persona.name
         assert "stay in this role" in en, persona.name
         assert "始终保持" in zh, persona.name
+
+
+def test_the_shipped_personas_are_told_apart() -> None:
+    everybody = Library([shipped()]).all()
+    for language in ("zh", "en"):
+        assert len({persona.titled(language) for persona in everybody}) == len(everybody)
+        assert len({persona.described(language) for persona in everybody}) == len(everybody)
+    examples = [example for persona in everybody for example in persona.examples]
+    assert len(set(examples)) == len(examples)
+    assert {persona.name for persona in everybody if persona.looks_up} == {"researcher"}
+    assert {persona.name for persona in everybody if not persona.follows_language} == {"translator"}
 
 
 def test_the_coordinator_names_experts_that_there_are() -> None:

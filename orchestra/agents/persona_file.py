@@ -85,6 +85,7 @@ class _FrontMatter(_Strict):
     title: Texts = {}
     description: Annotated[Texts, Field(min_length=1)]
     languages: Annotated[list[Literal["zh", "en"]], Field(min_length=1, max_length=2)] | None = None
+    follows_language: bool = True
     examples: Annotated[list[Text], Field(max_length=100)] = []
     tools: Annotated[list[Tool], Field(max_length=16)] = []
     experts: Annotated[list[Expert], Field(max_length=16)] = []
@@ -117,6 +118,7 @@ def parsed(text: str, path: Path) -> Persona:
         title=front.title,
         description=front.description,
         languages=tuple(front.languages or (language for language in LANGUAGES if language in memory)),
+        follows_language=front.follows_language,
         examples=tuple(front.examples),
         search=_SEARCH in front.tools,
         knowledge=_once(front.knowledge, (tool.removeprefix(_BASE) for tool in front.tools if tool.startswith(_BASE))),

@@ -38,7 +38,7 @@ class Persona:
     `title` and `description` are by language as well; the description is what other agents and the router read.
     Its tools are `search` (the web), `knowledge` (bases that are looked into before it answers) and `experts`
     (names of personas, or addresses); it reaches no other. `languages` are those it works in, by default those of
-    its seed memory.
+    its seed memory. `follows_language`: its answers are asked for in the question's language, as a translator's are not.
     """
 
     name: str
@@ -46,6 +46,7 @@ class Persona:
     title: Mapping[str, str] = field(default_factory=dict)
     description: Mapping[str, str] = field(default_factory=dict)
     languages: tuple[Language, ...] = ()
+    follows_language: bool = True
     examples: tuple[str, ...] = ()
     search: bool = False
     knowledge: tuple[str, ...] = ()
