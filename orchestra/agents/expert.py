@@ -31,7 +31,7 @@ class Expert:
         The seed memory stands first; only the question and what belongs to it stand in the user message.
         """
         options = (options or Options()).over(self.persona.options)
-        line = wanted(question, options.language)
+        line = wanted(question, options.language) if self.persona.follows_language else options.language
         asked = with_language(f"{question}\n\n{material}" if material else question, line)
         messages = [Message("system", self.persona.speaks(options.language or language_of(question))), Message("user", asked)]
         return self.client.chat(messages, model=self.persona.model or self.model, options=options)

@@ -210,6 +210,7 @@ class AsyncSession:
             answer=answer_share(loaded.window, options, client.settings),
             options=options,
             ground=self._ground or (self._opening.grounded(persona) if persona and self._opening.grounded else None),
+            follows=persona is None or persona.follows_language,
         )
 
     async def _settled(self, pieces: AsyncGenerator[Piece], exchange: Exchange) -> AsyncGenerator[Piece]:

@@ -33,7 +33,7 @@ class Frame:
 
     `answer` is in tokens, `template` the text that the model puts around messages; `thinks` says that it may be told not to.
     `reserve` are the tokens set aside in each turn for what stands beside the question, `beside` those that this one's takes;
-    `ground` gives material to stand there.
+    `ground` gives material to stand there. `follows`: the answer is asked for in the question's language.
     """
 
     record: SessionRecord
@@ -48,6 +48,7 @@ class Frame:
     reserve: int = 0
     beside: int = 0
     ground: Ground | None = None
+    follows: bool = True
 
     def shares(self, fixed: int) -> Shares:
         """How the window is shared out where `fixed` tokens stand in each prompt."""
@@ -280,5 +281,6 @@ def _lined(frame: Frame, question: str, beside: str = "") -> str:
     if own != question.rstrip():
         return f"{own}\n\n{beside}{question.rstrip()[len(own) :]}" if beside else question
     default: Language = "zh" if frame.record.language == "zh" else "en"
-    line = wanted(question, frame.options.language, default)
+    told = frame.options.language
+    line = wanted(question, told, default) if frame.follows else told
     return with_language(f"{question}\n\n{beside}" if beside else question, line)
