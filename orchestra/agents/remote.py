@@ -1,0 +1,212 @@
+"""An expert at a URL: whatever speaks the lesson's `POST /chat {"intent": ...} -> {"response": ...}`.
+
+Who it is it says itself at `GET /persona`; a service that does not is known by what the operator says. Its address
+was named by the operator, so it may be a private one; a redirect would leave it, and is not followed. Its answer is
+read within a limit of bytes and time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from orchestra.agents.tool import QUESTION, CallContext, Contribution, bounded
+from orchestra.errors import UsageError
+from orchestra.model.language import language_of
+from orchestra.model.untrusted import visible
+from orchestra.request import Breakage, Broken, Request
+from orchestra.runtime import Runtime
+from orchestra.texts import Words
+
+SECONDS = 300.0
+INTRODUCTION = 2.0  # seconds for `GET /persona`: it is known without a model
+LARGEST = 2**20
+LONGEST_DESCRIPTION = 500
+_NAMED = re.compile(r"[\w-]{1,64}=")
+_PLACE = re.compile(r"(?:https?://\S+|[\w.-]+:\d{1,5}(?:/\S*)?)", re.IGNORECASE)
+_GONE = Words("nothing answers at {url}", "{url} 没有应答")
+_BROKE = Words("the connection to {url} broke", "与 {url} 的连接中断")
+_LATE = Words("no whole answer within {seconds:g} s", "{seconds:g} 秒内没有完整应答")
+_REDIRECT = Words("it redirects elsewhere, which is not followed", "它要求重定向，未跟随")
+_STATUS = Words("HTTP {status}{detail}", "HTTP {status}{detail}")
+_LARGE = Words("its answer is larger than {limit} bytes", "回答超过 {limit} 字节")
+_GARBAGE = Words('its answer is no JSON object with a "response"', "它的应答不是带有 response 的 JSON 对象")
+_EMPTY = Words("its answer is empty", "它的回答为空")
+_LOOP = Words("it was asked before on this way, or is too far down", "问题此前已经过它，或层级过深")
+
+
+class _Fault(Exception):
+    """What the expert did wrong."""
+
+    def __init__(self, words: Words, **facts: Any) -> None:
+        super().__init__()
+        self.words, self.facts = words, facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remote:
+    """An expert at `url` (without `/chat`); `seconds` is the longest that it may take for an answer.
+
+    `title` and `description` are by language, as a persona's.
+    """
+
+    name: str
+    url: str
+    title: Mapping[str, str] = field(default_factory=dict)
+    description: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = SECONDS
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """It takes a text."""
+        return QUESTION
+
+    def titled(self, language: str) -> str:
+        """The title in `language`, else in the language there is, else the name."""
+        return _in(self.title, language) or self.name
+
+    def described(self, language: str) -> str:
+        """The description in `language`, else in the language there is."""
+        return _in(self.description, language)
+
+    async def ask(self, question: str, context: CallContext) -> Contribution:
+        """What the service answers. All that it does wrong is in the contribution."""
+        started = time.monotonic()
+        language = context.options.language or language_of(question)
+        answer, error = "", ""
+        try:
+            if not context.lineage.leads_to(self.name):
+                raise _Fault(_LOOP)
+            answer = bounded(await self._answer(question, context, started), language)
+        except _Fault as fault:
+            error = fault.words.text(language, fault.facts)
+        return Contribution(answer=answer, error=error, duration=round(time.monotonic() - started, 6))
+
+    async def _answer(self, question: str, context: CallContext, started: float) -> str:
+        seconds = min(self.seconds, context.options.deadline or self.seconds)
+        request = Request(
+            method="POST",
+            url=self.url + "/chat",
+            body=json.dumps({"intent": question}, ensure_ascii=False).encode("utf-8", "replace"),
+            headers=context.lineage.headers(),
+            first=seconds,
+            between=seconds,
+            deadline=started + seconds,
+        )
+        said = _read(await _exchanged(context.runtime, request, seconds, self.url))
+        response = said.get("response") if isinstance(said, dict) else None
+        if not isinstance(response, str):
+            raise _Fault(_GARBAGE)
+        if not response.strip():
+            raise _Fault(_EMPTY)
+        return response.strip()
+
+
+def address(named: str) -> tuple[str, str] | None:
+    """Name ("" = not given) and address of an expert written as `NAME=URL`, `URL` or `host:port`, with or without `/chat`.
+
+    None for what is no address, such as a persona's name. Raises `UsageError` for one that cannot be asked.
+    """
+    found = _NAMED.match(named)
+    name, place = (named[: found.end() - 1], named[found.end() :]) if found else ("", named)
+    if not _PLACE.fullmatch(place):
+        if found:
+            raise _unusable(named)
+        return None
+    place = place if "://" in place else f"http://{place}"
+    try:
+        httpx.URL(place)
+        parts = urlsplit(place)
+        usable = bool(parts.hostname) and parts.username is None and not parts.query and not parts.fragment and parts.port != 0
+    except (ValueError, httpx.InvalidURL):
+        usable = False
+    if not usable:
+        raise _unusable(named)
+    return name, place.rstrip("/").removesuffix("/chat").rstrip("/")
+
+
+def _unusable(named: str) -> UsageError:
+    # an address may hold a password
+    shown = re.sub("//[^/@]*@", "//...@", named)
+    return UsageError(
+        detail=f"{shown} is no address of an expert", detail_zh=f"{shown} 不是专家的地址",
+        fix="write it as NAME=URL, for example lawyer=http://localhost:5001", fix_zh="请写成 名称=URL，例如 lawyer=http://localhost:5001",
+    )  # fmt: skip
+
+
+async def introduced(runtime: Runtime, url: str) -> Remote | None:
+    """The expert at `url` as it says itself at `GET /persona`; None where nobody says anything usable."""
+    request = Request(
+        method="GET", url=url + "/persona", connect=INTRODUCTION, first=INTRODUCTION, between=INTRODUCTION,
+        deadline=time.monotonic() + INTRODUCTION,
+    )  # fmt: skip
+    try:
+        said = _read(await _exchanged(runtime, request, INTRODUCTION, url))
+    except _Fault:
+        return None
+    if not isinstance(said, dict):
+        return None
+    name = said.get("name")
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-]{1,64}", name):
+        return None
+    return Remote(name=name, url=url, title=_texts(said.get("title")), description=_texts(said.get("description")))
+
+
+async def _exchanged(runtime: Runtime, request: Request, seconds: float, url: str) -> bytes:
+    """The body of an answer with the status 200. Raises `_Fault`, and `Broken` where the task itself is ended."""
+    try:
+        async with runtime.send(request) as answer:
+            body = b""
+            async for chunk in answer.chunks():
+                body += chunk
+                if len(body) > LARGEST:
+                    raise _Fault(_LARGE, limit=LARGEST)
+            if 300 <= answer.status < 400:
+                raise _Fault(_REDIRECT)
+            if answer.status != 200:
+                raise _Fault(_STATUS, status=answer.status, detail=_message(body))
+            return body
+    except Broken as broken:
+        match broken.how:
+            case Breakage.CLOSED:
+                raise
+            case Breakage.TIMEOUT | Breakage.DEADLINE:
+                raise _Fault(_LATE, seconds=seconds) from None
+            case Breakage.CONNECT:
+                raise _Fault(_GONE, url=url) from None
+            case _:
+                raise _Fault(_BROKE, url=url) from None
+
+
+def _read(body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _message(body: bytes) -> str:
+    """What a refusal says of itself, where it is one of ours."""
+    said = _read(body)
+    error = said.get("error") if isinstance(said, dict) else None
+    message = error.get("message") if isinstance(error, dict) else error
+    return f": {' '.join(visible(message).split())[:200]}" if isinstance(message, str) and message.strip() else ""
+
+
+def _texts(said: Any) -> dict[str, str]:
+    """A text by language, as a service gives it: one for each, or one for all."""
+    given = dict.fromkeys(("zh", "en"), said) if isinstance(said, str) else said if isinstance(said, dict) else {}
+    texts = {language: given.get(language) for language in ("zh", "en")}
+    cleaned = {language: " ".join(visible(text).split())[:LONGEST_DESCRIPTION] for language, text in texts.items() if isinstance(text, str)}
+    return {language: text for language, text in cleaned.items() if text}
+
+
+def _in(texts: Mapping[str, str], language: str) -> str:
+    return texts.get(language) or next(iter(texts.values()), "")
