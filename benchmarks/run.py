@@ -16,6 +16,7 @@ import knowledge
 import prefix
 import recall
 import retrieval
+import routing
 import startup
 import store
 import tokens
@@ -33,6 +34,7 @@ PARTS = {
     "what 40 long dialogues still have of what was said once": recall.measured,
     ingest.TITLE: ingest.measured,
     "finding documents and answering from them": retrieval.measured,
+    routing.TITLE: routing.measured,
     "citations: what is found, and how soon": citations.measured,
 }
 

@@ -11,6 +11,7 @@ from typing import Any, TypedDict, Unpack
 
 from orchestra.agents.coordinator import Plan, Step, integrate
 from orchestra.agents.personas import Library
+from orchestra.agents.router import Route, Router
 from orchestra.errors import OrchestraError
 from orchestra.model import catalog
 from orchestra.model.catalog import ModelCard, Progress, Purpose
@@ -236,6 +237,14 @@ class AsyncOrchestra(AsyncModels):
 
     # --- 4. working together
 
+    async def route(self, message: str, *, model: str = "", current: str = "") -> Route:
+        """Which persona answers a message, and why; a model is asked only where words leave it open.
+
+        `current` leads the dialogue so far: what is not surely another's is its own.
+        """
+        router = Router(await self.runtime.call(self.personas.all))
+        return await router.route(message, client=self.client, model=model, current=current)
+
     async def integrate(
         self, task: str, *, experts: Sequence[str] = DEFAULT_EXPERTS, coordinator: str = DEFAULT_COORDINATOR,
         model: str = "", options: Options | None = None, **fields: Unpack[OptionFields],
@@ -345,6 +354,7 @@ class Orchestra(Models):
 
     ask = blocking(AsyncOrchestra.ask)
     ask_stream = stepping(AsyncOrchestra.ask_stream)
+    route = blocking(AsyncOrchestra.route)
     integrate = blocking(AsyncOrchestra.integrate)
     integrate_stream = stepping(AsyncOrchestra.integrate_stream)
     close = blocking(AsyncOrchestra.close)

@@ -22,6 +22,7 @@ def register(app: typer.Typer) -> None:
         "generate": (answering.generate, say("One completion. A base model (llama3:text) gets the text as it is.", "续写文本；基础模型直接续写原文。")),
         "chat": (answering.chat, say("A dialogue that is kept: with MESSAGE one turn, else interactive.", "会保存的对话：给出消息为一轮，否则为交互式。")),
         "ask": (together.ask, say("An answer from what was looked up, with its sources.", "根据检索到的资料回答，并列出来源。")),
+        "route": (together.route, say("Which persona would answer, and why.", "查看由哪个角色回答，以及原因。")),
         "integrate": (together.integrate, say("A task for several experts, one answer.", "由多位专家完成一项任务，汇成一个回答。")),
         "tokens": (tokens.tokens, say("How a model cuts a text: pieces, ids, bytes.", "查看模型如何切分文本：片段、编号与字节。")),
         "models": (models.models, say("The installed models.", "列出已安装的模型。")),

@@ -1,4 +1,4 @@
-"""Commands over several parts: `ask` looks things up, `integrate` asks several experts."""
+"""Commands over several parts: `ask` looks things up, `route` says who would answer, `integrate` asks several experts."""
 
 from __future__ import annotations
 
@@ -65,6 +65,18 @@ def ask(
         pages=pages, trace=trace, session=session,
     )  # fmt: skip
     ask_once(o.text_of(question), inquiry, model=model, options=wanted, wish=context.obj)
+
+
+def route(
+    context: typer.Context,
+    message: Annotated[str, typer.Argument(metavar="MESSAGE", help=say("what to say; - reads standard input", "要说的话；- 表示标准输入"))],
+    model: o.Model = "",
+    json: o.Json = False,
+) -> None:
+    """Which persona would answer a message."""
+    from orchestra.cli.routing import route_once
+
+    route_once(o.text_of(message), model=model, wish=context.obj)
 
 
 def integrate(
