@@ -1,42 +1,160 @@
-"""A persona at work: it answers in its role, and to every other agent it is a tool with a name and one argument."""
+"""A persona at work: it answers in its role, and to every other agent it is a tool with a name and one argument.
+
+One definition serves many questions at once; what belongs to one of them - what was said before, what was found for
+it - is never kept in it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
+from orchestra.agents.tool import QUESTION, CallContext, Contribution, bounded
+from orchestra.errors import OrchestraError
+from orchestra.model.budget import PASSAGES_PART
 from orchestra.model.client import Client
 from orchestra.model.language import language_of, wanted, with_language
-from orchestra.model.messages import Message, Options, Piece, Reply, gathered
+from orchestra.model.messages import Message, Options, Piece, Receipt, Reply, Usage, gathered
+from orchestra.model.notice import announced
 from orchestra.model.persona import Persona
+from orchestra.model.stages import summed
+from orchestra.request import Breakage, Broken
+from orchestra.sessions.grounding import Ground, Inquiry, Material
+from orchestra.texts import Words
+
+Number = TypeVar("Number", int, float)
+
+_EMPTY = Words("the answer is empty", "回答为空")
+_BETWEEN = 2  # tokens that may come of putting texts together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expert:
-    """One definition that serves many questions at once; `model` answers where the persona names none."""
+    """One definition that serves many questions at once; `model` answers where the persona names none.
+
+    `ground` looks each question up before it is answered.
+    """
 
     persona: Persona
     client: Client
     model: str
+    ground: Ground | None = None
 
     @property
     def name(self) -> str:
         """The name by which other agents ask for it."""
         return self.persona.name
 
-    def stream(self, question: str, *, options: Options | None = None, material: str = "") -> AsyncGenerator[Piece]:
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """It takes a text."""
+        return QUESTION
+
+    def titled(self, language: str) -> str:
+        """The persona's title."""
+        return self.persona.titled(language)
+
+    def described(self, language: str) -> str:
+        """The persona's description."""
+        return self.persona.described(language)
+
+    async def ask(self, question: str, context: CallContext) -> Contribution:
+        """What the expert says to `question`; what keeps it from answering, as an error."""
+        started = time.monotonic()
+        language = context.options.language or language_of(question)
+        error, reply = "", None
+        try:
+            reply = await self.answer(question, options=self._allotted(context.options), said=context.said)
+        except OrchestraError as failure:
+            if isinstance(failure.__cause__, Broken) and failure.__cause__.how is Breakage.CLOSED:
+                raise  # it is the task that ends
+            reply, error = failure.reply, failure.message(language)
+        answer = reply.text.strip() if reply else ""
+        return Contribution(
+            answer=bounded(answer, language),
+            error=error or ("" if answer else _EMPTY.text(language)),
+            duration=round(time.monotonic() - started, 6),
+            usage=reply.usage if reply else Usage(),
+            receipt=reply.receipt if reply else Receipt(calls=0),
+        )
+
+    async def stream(
+        self, question: str, *, options: Options | None = None, material: str = "", said: Sequence[Message] = ()
+    ) -> AsyncGenerator[Piece]:
         """What the expert says to `question`, in its language; `material` is text of others, to be judged, not obeyed.
 
-        The seed memory stands first; only the question and what belongs to it stand in the user message.
+        The seed memory stands first, then what was `said` before; only the question and what belongs to it stand in
+        the user message.
         """
-        options = (options or Options()).over(self.persona.options)
+        options = self._within((options or Options()).over(self.persona.options))
+        model = self.persona.model or self.model
+        found = await self._found(question, said, options, model)
         line = wanted(question, options.language) if self.persona.follows_language else options.language
-        asked = with_language(f"{question}\n\n{material}" if material else question, line)
-        messages = [Message("system", self.persona.speaks(options.language or language_of(question))), Message("user", asked)]
-        return self.client.chat(messages, model=self.persona.model or self.model, options=options)
+        asked = with_language("\n\n".join(filter(None, (question, material, found.text))), line)
+        seed = self.persona.speaks(options.language or language_of(question))
+        messages = [Message("system", seed), *said, Message("user", asked)]
+        pieces = announced(found.stage(self.client.chat(messages, model=model, options=options)), notice=found.notice)
+        told: list[Piece] = []
+        async with aclosing(pieces):
+            async for piece in pieces:
+                told.append(piece)
+                yield _accounted(piece, found, told)
 
-    async def answer(self, question: str, *, options: Options | None = None) -> Reply:
+    async def answer(self, question: str, *, options: Options | None = None, said: Sequence[Message] = ()) -> Reply:
         """The same, whole. Raises `OrchestraError`, with what was said so far as its `reply`."""
-        async with aclosing(self.stream(question, options=options)) as pieces:
+        async with aclosing(self.stream(question, options=options, said=said)) as pieces:
             return gathered([piece async for piece in pieces])
+
+    def _allotted(self, options: Options) -> Options:
+        """What is left for a call is the most that it may take: the persona's own options may be tighter, not wider."""
+        own = self.persona.options
+        return replace(options, deadline=_least(options.deadline, own.deadline), max_tokens=_least(options.max_tokens, own.max_tokens))
+
+    def _within(self, options: Options) -> Options:
+        """The options within the persona's own limits."""
+        limits = self.persona.limits
+        return replace(
+            options, deadline=_least(options.deadline, limits.seconds), max_tokens=_least(options.max_tokens, limits.tokens)
+        )
+
+    async def _found(self, question: str, said: Sequence[Message], options: Options, model: str) -> Material:
+        """What the ground gives for the question; where it fails, nothing, and a note that says so."""
+        if self.ground is None:
+            return Material()
+        loaded = await self.client.ready(model, options)
+        counter = await self.client.counter(model)
+        inquiry = Inquiry(
+            question=question,
+            said=said,
+            model=model,
+            language=wanted(question, options.language) or language_of(question),
+            room=loaded.window // PASSAGES_PART - _BETWEEN,
+            tokens=counter.count,
+        )
+        try:
+            found = await self.ground(inquiry)
+        except OrchestraError:
+            return Material(notes=("ground_failed",))
+        if counter.count(found.text) > inquiry.room:
+            return replace(found, text="", notes=(*found.notes, "ground_too_long"))
+        return found
+
+
+def _least(one: Number | None, other: Number | None) -> Number | None:
+    """The smaller of two bounds, where None is no bound."""
+    return min((bound for bound in (one, other) if bound is not None), default=None)
+
+
+def _accounted(piece: Piece, found: Material, told: Sequence[Piece]) -> Piece:
+    """The piece; the last one with what looking up took, and its sources."""
+    if piece.finish_reason is None or found == Material():
+        return piece
+    receipt = piece.receipt or Receipt()
+    return piece._replace(
+        usage=summed([found.usage, *([piece.usage] if piece.usage else [])]),
+        receipt=replace(receipt, calls=receipt.calls + found.calls, notes=(*receipt.notes, *found.notes)),
+        ground=found.kept(gathered(told).text) or None,
+    )

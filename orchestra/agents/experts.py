@@ -1,0 +1,107 @@
+"""Who may be asked: the tools that names of personas, addresses and Python functions stand for.
+
+Nobody else can be reached from a task: the list is made once, by the operator, before any text is read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, cast
+from urllib.parse import urlsplit
+
+from orchestra.agents.expert import Expert
+from orchestra.agents.personas import Library
+from orchestra.agents.remote import Remote, address, introduced
+from orchestra.agents.tool import Tool
+from orchestra.errors import PersonaMissing, UsageError
+from orchestra.model.client import Client
+from orchestra.model.persona import Persona
+from orchestra.sessions.grounding import Ground
+
+Named = str | Persona | Tool | Callable[..., Any]
+
+
+def _groundless(persona: Persona) -> Ground | None:
+    return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """Where experts come from: persona files, the daemon that they share, what those that look things up look in.
+
+    `descriptions` say what a service is for that does not say it itself, by its name or its address.
+    """
+
+    personas: Library
+    client: Client
+    model: str
+    grounded: Callable[[Persona], Ground | None] = _groundless
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+
+
+async def resolved(named: Sequence[Named], source: Source) -> list[Tool]:
+    """The tools, in their order; services are asked who they are, all at once.
+
+    Raises `PersonaMissing` for an unknown name and `UsageError` for an address that cannot be asked, a function that
+    cannot be described, or a name that stands for two.
+    """
+    places = {each: place for each in named if isinstance(each, str) and (place := address(each))}
+    met = await source.client.runtime.together([partial(_met, *place, source) for place in places.values()])
+    remotes = dict(zip(places, met, strict=True))
+    tools = [remotes[each] if isinstance(each, str) and each in remotes else _local(each, source) for each in named]
+    seen: dict[str, Named] = {}
+    for tool, each in zip(tools, named, strict=True):
+        if tool.name in seen:
+            both = f"{_shown(seen[tool.name])}, {_shown(each)}"
+            raise UsageError(
+                detail=f"two experts are called {tool.name}: {both}", detail_zh=f"有两个专家都叫 {tool.name}：{both}",
+                fix="give one another name: NAME=URL", fix_zh="请给其中一个换名：名称=URL",
+            )  # fmt: skip
+        seen[tool.name] = each
+    return tools
+
+
+def _local(named: Named, source: Source) -> Tool:
+    if isinstance(named, str):
+        named = source.personas.persona(named)
+    if isinstance(named, Persona):
+        return Expert(persona=named, client=source.client, model=source.model, ground=source.grounded(named))
+    if hasattr(named, "ask") and hasattr(named, "parameters"):
+        return cast(Tool, named)
+    if callable(named):
+        # pydantic, which reads its signature, takes longer to load than everything else that a task needs
+        from orchestra.agents.function import tool
+
+        return tool(named)
+    raise UsageError(
+        detail=f"{named!r} is no expert", detail_zh=f"{named!r} 不是专家",
+        fix="name a persona, an address or a function", fix_zh="请给出角色名称、地址或函数",
+    )  # fmt: skip
+
+
+async def _met(name: str, url: str, source: Source) -> Remote:
+    """The expert at an address: as it says itself, else as the persona file of its name says, else as the operator says."""
+    said = await introduced(source.client.runtime, url)
+    if said is not None and said.description:
+        return replace(said, name=name or said.name)
+    name = name or (said.name if said else _placed(url))
+    try:
+        persona = source.personas.persona(name)
+    except PersonaMissing:
+        told = source.descriptions.get(name) or source.descriptions.get(url) or ""
+        texts = {"en": told or f"the expert at {url}", "zh": told or f"位于 {url} 的专家"}
+        return Remote(name=name, url=url, title=said.title if said else {}, description=texts)
+    return Remote(name=name, url=url, title=persona.title, description=persona.description)
+
+
+def _placed(url: str) -> str:
+    """A name made of an address: `localhost-5000`."""
+    parts = urlsplit(url)
+    return re.sub(r"[^\w-]", "-", f"{parts.hostname}-{parts.port}" if parts.port else str(parts.hostname))[:64]
+
+
+def _shown(named: Named) -> str:
+    return named if isinstance(named, str) else str(getattr(named, "name", None) or getattr(named, "__name__", named))
