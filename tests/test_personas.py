@@ -211,8 +211,13 @@ BROKEN = {
     "duplicate in quotes": (f"---\n{HEAD}'name': lawyer\n---\n{BODY}", 4, "twice"),
     "a list as key": (f"---\n{HEAD}[a, b]: c\n---\n{BODY}", 4, "plain word"),
     "deep": (f"---\n{HEAD}title: {'[' * 11}{']' * 11}\n---\n{BODY}", 4, "deeper"),
-    "very deep": (f"---\n{HEAD}title: {'[' * 30000}\n---\n{BODY}", 4, "deeper"),
-    "many keys": (f"---\n{HEAD}" + "".join(f"k{n}: 1\n" for n in range(1001)) + f"---\n{BODY}", 2, "1000"),
+    "very deep": (f"---\n{HEAD}title: {'[' * 16000}\n---\n{BODY}", 4, "deeper"),
+    "many keys": (f"---\n{HEAD}" + "".join(f"k{n}: 1\n" for n in range(1001)) + f"---\n{BODY}", 500, "1000"),
+    "many items": (f"---\n{HEAD}examples: [{'a, ' * 5000}a]\n---\n{BODY}", 4, "1000"),
+    "many lines": (f"---\n{HEAD}examples:\n" + "  - a\n" * 2500 + f"---\n{BODY}", 996, "1000"),
+    "deep in lines": (f"---\n{HEAD}title:\n" + "".join(f"{' ' * n}a:\n" for n in range(1, 12)) + f"---\n{BODY}", 13, "deeper"),
+    "a long text": (f"---\n{HEAD}title: {{en: \"" + "\\x41" * 4000 + f"\"}}\n---\n{BODY}", 4, "title.en"),
+    "long comments": (f"---\n{HEAD}" + "#\n" * 8000 + f"colour: red\n---\n{BODY}", 8004, "colour"),
     "not YAML": (f"---\n{HEAD}title: {{en: x\n---\n{BODY}", 4, "YAML"),
     "a tab": (f"---\n{HEAD}title:\n\ten: x\n---\n{BODY}", 5, "YAML"),
     "two documents": (f"---\n{HEAD}--- \n---\n{BODY}".replace("--- \n", "...\n--- b\n"), 5, "YAML"),
@@ -225,8 +230,37 @@ BROKEN = {
     "empty section": (f"---\n{HEAD}---\n<!-- zh -->\n\n<!-- en -->\nYou.\n", 5, "empty"),
     "section of another language": (f"---\n{HEAD}---\n<!-- en -->\nYou.\n<!-- fr -->\nVous.\n", 7, "fr"),
     "not UTF-8": (f"---\n{HEAD}---\n你是律师", 5, "UTF-8"),
+    "languages of none": (f"---\n{HEAD}languages: []\n---\n{BODY}", 4, "languages"),
+    "another language": (f"---\n{HEAD}languages: [zh, fr]\n---\n{BODY}", 4, "languages.1"),
+    "a language alone": (f"---\n{HEAD}languages: zh\n---\n{BODY}", 4, "languages"),
+    "yes for a language": (f"---\n{HEAD}follows_language: 'no'\n---\n{BODY}", 4, "follows_language"),
+    "tools as a text": (f"---\n{HEAD}tools: search\n---\n{BODY}", 4, "tools"),
+    "a tool of upper case": (f"---\n{HEAD}tools:\n  - search\n  - Lawyer\n---\n{BODY}", 6, "tools.1"),
+    "a tool with a path": (f"---\n{HEAD}tools: [../lawyer]\n---\n{BODY}", 4, "tools.0"),
+    "a tool at a file": (f"---\n{HEAD}tools: ['file:///etc/passwd']\n---\n{BODY}", 4, "tools.0"),
+    "a tool that is a mapping": (f"---\n{HEAD}tools: [{{shell: rm}}]\n---\n{BODY}", 4, "tools.0"),
+    "two tools in one": (f"---\n{HEAD}tools: [{{knowledge: a, search: b}}]\n---\n{BODY}", 4, "tools.0"),
+    "knowledge without a name": (f"---\n{HEAD}tools: [{{knowledge: ''}}]\n---\n{BODY}", 4, "tools.0"),
+    "too many tools": (f"---\n{HEAD}tools: [{', '.join(f't{n}' for n in range(17))}]\n---\n{BODY}", 4, "tools"),
+    "an expert that is a number": (f"---\n{HEAD}experts: [3]\n---\n{BODY}", 4, "experts.0"),
+    "unknown limit": (f"---\n{HEAD}limits:\n  calls: 3\n---\n{BODY}", 5, "limits.calls"),
+    "a limit below zero": (f"---\n{HEAD}limits: {{steps: -1}}\n---\n{BODY}", 4, "limits.steps"),
+    "a limit in words": (f"---\n{HEAD}limits: {{seconds: long}}\n---\n{BODY}", 4, "limits.seconds"),
+    "an endless limit": (f"---\n{HEAD}limits: {{seconds: .inf}}\n---\n{BODY}", 4, "limits.seconds"),
+    "half a token": (f"---\n{HEAD}limits: {{tokens: 0.5}}\n---\n{BODY}", 4, "limits.tokens"),
+    "limits as a list": (f"---\n{HEAD}limits: [3]\n---\n{BODY}", 4, "limits"),
+    "an empty example": (f"---\n{HEAD}examples:\n  - ''\n---\n{BODY}", 5, "examples.0"),
+    "a long title": (f"---\n{HEAD}title: {{en: {'x' * 2001}}}\n---\n{BODY}", 4, "title.en"),
+    "an empty name": (f"---\nname: ''\ndescription: {{en: x}}\n---\n{BODY}", 2, "name"),
+    "a name of full width": (f"---\nname: ｌawyer\ndescription: {{en: x}}\n---\n{BODY}", 2, "name"),
+    "a name in two lines": (f"---\nname: \"lawyer\\n\"\ndescription: {{en: x}}\n---\n{BODY}", 2, "name"),
+    "a long front matter": (f"---\n{HEAD}" + "#\n" * 30000 + f"---\n{BODY}", 1, "16384"),
     "too large": (f"---\n{HEAD}---\n{BODY}" + "x" * 65536, 0, "64 KiB"),
 }
+
+
+def test_there_are_enough_broken_files() -> None:
+    assert len(BROKEN) >= 60
 
 
 @pytest.mark.parametrize("case", BROKEN)
@@ -237,7 +271,7 @@ def test_a_broken_file_is_refused_with_its_line(case: str, tmp_path: Path) -> No
     started = time.process_time()
     with pytest.raises(PersonaInvalid) as caught:
         persona_file.read(path)
-    assert time.process_time() - started < 0.3
+    assert time.process_time() - started < 0.1
     assert caught.value.facts["line"] == line
     assert word in caught.value.message("en")
     assert str(path)[:100] in caught.value.message("zh")
@@ -246,7 +280,8 @@ def test_a_broken_file_is_refused_with_its_line(case: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("name", "value", "case"),
-    [("DEEPEST", 50, "deep"), ("MOST_KEYS", 5000, "many keys"), ("LARGEST_FILE", 2**20, "too large")],
+    [("DEEPEST", 50, "deep"), ("MOST_NODES", 5000, "many keys"), ("LARGEST_FILE", 2**20, "too large"),
+     ("LONGEST_FRONT", 2**20, "a long front matter")],
 )
 def test_red_control_the_limits_decide(name: str, value: int, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(persona_file, name, value)

@@ -25,8 +25,9 @@ from orchestra.model.messages import Language, Options
 from orchestra.model.persona import Limits, Persona
 
 LARGEST_FILE = 64 * 1024
+LONGEST_FRONT = 16 * 1024  # characters: YAML is read one by one, and reading shall take less than a tenth of a second
 DEEPEST = 10
-MOST_KEYS = 1000
+MOST_NODES = 1000  # keys and values together; a thousand keys alone would take longer than the guard may
 _FENCE = "---"
 _SECTION = re.compile(r"^<!--\s*([A-Za-z-]+)\s*-->[ \t]*$", re.MULTILINE)
 _BASE = "knowledge: "
@@ -108,7 +109,10 @@ def parsed(text: str, path: Path) -> Persona:
     end = next((number for number, line in enumerate(lines[1:], 1) if line.rstrip() == _FENCE), None)
     if end is None:
         raise _fault(path, 1, "the front matter has no closing ---", "文件头缺少结尾的 ---")
-    front = _front_matter("\n".join(lines[1:end]), path)
+    above = "\n".join(lines[1:end])
+    if len(above) > LONGEST_FRONT:
+        raise _fault(path, 1, f"the front matter is longer than {LONGEST_FRONT} characters", f"文件头超过 {LONGEST_FRONT} 个字符")
+    front = _front_matter(above, path)
     if front.name != path.stem:
         raise _fault(path, 2, f"the name {front.name!r} differs from the file's", f"name {front.name!r} 与文件名不一致")
     memory = _sections("\n".join(lines[end + 1 :]), path, end + 2)
@@ -191,9 +195,13 @@ def _front_matter(text: str, path: Path) -> _FrontMatter:
 
 
 class _Refused(Exception):
-    def __init__(self, node: Any, detail: str, detail_zh: str) -> None:
+    def __init__(self, place: Any, detail: str, detail_zh: str) -> None:
         super().__init__(detail)
-        self.line, self.detail, self.detail_zh = node.start_mark.line + 2, detail, detail_zh
+        self.line, self.detail, self.detail_zh = getattr(place, "start_mark", place).line + 2, detail, detail_zh
+
+
+def _too_deep(place: Any) -> _Refused:
+    return _Refused(place, f"nested deeper than {DEEPEST} levels", f"嵌套超过 {DEEPEST} 层")
 
 
 class _Loader(yaml.SafeLoader):
@@ -202,7 +210,13 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self._depth = 0
-        self._keys = 0
+        self._nodes = 0
+
+    def fetch_flow_collection_start(self, token: Any) -> None:
+        # the scanner runs ahead of the nodes, and what it remembers of open brackets grows with their square
+        if self.flow_level >= DEEPEST:
+            raise _too_deep(self.get_mark())
+        super().fetch_flow_collection_start(token)
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -211,7 +225,10 @@ class _Loader(yaml.SafeLoader):
         if getattr(event, "tag", None):
             raise _Refused(event, "tags are not allowed", "不允许使用标签")
         if self._depth >= DEEPEST:
-            raise _Refused(event, f"nested deeper than {DEEPEST} levels", f"嵌套超过 {DEEPEST} 层")
+            raise _too_deep(event)
+        self._nodes += 1
+        if self._nodes > MOST_NODES:
+            raise _Refused(event, f"more than {MOST_NODES} keys and values", f"键和值的数量超过 {MOST_NODES}")
         self._depth += 1
         node = super().compose_node(parent, index)
         self._depth -= 1
@@ -219,10 +236,8 @@ class _Loader(yaml.SafeLoader):
             self._check_keys(node)
         return node
 
-    def _check_keys(self, node: yaml.MappingNode) -> None:
-        self._keys += len(node.value)
-        if self._keys > MOST_KEYS:
-            raise _Refused(node, f"more than {MOST_KEYS} keys", f"键的数量超过 {MOST_KEYS}")
+    @staticmethod
+    def _check_keys(node: yaml.MappingNode) -> None:
         seen: set[Hashable] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE_TAG:

@@ -1,23 +1,46 @@
 """Where personas are found: in the folders that the operator named, in the data folder, among the shipped ones.
 
 Never in the current folder: a persona speaks first in every request, so a folder that somebody merely stands in
-must not be able to bring one.
+must not be able to bring one. While a process runs, what a file once said stays until it says something sound again.
 """
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import NamedTuple
 
-from orchestra.errors import PersonaMissing
+from orchestra.errors import PersonaInvalid, PersonaMissing
 from orchestra.model.persona import Persona
 from orchestra.settings import Settings
 
 SUFFIX = ".md"
 NAME = re.compile(r"[a-z0-9_-]{1,64}")
+SETTLED = 0.5
+"""Seconds: a file that changed less than this ago may still be being written."""
+_DEVICE = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")  # on Windows a file of that name is no file
+_LOG = logging.getLogger("orchestra")
+
+Signature = tuple[int, int, int]
+
+
+class _Kept(NamedTuple):
+    """What a file said when it was last read; `signature` is None where it may have changed since, unseen."""
+
+    path: Path
+    signature: Signature | None
+    persona: Persona
+
+
+def canonical(name: str) -> str:
+    """The form of a name by which a persona is known: NFKC and casefold. Empty where no persona can have that name."""
+    known = unicodedata.normalize("NFKC", name).casefold()
+    return known if NAME.fullmatch(known) and not _DEVICE.fullmatch(known) else ""
 
 
 class Library:
@@ -25,6 +48,7 @@ class Library:
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = tuple(folders)
+        self._kept: dict[str, _Kept] = {}
 
     @classmethod
     def of(cls, settings: Settings) -> Library:
@@ -34,32 +58,91 @@ class Library:
 
     def names(self) -> list[str]:
         """The names of all personas, sorted; the files are not read."""
-        return sorted({path.stem for folder in self.folders for path in folder.glob("*" + SUFFIX) if NAME.fullmatch(path.stem)})
+        return sorted({name for folder in self.folders for name, _ in _named(folder)})
+
+    def path(self, name: str) -> Path | None:
+        """The file of that name. Raises `PersonaInvalid` where a folder has two of it, as `Lawyer.md` and `lawyer.md`."""
+        # what is no name never becomes a path: `..`, slashes and NUL end here
+        known = canonical(name)
+        for folder in self.folders if known else ():
+            paths = [path for other, path in _named(folder) if other == known]
+            if len(paths) > 1:
+                raise _twice(known, paths)
+            if paths:
+                return paths[0]
+        return None
 
     def persona(self, name: str) -> Persona:
-        """The persona of that name, read anew. Raises `PersonaMissing`, or `PersonaInvalid` with file and line."""
-        known = unicodedata.normalize("NFKC", name).casefold()
-        # what is no name never becomes a path: `..`, slashes and NUL end here
-        path = self._path(known) if NAME.fullmatch(known) else None
-        if path is None:
-            raise self._missing(name)
-        # yaml and pydantic take longer to load than everything else that a command needs
-        from orchestra.agents.persona_file import read
+        """The persona of that name, as its file is now. Raises `PersonaMissing`, or `PersonaInvalid` with file and line.
 
-        return read(path)
+        One that was given before is given again while its file is gone, half written or broken.
+        """
+        kept = self._kept.get(canonical(name))
+        if kept is None:
+            return self._read(name)
+        try:
+            path = self.path(name)
+            now = _signature(path) if path else None
+            if _signature(kept.path) is None:
+                _LOG.warning("%s is gone: the persona stays as it was", kept.path)
+            elif now is not None and _settled(now) and (path, now) != (kept.path, kept.signature):
+                return self._read(name)
+        except PersonaInvalid as error:
+            _LOG.warning("the persona stays as it was: %s", error.message("en"))
+        return kept.persona
 
     def all(self) -> list[Persona]:
         """Every persona, by name. Raises `PersonaInvalid` for the first file that cannot be read."""
         return [self.persona(name) for name in self.names()]
 
-    def _path(self, name: str) -> Path | None:
-        paths = (folder / (name + SUFFIX) for folder in self.folders)
-        return next((path for path in paths if path.is_symlink() or path.exists()), None)
+    def _read(self, name: str) -> Persona:
+        path = self.path(name)
+        if path is None:
+            raise self._missing(name)
+        # yaml and pydantic take longer to load than everything else that a command needs
+        from orchestra.agents.persona_file import read
+
+        before = _signature(path)
+        persona = read(path)
+        trusted = before if before is not None and _settled(before) and before == _signature(path) else None
+        self._kept[canonical(name)] = _Kept(path, trusted, persona)
+        return persona
 
     def _missing(self, name: str) -> PersonaMissing:
         near = ", ".join(get_close_matches(name.casefold(), self.names(), n=2, cutoff=0.5))
         en, zh = (f"; there is: {near}", f"；相近的有：{near}") if near else ("", "")
         return PersonaMissing(name=name, nearest=en, nearest_zh=zh)
+
+
+def _named(folder: Path) -> Iterator[tuple[str, Path]]:
+    """The persona files of a folder with the names that they are known by."""
+    for path in sorted(folder.glob("*" + SUFFIX)):
+        if name := canonical(path.stem):
+            yield name, path
+
+
+def _twice(name: str, paths: Sequence[Path]) -> PersonaInvalid:
+    others = ", ".join(path.name for path in paths[1:])
+    return PersonaInvalid(
+        path=str(paths[0]),
+        line=0,
+        detail=f"the name {name!r} is that of {others} as well",
+        detail_zh=f"名称 {name!r} 与 {others} 重复",
+    )
+
+
+def _signature(path: Path) -> Signature | None:
+    """What changes with a file: its number, size and time; None where there is none."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _settled(signature: Signature) -> bool:
+    """Whether the last change is long enough ago; one that lies in the future says nothing and counts as settled."""
+    return not 0 <= time.time() - signature[2] / 1e9 < SETTLED
 
 
 def shipped() -> Path:
