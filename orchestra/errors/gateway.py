@@ -43,7 +43,10 @@ class TokenRefused(GatewayFault):
     """The request does not carry the gateway's token."""
     status, exit_code = 401, 115
     says = Words("the token is missing or wrong", "缺少令牌，或令牌不正确")
-    advice = Words("send the header Authorization: Bearer TOKEN, with the token of ORCHESTRA_TOKEN", "请发送请求头 Authorization: Bearer TOKEN，令牌即 ORCHESTRA_TOKEN")
+    advice = Words(
+        "send the header Authorization: Bearer TOKEN, with the token of ORCHESTRA_TOKEN",
+        "请发送请求头 Authorization: Bearer TOKEN，令牌即 ORCHESTRA_TOKEN",
+    )
 
 
 class HostRefused(GatewayFault):
@@ -71,7 +74,10 @@ class RouteMissing(GatewayFault):
     """There is nothing at this path."""
     status, exit_code = 404, 119
     says = Words("there is nothing at {path}", "{path} 不存在")
-    advice = Words("POST /chat and /integrate, GET /persona; GET /openapi.json shows all", "可用 POST /chat 与 /integrate、GET /persona；GET /openapi.json 列出全部")
+    advice = Words(
+        "POST /chat and /integrate, GET /persona; GET /openapi.json shows all",
+        "可用 POST /chat 与 /integrate、GET /persona；GET /openapi.json 列出全部",
+    )
 
 
 class MethodRefused(GatewayFault):

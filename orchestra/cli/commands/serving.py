@@ -1,0 +1,39 @@
+"""`orchestra serve`: personas over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from orchestra.cli.words import say
+
+
+def serve(
+    context: typer.Context,
+    persona: Annotated[str, typer.Option("--persona", "-p", metavar="NAME", help=say("one expert alone", "只提供这一位专家"))] = "",
+    coordinator: Annotated[
+        bool, typer.Option("--coordinator", help=say("the coordinator with its experts", "提供协调者及其专家"))
+    ] = False,
+    expert: Annotated[
+        list[str] | None,
+        typer.Option("--expert", metavar="NAME|URL", help=say("an expert of the coordinator (or several)", "协调者的专家（可多次）")),
+    ] = None,
+    lesson: Annotated[
+        bool,
+        typer.Option("--lesson", help=say("two experts on 5000 and 5001, the coordinator on 5002", "专家在 5000 与 5001，协调者在 5002")),
+    ] = False,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help=say("where to listen; 0 = a free one", "监听端口；0 表示任一空闲端口"))
+    ] = 5002,
+    host: Annotated[
+        str,
+        typer.Option("--host", help=say("address to listen on; a public one needs ORCHESTRA_TOKEN", "监听地址；对外开放时需设置 ORCHESTRA_TOKEN")),
+    ] = "127.0.0.1",
+) -> None:
+    """Personas over HTTP."""
+    from orchestra.cli.serving import Served, serve_until_told
+
+    serve_until_told(
+        Served(persona=persona, coordinator=coordinator, experts=tuple(expert or ()), lesson=lesson, port=port, host=host), context.obj
+    )

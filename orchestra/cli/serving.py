@@ -1,0 +1,62 @@
+"""What `serve` does: the apps that are asked for, on their ports, until Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from orchestra.api import DEFAULT_COORDINATOR, DEFAULT_EXPERTS
+from orchestra.cli.outcome import Wish
+from orchestra.cli.terminal import tell
+from orchestra.cli.words import say
+from orchestra.errors import UsageError
+from orchestra.gateway import require
+from orchestra.settings import Settings
+
+LESSON_PORT = 5000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """What is to be served, as the command line has it."""
+
+    persona: str = ""
+    coordinator: bool = False
+    experts: tuple[str, ...] = ()
+    lesson: bool = False
+    port: int = 5002
+    host: str = "127.0.0.1"
+
+
+def serve_until_told(served: Served, wish: Wish) -> None:
+    """Serve until SIGINT or SIGTERM."""
+    if served.persona and (served.coordinator or served.experts):
+        raise UsageError(
+            detail="one expert alone has no experts of its own",
+            detail_zh="单独的专家没有下属专家",
+            fix="leave out --persona, or --coordinator and --expert",
+            fix_zh="请去掉 --persona，或去掉 --coordinator 与 --expert",
+        )
+    require()
+    from orchestra.gateway.serving import Service, serve
+
+    settings = Settings.read()
+    services = [Service(app, served.host, port) for app, port in _apps(served, settings)]
+    asyncio.run(serve(services, settings, ready=_announced))
+
+
+def _apps(served: Served, settings: Settings) -> list[tuple[Any, int]]:
+    from orchestra.gateway import create_app
+
+    coordinator = DEFAULT_COORDINATOR if served.coordinator or served.experts or served.lesson else ""
+    if not served.lesson:
+        app = create_app(persona=served.persona, experts=served.experts, coordinator=coordinator, settings=settings)
+        return [(app, served.port)]
+    experts = [(create_app(persona=name, settings=settings), LESSON_PORT + i) for i, name in enumerate(DEFAULT_EXPERTS)]
+    return [*experts, (create_app(coordinator=coordinator, settings=settings), LESSON_PORT + len(experts))]
+
+
+def _announced(addresses: list[str]) -> None:
+    for address in addresses:
+        tell(say(f"serving at {address} (Ctrl-C ends it)", f"服务地址：{address}（按 Ctrl-C 结束）"))

@@ -1,0 +1,88 @@
+"""Who may ask: the checks before a request reaches any route, and the headers that keep agents from asking in circles.
+
+A page on the web can make a browser send requests to a local address, directly (Origin) or through a name that it
+points there (Host, "DNS rebinding"); so both are looked at, with a token or without. CVE-2024-28224 is the same hole
+in a daemon, CVE-2025-66416 in a protocol's server.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from orchestra.agents.lineage import Lineage
+from orchestra.errors import HostRefused, OriginRefused, TokenRefused
+from orchestra.settings import Settings
+from orchestra.texts import interface_language
+
+OPEN = ("/healthz",)  # says that the process runs, and nothing else
+
+
+def admit(scope: Scope, settings: Settings) -> Lineage:
+    """Lets a request through, and says through which agents it has come; raises what it is refused with."""
+    headers = Headers(scope=scope)
+    _host(headers, scope, settings)
+    _origin(headers, settings)
+    if settings.token and scope["path"] not in OPEN:
+        _token(headers.getlist("authorization"), settings.token)
+    return Lineage.of(headers)
+
+
+def language_for(headers: Mapping[str, str], settings: Settings) -> str:
+    """The language of an error: the first that the caller accepts, else the one that is set, else that of the locale."""
+    accepted = headers.get("accept-language", "").strip().lower()
+    if accepted[:2] in ("zh", "en"):
+        return accepted[:2]
+    if settings.language:
+        return "zh" if settings.language.lower().startswith("zh") else "en"
+    return interface_language()
+
+
+def _host(headers: Headers, scope: Scope, settings: Settings) -> None:
+    hosts = headers.getlist("host")
+    host = hosts[0] if len(hosts) == 1 else ""
+    name = host_name(host)
+    if name == "localhost" or name in settings.allowed_hosts.lower().split():
+        return
+    here = (scope.get("server") or ("", 0))[0]
+    if not name or not _same_machine(name, str(here)):
+        raise HostRefused(host=host)
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without its port."""
+    host = host.strip().lower()
+    return host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
+
+
+def _same_machine(name: str, here: str) -> bool:
+    """Whether a literal address is the one that the caller has reached; a name is none, so no name can be pointed here."""
+    try:
+        named, reached = ipaddress.ip_address(name), ipaddress.ip_address(here)
+    except ValueError:
+        return False
+    return named == reached or (named.is_loopback and reached.is_loopback)
+
+
+def _origin(headers: Headers, settings: Settings) -> None:
+    for origin in headers.getlist("origin"):
+        own = [f"{scheme}://{headers.get('host', '').lower()}" for scheme in ("http", "https")]
+        if origin.lower() not in (*own, *settings.allowed_origins.lower().split()):
+            raise OriginRefused(origin=origin)
+
+
+def _token(given: list[str], token: str) -> None:
+    """One Authorization header with the right token; the comparison takes the same time wherever the first difference is."""
+    scheme, _, sent = given[0].partition(" ") if len(given) == 1 else ("", "", "")
+    same = hmac.compare_digest(_digest(sent.strip()), _digest(token))
+    if scheme.lower() != "bearer" or not same:
+        raise TokenRefused
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,208 @@
+"""The routes. They read, ask Orchestra and answer, nothing more; what goes wrong leaves here in one shape.
+
+A caller that leaves takes its question back: the generation ends at once and the model is free for the next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from orchestra import __version__
+from orchestra.agents.coordinator import as_json
+from orchestra.agents.expert import Expert
+from orchestra.agents.lineage import Lineage
+from orchestra.api import AsyncOrchestra
+from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
+from orchestra.gateway.access import admit, language_for
+from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, WhoAnswers, read
+from orchestra.gateway.roster import Roster
+from orchestra.settings import Settings
+
+# Where OpenTelemetry is installed FastAPI would report requests and the texts of exceptions: nothing is sent from here.
+SILENT: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
+LEFT = 499  # what proxies note for a caller that did not wait; nobody reads it
+_log = logging.getLogger("orchestra.gateway")
+T = TypeVar("T")
+
+
+class Gateway(FastAPI):
+    """The ASGI app, which `run` also serves."""
+
+    def run(self, port: int = 5002, host: str = "127.0.0.1") -> None:
+        """Serve until Ctrl-C or SIGTERM. Raises `PortTaken`, and `UsageError` for a public address without a token."""
+        from orchestra.gateway.serving import Service, serve
+
+        asyncio.run(serve([Service(self, host, port)], self.state.orchestra.settings))
+
+
+def create_app(
+    seed_memory: str = "", *, persona: str = "", experts: Sequence[str] = (), coordinator: str = "", settings: Settings | None = None
+) -> Gateway:
+    """A service: one expert of this `seed_memory` or this `persona`; a `coordinator` with its `experts`; else everybody.
+
+    With both, `persona` is the name of the expert with that seed memory. Raises `PersonaMissing`.
+    """
+    orchestra = AsyncOrchestra(settings=settings)
+    roster = Roster.of(orchestra.personas, seed_memory=seed_memory, persona=persona, experts=experts, coordinator=coordinator)
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        async with orchestra:
+            yield
+
+    # no /docs: that page would bring its script from somebody else's server
+    app = Gateway(title="Orchestra", version=__version__, lifespan=life, docs_url=None, redoc_url=None, telemetry=SILENT)
+    app.state.orchestra = orchestra
+    app.add_middleware(Border, settings=orchestra.settings)
+    app.add_exception_handler(OrchestraError, _refused)
+    app.add_exception_handler(HTTPException, _misdirected)
+    _chat(app, orchestra, roster)
+    _about(app, orchestra, roster)
+    if roster.integrates:
+        _integrate(app, orchestra, roster)
+    return app
+
+
+# --- the routes
+
+
+def _chat(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
+    @app.post("/chat", response_model=ChatAnswer, response_model_exclude_none=True, openapi_extra=_takes(ChatBody))
+    async def chat(request: Request) -> Any:
+        body = await read(request, ChatBody, orchestra.settings.body_limit)
+        persona = roster.speaker(body.persona)
+        lineage: Lineage = request.state.lineage
+        lineage.at(persona.name)
+
+        async def answer() -> ChatAnswer:
+            if body.session:
+                session = orchestra.session(body.session, persona=persona)
+                reply = await session.ask(body.intent, turn_id=request.headers.get("idempotency-key"))
+            else:
+                model = persona.model or await orchestra.model_for()
+                reply = await Expert(persona=persona, client=orchestra.client, model=model).answer(body.intent)
+            return ChatAnswer(
+                response=reply.text, persona=persona.name, model=reply.model, finish_reason=str(reply.finish_reason),
+                session=body.session,
+            )  # fmt: skip
+
+        return await _attended(request, answer())
+
+
+def _integrate(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
+    @app.post("/integrate", response_model=TaskAnswer, openapi_extra=_takes(TaskBody))
+    async def integrate(request: Request) -> Any:
+        body = await read(request, TaskBody, orchestra.settings.body_limit)
+
+        async def answer() -> TaskAnswer:
+            plan = await orchestra.integrate(body.task, experts=roster.experts, coordinator=roster.coordinator)
+            whole = as_json(plan)
+            return TaskAnswer(
+                response=plan.text, steps=whole["steps"], missing=whole["missing"], finish_reason=whole["finish_reason"]
+            )
+
+        return await _attended(request, answer())
+
+
+def _about(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
+    @app.get("/persona", response_model=WhoAnswers)
+    async def persona() -> Any:
+        face = roster.face()
+        return WhoAnswers(name=face.name, description=dict(face.description))
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz() -> dict[str, str]:
+        await orchestra.client.tags()  # the model is chosen once: only this asks the daemon each time
+        return {"status": "ready", "model": await orchestra.model_for()}
+
+
+def _takes(body: type[ChatBody] | type[TaskBody]) -> dict[str, Any]:
+    """The body of a route for its description: the routes read it themselves, strictly."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body.model_json_schema()}}}}
+
+
+async def _attended(request: Request, work: Coroutine[Any, Any, T]) -> T | Response:
+    """The work's result, as long as the caller waits for it."""
+    task = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            return Response(status_code=LEFT)
+        return task.result()
+    except OrchestraError:
+        raise
+    except Exception as error:
+        # its text may hold what was said: only its kind is noted
+        _log.error("unforeseen: %s", type(error).__name__)
+        raise OrchestraError(detail=type(error).__name__) from error
+    finally:
+        for one in (task, leaving):
+            one.cancel()
+        await asyncio.wait((task,))  # what was said by then is stored before anything else happens
+        if not task.cancelled():
+            task.exception()  # seen: whoever has left is not told
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+# --- the border
+
+
+class Border:
+    """Every request passes here first, whatever its path: who asks, and through which agents."""
+
+    def __init__(self, app: ASGIApp, settings: Settings) -> None:
+        self.app, self.settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            try:
+                scope.setdefault("state", {})["lineage"] = admit(scope, self.settings)
+            except OrchestraError as error:
+                await refusal(error, language_for(Headers(scope=scope), self.settings))(scope, receive, send)
+                return
+        await self.app(scope, receive, send)
+
+
+def refusal(error: OrchestraError, language: str) -> JSONResponse:
+    """An error as a program reads it; with it what had been answered by then."""
+    said = {"code": error.code(), "message": error.message(language), "hint": error.hint(language)}
+    so_far = {"response": error.reply.text} if error.reply is not None else {}
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    return JSONResponse({"error": said, **so_far}, status_code=error.status, headers=headers)
+
+
+async def _refused(request: Request, error: Any) -> Response:
+    return refusal(error, language_for(request.headers, request.app.state.orchestra.settings))
+
+
+async def _misdirected(request: Request, error: Any) -> Response:
+    """A path or a method that is not served."""
+    allowed = (error.headers or {}).get("Allow", "")
+    path, fault = request.url.path, OrchestraError(detail=str(error.detail))
+    if error.status_code == 404:
+        fault = RouteMissing(path=path)
+    elif error.status_code == 405:
+        fault = MethodRefused(method=request.method, path=path, allowed=allowed)
+    answer = await _refused(request, fault)
+    if allowed:
+        answer.headers["Allow"] = allowed
+    return answer

@@ -1,0 +1,101 @@
+"""What comes in and what goes out, as JSON: strictly read, so that a misspelt field is an error and not a surprise."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from starlette.requests import Request
+
+from orchestra.errors import BodyInvalid, BodyTooLarge, FieldInvalid, MediaTypeRefused
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+class ChatBody(BaseModel):
+    """A message to one expert: a dialogue that is kept where `session` names one, else a question of its own."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    intent: str
+    persona: str | None = Field(default=None, min_length=1, max_length=64)
+    session: str | None = Field(default=None, min_length=1, max_length=200)
+
+
+class TaskBody(BaseModel):
+    """A task for the coordinator and its experts."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    task: str
+
+
+class ChatAnswer(BaseModel):
+    """What the expert says, who it is, and why the answer ended."""
+
+    response: str
+    persona: str
+    model: str
+    finish_reason: str
+    session: str | None = None
+
+
+class TaskAnswer(BaseModel):
+    """The integrated answer, the questions to the experts that led to it, and the experts whose part is missing."""
+
+    response: str
+    steps: list[dict[str, Any]]
+    missing: list[str]
+    finish_reason: str
+
+
+class WhoAnswers(BaseModel):
+    """Who answers here, in the words that other agents read."""
+
+    name: str
+    description: dict[str, str]
+
+
+async def read(request: Request, kind: type[Body], limit: int) -> Body:
+    """The request's body as `kind`. Raises what is wrong with it, naming the field and never repeating its value."""
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media != "application/json":
+        raise MediaTypeRefused(kind=media)
+    raw = await _bounded(request, limit)
+    try:
+        value = json.loads(raw.decode("utf-8"))
+    except json.JSONDecodeError as error:
+        raise BodyInvalid(detail=error.msg, offset=len(error.doc[: error.pos].encode())) from None
+    except UnicodeDecodeError as error:
+        raise BodyInvalid(detail="not UTF-8", detail_zh="不是 UTF-8", offset=error.start) from None
+    except (RecursionError, ValueError):  # too deep, or a number of thousands of digits
+        raise BodyInvalid(detail="nested too deep", detail_zh="嵌套过深", offset=0) from None
+    try:
+        body = kind.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        raise FieldInvalid(field=".".join(map(str, first["loc"])) or "body", detail=first["msg"]) from None
+    _said(body)
+    return body
+
+
+async def _bounded(request: Request, limit: int) -> bytes:
+    """The body, read only as far as the limit."""
+    whole = bytearray()
+    async for chunk in request.stream():
+        whole += chunk
+        if len(whole) > limit:
+            raise BodyTooLarge(limit=limit)
+    return bytes(whole)
+
+
+def _said(body: BaseModel) -> None:
+    """Raises for a text that says nothing, or holds half a character, which no store can keep."""
+    for field, value in body:
+        if not isinstance(value, str):
+            continue
+        if not value.strip():
+            raise FieldInvalid(field=field, detail="it is empty", detail_zh="内容为空")
+        if any("\ud800" <= character <= "\udfff" for character in value):
+            raise FieldInvalid(field=field, detail="it holds half a character (a lone surrogate)", detail_zh="含有不完整的字符（孤立的代理项）")

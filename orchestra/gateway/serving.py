@@ -1,0 +1,133 @@
+"""Services on their ports: taken before anything starts, ended in order, all of one process together."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import ipaddress
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from typing import NamedTuple
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from orchestra.errors import PortTaken, UsageError
+from orchestra.settings import Settings
+
+AIRPLAY = 5000
+
+
+class Service(NamedTuple):
+    """An app and where it listens."""
+
+    app: ASGIApp
+    host: str
+    port: int
+
+    def bound(self) -> socket.socket:
+        """Its socket, listening. Raises `PortTaken`."""
+        try:
+            family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+            return socket.create_server((self.host, self.port), family=family, backlog=2048)
+        except (OSError, OverflowError) as error:
+            raise PortTaken(port=self.port, detail=taken(self.port, error), detail_zh=taken(self.port, error, "zh")) from None
+
+
+def taken(port: int, error: Exception, language: str = "en", platform: str = sys.platform) -> str:
+    """Why a port could not be had; on macOS it is known who has 5000."""
+    reason = getattr(error, "strerror", None) or str(error)
+    if port == AIRPLAY and platform == "darwin" and getattr(error, "errno", None) == errno.EADDRINUSE:
+        return reason + {
+            "en": " (on macOS the AirPlay receiver has it: System Settings > General > AirDrop & Handoff)",
+            "zh": "（macOS 的“隔空播放接收器”占用该端口：系统设置 > 通用 > 隔空投送与接力）",
+        }[language]
+    return reason
+
+
+async def serve(services: Sequence[Service], settings: Settings, ready: Callable[[list[str]], object] = print) -> None:
+    """Serve until SIGINT or SIGTERM: then nobody new is let in, answers get `settings.grace` seconds; a second one ends at once.
+
+    `ready` is told the addresses once they can be reached. Raises `PortTaken` before any of them is, and `UsageError`
+    for an address that others can reach while there is no token.
+    """
+    for service in services:
+        guarded(service.host, settings)
+    with ExitStack() as held:
+        sockets = [held.enter_context(service.bound()) for service in services]
+        servers = [_Server(_config(service, settings)) for service in services]
+        with _signals(servers):
+            running = [asyncio.ensure_future(server.serve([sock])) for server, sock in zip(servers, sockets, strict=True)]
+            ready([_url(service.host, sock) for service, sock in zip(services, sockets, strict=True)])
+            try:
+                await asyncio.wait(running)
+            except asyncio.CancelledError:
+                _end(servers)
+                await asyncio.wait(running)
+                raise
+            for task in running:
+                task.result()
+
+
+def guarded(host: str, settings: Settings) -> None:
+    """Raises `UsageError` for an address that others can reach while there is no token."""
+    if settings.token or _loopback(host):
+        return
+    raise UsageError(
+        detail=f"{host} can be reached by others, and there is no token",
+        detail_zh=f"其他机器可以访问 {host}，但没有设置令牌",
+        fix="set ORCHESTRA_TOKEN, or leave --host at 127.0.0.1",
+        fix_zh="请设置 ORCHESTRA_TOKEN，或将 --host 保持为 127.0.0.1",
+    )
+
+
+def _loopback(host: str) -> bool:
+    """Whether everything that the name stands for is this machine alone."""
+    try:
+        found = {str(row[4][0]) for row in socket.getaddrinfo(host or "0.0.0.0", None)}
+    except (OSError, UnicodeError):
+        return False
+    return bool(found) and all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
+
+
+class _Server(uvicorn.Server):
+    """One of several in a process: signals are for all of them, so none takes them for itself."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _config(service: Service, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        service.app, log_config=None, log_level="error", access_log=False, server_header=False, proxy_headers=False,
+        timeout_graceful_shutdown=max(1, round(settings.grace)), lifespan="on",
+    )  # fmt: skip
+
+
+def _end(servers: Sequence[uvicorn.Server]) -> None:
+    """Told once, they end in order; told twice, at once."""
+    for server in servers:
+        server.force_exit = server.should_exit
+        server.should_exit = True
+
+
+@contextmanager
+def _signals(servers: Sequence[uvicorn.Server]) -> Iterator[None]:
+    loop, caught = asyncio.get_running_loop(), (signal.SIGINT, signal.SIGTERM)
+    with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not the main thread
+        for one in caught:
+            loop.add_signal_handler(one, _end, servers)
+    try:
+        yield
+    finally:
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            for one in caught:
+                loop.remove_signal_handler(one)
+
+
+def _url(host: str, sock: socket.socket) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{sock.getsockname()[1]}"
