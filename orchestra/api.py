@@ -11,7 +11,7 @@ from typing import Any, TypedDict, Unpack
 
 from orchestra.agents.coordinator import Plan, Step, integrate
 from orchestra.agents.personas import Library
-from orchestra.agents.router import Route, Router
+from orchestra.agents.router import AUTO, Route, Router, leading
 from orchestra.errors import OrchestraError
 from orchestra.model import catalog
 from orchestra.model.catalog import ModelCard, Progress, Purpose
@@ -141,12 +141,14 @@ class AsyncOrchestra(AsyncModels):
     ) -> AsyncSession:  # fmt: skip
         """A named dialogue, made on its first turn; `history` is what was said before that, messages or "Speaker: text".
 
+        The persona "auto" is whoever fits each message, and stays until the topic turns.
         With `search` or `knowledge` each turn is looked up before its answer, as by `ask`; the sources are kept with it.
         """
         messages, speakers = labelled(history)
-        found = self._persona(persona)
+        auto = persona == AUTO
         opening = Opening(
-            persona=found, known=self.personas.persona, grounded=self._grounded, model=model, base=base, history=messages,
+            persona=None if auto else self._persona(persona), known=self.personas.persona, grounded=self._grounded,
+            routed=leading(self.personas, self.client, model) if auto else None, model=model, base=base, history=messages,
             speakers=speakers,
         )  # fmt: skip
         ground = self._ground(lookup) if "search" in lookup or "knowledge" in lookup else None

@@ -198,3 +198,55 @@ def test_python_routes_as_the_command_does() -> None:
         route = orchestra.route(OPEN)
         assert (route.persona, route.calls) == ("lawyer", 1)
         assert orchestra.route("And then?", current="lawyer").persona == "lawyer"
+
+
+# --- a dialogue that is led by whoever fits
+
+
+def test_a_dialogue_is_led_by_whoever_fits(tmp_path: Path) -> None:
+    said = ["我的订单 12345 能加急吗？", "那要多久？", "房东不退押金，我可以起诉吗？", "谢谢"]
+    with StandIn(replies=["好的。"] * len(said)) as daemon, Orchestra(host=daemon.url, home=str(tmp_path)) as orchestra:
+        session = orchestra.session("led", persona="auto")
+        kept, calls = [], []
+        for message in said:
+            calls.append(session.ask(message).receipt.calls)
+            found = orchestra.store.find("led")
+            kept.append(found and found.persona)
+        asked = inferences(daemon)
+    assert kept == ["support", "support", "lawyer", "lawyer"]
+    assert calls == [1, 1, 1, 1], "no call before the answer's own"
+    assert len(asked) == len(said)
+    seeds = [body["messages"][0]["content"] for body in asked]
+    for persona, seed in zip(kept, seeds, strict=True):
+        assert seed == ROUTER.personas[str(persona)].speaks("zh")
+    assert any(said[0] in message["content"] for message in asked[-1]["messages"]), "what was said stays known"
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_one_call_finds_who_answers_where_words_do_not(kind: str, tmp_path: Path) -> None:
+    assert not ROUTER.lexical(OPEN).sure
+    with StandIn(replies=['{"persona": "lawyer", "reason": "法律"}', "好的。"]) as daemon:
+        with Orchestra(host=daemon.url, home=str(tmp_path)) as orchestra:
+            reply = orchestra.session("open", persona="auto").ask(OPEN)
+        choice, answer = inferences(daemon)
+    assert reply.receipt.calls == 2
+    assert "format" in choice
+    assert answer["messages"][0]["content"] == ROUTER.personas["lawyer"].speaks("zh")
+
+
+def test_an_answer_that_is_given_again_is_not_routed_again(tmp_path: Path) -> None:
+    with StandIn(replies=["好的。"]) as daemon, Orchestra(host=daemon.url, home=str(tmp_path)) as orchestra:
+        session = orchestra.session("again", persona="auto")
+        session.ask("我的订单 12345 能加急吗？", turn_id="1")
+        assert session.ask("我的订单 12345 能加急吗？", turn_id="1").receipt.calls == 0
+
+
+def test_chat_says_who_answers(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    with StandIn(replies=["好的。", "好的。"]) as daemon:
+        monkeypatch.setenv("OLLAMA_HOST", daemon.url)
+        found = line("chat", "我的订单 12345 能加急吗？", "--persona", "auto")
+        assert (found.code, found.out) == (0, "好的。\n")
+        assert found.err.count("persona: support (") == 1
+        told = line("chat", "房东不退押金，我可以起诉吗？", "--persona", "auto", "-c", "--json").json
+    assert (told["persona"], told["text"]) == ("lawyer", "好的。")
+    assert told["reason"]

@@ -13,10 +13,11 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from orchestra.agents.personas import Library
 from orchestra.agents.topics import TOPICS, words_of_topics
 from orchestra.errors import OrchestraError
 from orchestra.model.catalog import chosen
@@ -26,6 +27,7 @@ from orchestra.model.messages import Language, Message, Options, Reply, gathered
 from orchestra.model.persona import Persona
 from orchestra.model.untrusted import Entry, fenced, visible
 from orchestra.retrieval.terms import terms
+from orchestra.sessions.conversation import Leader
 
 FALLBACK = "general"
 AUTO = "auto"
@@ -198,6 +200,17 @@ class Router:
                     scores[name] += weight
                     why[name] += [] if any(term in word for word in why[name]) else [term]
         return scores, why
+
+
+def leading(library: Library, client: Client, model: str = "") -> Callable[[str, str], Awaitable[Leader]]:
+    """Who answers each turn of a dialogue, for a session to ask: whoever led it, until the topic turns."""
+
+    async def routed(message: str, current: str) -> Leader:
+        router = Router(await client.runtime.call(library.all))
+        route = await router.route(message, client=client, model=model, current=current)
+        return Leader(router.personas[route.persona], route.reason, route.calls)
+
+    return routed
 
 
 def schema_of(personas: Mapping[str, Persona]) -> dict[str, Any]:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 
-from orchestra.api import AsyncOrchestra, LookupFields
+from orchestra.agents.router import AUTO
+from orchestra.api import AsyncOrchestra, AsyncSession, LookupFields
 from orchestra.cli import words
 from orchestra.cli.answers import show
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import Patience, complete
 from orchestra.cli.sources import ground_below, noticed
-from orchestra.cli.terminal import tell
+from orchestra.cli.terminal import harmless, tell
 from orchestra.cli.tracing import traced
 from orchestra.errors import UsageError
 from orchestra.model.catalog import Purpose
@@ -103,12 +104,33 @@ async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
         if not dialogue.model and not (found and found.model) and not wish.json:
             # the session chooses: what was said is stored before anybody asks the daemon which models it has
             patience.turned = lambda: tell(_model_line(session.model))
-        reply = await show(readable(session.stream(message), dialogue.options), wish, patience, session=lambda: session.name)
+        beside = _led_beside(session, patience, wish) if persona == AUTO else {}
+        pieces = readable(session.stream(message), dialogue.options)
+        reply = await show(pieces, wish, patience, session=lambda: session.name, **beside)
         if reply.ground and not wish.json:
             ground_below(reply.ground)
         if name is None and not wish.json:
             tell(words.say(f"session: {session.name} (go on with -c)", f"会话：{session.name}（用 -c 继续）"))
         return session.name or ""
+
+
+def _led_beside(session: AsyncSession, patience: Patience, wish: Wish) -> dict[str, Callable[[], str]]:
+    """Who was picked to answer: told before the first word, or in the object beside it."""
+    begun, told = patience.begun, False
+
+    def named() -> None:
+        nonlocal told
+        begun()
+        if session.leader and not told and not wish.json:  # while a model is asked who answers, nobody has been picked yet
+            told = True
+            name, why = session.leader.persona.name, session.leader.reason
+            tell(harmless(words.say(f"persona: {name} ({why})", f"角色：{name}（{why}）")))
+
+    patience.begun = named
+    return {
+        "persona": lambda: session.leader.persona.name if session.leader else "",
+        "reason": lambda: session.leader.reason if session.leader else "",
+    }
 
 
 def looked_up(lookup: LookupFields, patience: Patience, *, trace: bool, wish: Wish) -> LookupFields:

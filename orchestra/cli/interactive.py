@@ -130,8 +130,10 @@ class Talk:
 
     def _persona(self, argument: str) -> None:
         from orchestra.agents.personas import Library
+        from orchestra.agents.router import AUTO
 
-        Library.of(Settings.read()).persona(argument)
+        if argument != AUTO:
+            Library.of(Settings.read()).persona(argument)
         self._dialogue = replace(self._dialogue, session="", last=False, persona=argument)
 
     def _model(self, argument: str) -> None:

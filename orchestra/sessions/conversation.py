@@ -6,10 +6,10 @@ criteria -> journal -> caller; and after the last piece, where the dialogue has 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
-from typing import Unpack
+from typing import NamedTuple, Unpack
 
 from orchestra.errors import OrchestraError, StorageFull, StoreFault, UsageError
 from orchestra.model.catalog import chosen, is_base
@@ -37,16 +37,26 @@ from orchestra.sessions.records import About, SessionRecord, Turn
 from orchestra.sessions.store import Store, described
 
 
+class Leader(NamedTuple):
+    """Who answers a turn, why, and how many calls of a model it took to know."""
+
+    persona: Persona
+    reason: str = ""
+    calls: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """How a session begins, where it does not exist yet; `model` also overrides the one of a session that does.
 
     `known` finds the persona that a session was begun with, by its name; `grounded` gives what that persona looks things up in.
+    `routed` picks who answers each message, given it and the name of who answered last ("" at first).
     """
 
     persona: Persona | None = None
     known: Callable[[str], Persona] | None = None
     grounded: Callable[[Persona], Ground | None] | None = None
+    routed: Callable[[str, str], Awaitable[Leader]] | None = None
     model: str = ""
     base: bool | None = None
     language: str = ""
@@ -63,6 +73,7 @@ class AsyncSession:
     ) -> None:  # fmt: skip
         self.name = name
         self.model = ""  # the one that answers, known when a turn turns to it
+        self.leader: Leader | None = None  # whom the opening's `routed` picked for the last turn
         self._store = store
         self._client = client
         self._opening = opening or Opening()
@@ -161,7 +172,8 @@ class AsyncSession:
 
     async def _answer(self, exchange: Exchange) -> AsyncGenerator[Piece]:
         client = self._client
-        exchange.frame = frame = await self._frame(exchange.record, exchange.options)
+        persona = await self._led(exchange)
+        exchange.frame = frame = await self._frame(exchange.record, exchange.options, persona)
         exchange.past = await self._fitter.past(exchange, frame.model)
         prompt = await self._fitter.fitted(frame, exchange)
         if isinstance(prompt.subject, str):
@@ -176,7 +188,8 @@ class AsyncSession:
             async for piece in shown:
                 said.append(piece)
                 if piece.receipt is not None:
-                    piece = piece._replace(receipt=prompt.on(piece.receipt))
+                    receipt = prompt.on(piece.receipt)
+                    piece = piece._replace(receipt=replace(receipt, calls=receipt.calls + exchange.routing))
                 if piece.finish_reason is not None:
                     piece = piece._replace(ground=exchange.material.kept(gathered(said).text) or None)
                 yield piece
@@ -188,10 +201,21 @@ class AsyncSession:
             await self._client.runtime.call(lambda: self._store.update(record.name, model=model))
         return model
 
-    async def _frame(self, record: SessionRecord, options: Options) -> Frame:
+    async def _led(self, exchange: Exchange) -> Persona | None:
+        """Who answers this turn; where that is picked anew, the session keeps it for the next."""
+        record, routed = exchange.record, self._opening.routed
+        if routed is None:
+            return self._persona(record)
+        self.leader = leader = await routed(exchange.text, record.persona or "")
+        exchange.routing, name = leader.calls, leader.persona.name
+        if record.id and name != record.persona:
+            with suppress(StoreFault):
+                await self._client.runtime.call(lambda: self._store.update(record.name, persona=name))
+        return leader.persona
+
+    async def _frame(self, record: SessionRecord, options: Options, persona: Persona | None) -> Frame:
         """Who answers, and what the prompt has to fit into."""
         client, opening = self._client, self._opening
-        persona = self._persona(record)
         own = persona.model if persona else None
         model = opening.model or record.model or own or await self._chosen(record)
         self.model = model

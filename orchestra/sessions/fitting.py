@@ -33,12 +33,16 @@ BETWEEN = 2  # tokens that may come of putting texts together
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
-    """One turn on its way; `frame` and `past` are known once the model is, `material` once the ground was asked."""
+    """One turn on its way; `frame` and `past` are known once the model is, `material` once the ground was asked.
+
+    `routing` counts the calls that it took to find who answers.
+    """
 
     record: SessionRecord
     text: str
     options: Options
     journal: Journal | None = None
+    routing: int = 0
     frame: Frame | None = None
     past: Past = field(default_factory=Past)
     material: Material = field(default_factory=Material)
