@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from orchestra.agents.persona_file import read
 from orchestra.agents.personas import NAME, SUFFIX, Library
 from orchestra.cli import words
+from orchestra.cli.installing import held
 from orchestra.cli.outcome import Wish
 from orchestra.cli.tables import table
 from orchestra.cli.terminal import as_line, harmless, plain, tell, write
@@ -51,16 +52,24 @@ def list_personas(wish: Wish) -> None:
     """Everybody who can answer; a file that cannot be read is listed with its reason."""
     library = _library()
     everybody = [_found(library, name) for name in library.names()]
+    baked = held({found.name: found.persona for found in everybody if found.persona})
     if wish.json:
-        write(as_line({"personas": [_described(found) for found in everybody]}) + "\n")
+        rows_of = [{**_described(found), "installed": baked.of(found.name) if baked else None} for found in everybody]
+        write(as_line({"personas": rows_of}) + "\n")
         return
     rows = []
     for found in everybody:
         persona = found.persona
         title = persona.titled(words.LANGUAGE) if persona else ""
         about = persona.described(words.LANGUAGE) if persona else f"{say('error:', '错误：')} {found.reason()}"
-        rows.append((found.name, title, ", ".join(persona.seed_memory) if persona else "", about))
-    table((say("NAME", "名称"), say("TITLE", "称呼"), say("LANGUAGES", "语言"), say("DESCRIPTION", "说明")), rows)
+        cells = [found.name, title, ", ".join(persona.seed_memory) if persona else "", about]
+        if baked and baked.marks:
+            cells.insert(3, baked.cell(found.name))
+        rows.append(tuple(cells))
+    headers = [say("NAME", "名称"), say("TITLE", "称呼"), say("LANGUAGES", "语言"), say("DESCRIPTION", "说明")]
+    if baked and baked.marks:
+        headers.insert(3, say("INSTALLED", "已安装"))
+    table(tuple(headers), rows)
 
 
 def _described(found: Found) -> dict[str, Any]:

@@ -15,7 +15,7 @@
         StoreBusy  StoreCorrupt  StoreTooNew  StorageFull  StoreUnwritable
         SessionMissing  SessionExists  SessionBusy  ImportInvalid
       PersonaFault
-        PersonaMissing  PersonaInvalid
+        PersonaMissing  PersonaInvalid  ModelNotOurs
       SearchFault                 a search service, or the way to it
         SearchUnreachable  RateLimited  KeyRefused  BadResponse
       PageFault                   a web page that was not read
@@ -71,6 +71,7 @@ from orchestra.errors.model import (
 )
 from orchestra.errors.parts import (
     ExtraMissing,
+    ModelNotOurs,
     OutputLost,
     PersonaFault,
     PersonaInvalid,
@@ -158,6 +159,7 @@ __all__ = [
     "MethodRefused",
     "ModelFault",
     "ModelMissing",
+    "ModelNotOurs",
     "ModelUnsupported",
     "NoModel",
     "NotOllama",

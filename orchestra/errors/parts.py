@@ -25,6 +25,16 @@ class PersonaInvalid(PersonaFault):
     advice = Words("correct the file; personas/lawyer.md is an example", "请修改该文件；可参考 personas/lawyer.md")
 
 
+class ModelNotOurs(PersonaFault):
+    """A model of that name is there, and `orchestra personas install` did not make it, or it was changed since."""
+    status, exit_code = 409, 56
+    says = Words("the model {model!r} was not made by Orchestra, or was changed since", "模型 {model!r} 不是由 Orchestra 创建的，或创建后被修改过")
+    advice = Words(
+        "install under another name with --as NAME, or replace it with --force; to remove it: ollama rm {model}",
+        "请用 --as NAME 换一个名称安装，或用 --force 替换它；如需删除：ollama rm {model}",
+    )
+
+
 class ExtraMissing(OrchestraError):
     """A part of Orchestra that is not installed."""
     status, exit_code = 501, 60

@@ -33,7 +33,10 @@ _KINDS: dict[Purpose, tuple[str, str]] = {"chat": ("chat", "对话"), "base": ("
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """One installed model. Sizes are bytes, `context` and `window` tokens; `window` is None while it is not loaded."""
+    """One installed model. Sizes are bytes, `context` and `window` tokens; `window` is None while it is not loaded.
+
+    `parent` is the model that it was made from on this daemon.
+    """
 
     name: str
     size: int = 0
@@ -47,6 +50,7 @@ class ModelCard:
     loaded: bool = False
     window: int | None = None
     modified: str = ""
+    parent: str = ""
 
 
 async def models(client: Client) -> list[ModelCard]:
@@ -74,6 +78,7 @@ def _card(row: dict[str, Any], loaded: dict[str, Any] | None) -> ModelCard:
         loaded=loaded is not None,
         window=window if isinstance(window, int) else None,
         modified=str(row.get("modified_at", "")),
+        parent=str(details.get("parent_model") or ""),
     )
 
 
@@ -113,6 +118,8 @@ async def chosen(client: Client, wanted: str = "", *, purpose: Purpose = "chat")
     if not fitting:
         kind, kind_zh = _KINDS[purpose]
         raise NoModel(url=client.connection.url, kind=kind, kind_zh=kind_zh, suggestion=favourite)
+    # what was made of another one speaks with a system text of its own: a baked persona is nobody's default
+    fitting = [card for card in fitting if not card.parent] or fitting
     return next((card.name for card in fitting if card.loaded), fitting[0].name)
 
 

@@ -111,10 +111,15 @@ def keep_alive(text: str) -> str | int:
 
 
 def _sampling(options: Options, bounds: Bounds) -> dict[str, Any]:
-    wired = {name: value for name in _SAMPLING if (value := getattr(options, name)) is not None}
-    wired["num_predict"] = bounds.num_predict
+    wired = {**sampling(options), "num_predict": bounds.num_predict}
     if bounds.num_ctx:
         wired["num_ctx"] = bounds.num_ctx
+    return wired
+
+
+def sampling(options: Options) -> dict[str, Any]:
+    """What the daemon is told of how tokens are drawn, by its own names; nothing that would load the model anew."""
+    wired = {name: value for name in _SAMPLING if (value := getattr(options, name)) is not None}
     if options.stop:
         wired["stop"] = list(options.stop)
     return wired

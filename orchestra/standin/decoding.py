@@ -44,7 +44,7 @@ SHAPES: dict[str, dict[str, str]] = {
     "CopyRequest": {"source": "string", "destination": "string"},
     "CreateRequest": {
         **_NAMED, "from": "string", "system": "string", "template": "string", "messages": "[]api.Message",
-        "parameters": "map[string]interface {}", "files": "map[string]string", "quantize": "string",
+        "parameters": "map[string]interface {}", "files": "map[string]string", "quantize": "string", "license": ANY,
     },
     "ChatCompletionRequest": {
         **_ASKED, "messages": "[]openai.Message", "response_format": "openai.ResponseFormat", "tools": "[]api.Tool",

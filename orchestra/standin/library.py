@@ -82,6 +82,7 @@ def show(model: Model, vocabulary: Vocabulary, *, verbose: bool) -> dict[str, An
     lists = dict.fromkeys(("merges", "kinds", "tokens"))
     long: dict[str, Any] = {name: getattr(vocabulary, name) for name in lists} if verbose else lists
     answer: dict[str, Any] = {
+        "license": "\n".join(model.licenses),
         "modelfile": _modelfile(model),
         "parameters": "\n".join(f"{name:<30} {_value(value)}" for name, value in _settings(model)),
         "template": NATIVE_TEMPLATE if model.template is None else model.template,
@@ -125,6 +126,7 @@ def _modelfile(model: Model) -> str:
         lines.append(f"SYSTEM {_argument(model.system)}")
     lines += [f"PARAMETER {key} {value}" for key, value in _settings(model)]
     lines += [f"MESSAGE {message['role']} {_argument(message['content'])}" for message in model.messages]
+    lines += [f"LICENSE {_argument(text)}" for text in model.licenses]
     return "\n".join(lines) + "\n"
 
 

@@ -157,6 +157,7 @@ def _derived(parent: Model, name: Name, body: Mapping[str, Any]) -> Model:
     given = {key: [value] if key == "stop" and isinstance(value, str) else value for key, value in body.get("parameters", {}).items()}
     messages = tuple({"role": m.get("role", ""), "content": m.get("content", "")} for m in body.get("messages", ()))
     wanted = body.get("quantize")
+    licenses = body.get("license") or ()
     return replace(
         parent,
         name=name,
@@ -165,6 +166,7 @@ def _derived(parent: Model, name: Name, body: Mapping[str, Any]) -> Model:
         system=body.get("system") or parent.system,
         parameters={**parent.parameters, **checked(given)},
         messages=messages or parent.messages,
+        licenses=(*parent.licenses, *([licenses] if isinstance(licenses, str) else licenses)),
         parent=parent.name.short,
         modified=time.time_ns(),
     )

@@ -117,6 +117,7 @@ class Model:
     system: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     messages: tuple[Mapping[str, str], ...] = ()
+    licenses: tuple[str, ...] = ()
     parent: str = ""
     modified: int = field(default_factory=time.time_ns)
 
@@ -128,6 +129,7 @@ class Model:
             texts.append(self.template)
         if self.system:
             texts.append(self.system)
+        texts += self.licenses
         if self.parameters:
             texts.append(compact(dict(sorted(self.parameters.items()))) + "\n")
         if self.messages:

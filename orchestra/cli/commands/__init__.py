@@ -14,7 +14,7 @@ Commands = dict[str, tuple[Callable[..., Any], str]]
 
 def register(app: typer.Typer) -> None:
     """Put every command on the line, in the order of the help."""
-    from orchestra.cli.commands import answering, demo, doctor, knowledge, models, personas, sessions, together, tokens
+    from orchestra.cli.commands import answering, demo, doctor, models, together, tokens
 
     _add(app, {
         "demo": (demo.demo, say("What Orchestra makes of a bare daemon, in four scenes.", "用四幕演示 Orchestra 的作用。")),
@@ -30,6 +30,13 @@ def register(app: typer.Typer) -> None:
         "pull": (models.pull, say("Bring a model in. What was interrupted goes on where it stopped.", "下载模型；中断后会从中断处继续。")),
         "standin": (models.standin, say("Run a stand-in daemon in the foreground: the protocol, no model.", "在前台运行替身服务：只有协议，没有模型。")),
     })  # fmt: skip
+    _kept(app)
+    _who(app)
+
+
+def _kept(app: typer.Typer) -> None:
+    from orchestra.cli.commands import knowledge, sessions
+
     stored = typer.Typer(no_args_is_help=True)
     _add(stored, {
         "list": (sessions.list_, say("All dialogues, newest first.", "列出所有会话，最近的在前。")),
@@ -51,11 +58,18 @@ def register(app: typer.Typer) -> None:
         "remove": (knowledge.remove, say("Take documents, or a whole knowledge base, out.", "移除文档或整个知识库。")),
     })  # fmt: skip
     app.add_typer(documents, name="knowledge", help=say("Local documents that are searched.", "管理可检索的本地文档。"))
+
+
+def _who(app: typer.Typer) -> None:
+    from orchestra.cli.commands import personas
+
     who = typer.Typer(no_args_is_help=True)
     _add(who, {
         "list": (personas.list_, say("Everybody who can answer.", "列出所有角色。")),
         "show": (personas.show, say("One persona with its seed memory.", "显示一个角色及其种子记忆。")),
         "check": (personas.check, say("Whether persona files are sound.", "检查角色文件是否正确。")),
+        "install": (personas.install, say("Make models of personas, for plain `ollama run`.", "将角色安装为模型，可直接 `ollama run`。")),
+        "uninstall": (personas.uninstall, say("Remove models that `install` made.", "移除 `install` 创建的模型。")),
     })  # fmt: skip
     app.add_typer(who, name="personas", help=say("Who answers.", "管理回答者（角色）。"))
 

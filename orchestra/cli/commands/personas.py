@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -39,3 +39,41 @@ def check(
     from orchestra.cli.characters import check_personas
 
     return check_personas(names or (), context.obj)
+
+
+def install(
+    context: typer.Context,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME]...", help=say("without any, all of them", "省略则安装全部"))
+    ] = None,
+    lang: Annotated[
+        Literal["zh", "en"] | None, typer.Option("--lang", help=say("language of the seed memory", "种子记忆的语言"))
+    ] = None,
+    name: Annotated[str, typer.Option("--as", metavar="NAME", help=say("the name that the model gets", "模型的名称"))] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help=say("replace a model that Orchestra did not make", "覆盖并非由 Orchestra 创建的模型"))
+    ] = False,
+    modelfile: Annotated[
+        bool, typer.Option("--modelfile", help=say("print the Modelfile instead; needs no daemon", "仅输出 Modelfile，无需 Ollama"))
+    ] = False,
+    json: o.Json = False,
+) -> None:
+    """Make models of personas, for plain `ollama run`."""
+    from orchestra.cli import installing
+
+    if modelfile:
+        installing.print_modelfile(names or (), language=lang or "", name=name)
+    else:
+        installing.install_personas(names or (), context.obj, language=lang or "", name=name, force=force)
+
+
+def uninstall(
+    context: typer.Context,
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help=say("names of the models", "模型名称"))],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help=say("do not ask", "不再询问"))] = False,
+    json: o.Json = False,
+) -> int:
+    """Remove models that `install` made."""
+    from orchestra.cli.installing import uninstall_personas
+
+    return uninstall_personas(names, context.obj, yes=yes)
