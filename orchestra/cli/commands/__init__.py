@@ -14,7 +14,7 @@ Commands = dict[str, tuple[Callable[..., Any], str]]
 
 def register(app: typer.Typer) -> None:
     """Put every command on the line, in the order of the help."""
-    from orchestra.cli.commands import answering, demo, doctor, models, together, tokens
+    from orchestra.cli.commands import answering, demo, doctor, models, serving, together, tokens
 
     _add(app, {
         "demo": (demo.demo, say("What Orchestra makes of a bare daemon, in four scenes.", "用四幕演示 Orchestra 的作用。")),
@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
         "ask": (together.ask, say("An answer from what was looked up, with its sources.", "根据检索到的资料回答，并列出来源。")),
         "route": (together.route, say("Which persona would answer, and why.", "查看由哪个角色回答，以及原因。")),
         "integrate": (together.integrate, say("A task for several experts, one answer.", "由多位专家完成一项任务，汇成一个回答。")),
+        "serve": (serving.serve, say("Personas over HTTP: /chat and /integrate, on port 5002.", "以 HTTP 提供角色：/chat 与 /integrate，端口 5002。")),
         "tokens": (tokens.tokens, say("How a model cuts a text: pieces, ids, bytes.", "查看模型如何切分文本：片段、编号与字节。")),
         "models": (models.models, say("The installed models.", "列出已安装的模型。")),
         "show": (models.show, say("What matters of a model.", "显示一个模型的主要信息。")),
@@ -67,6 +68,7 @@ def _who(app: typer.Typer) -> None:
     _add(who, {
         "list": (personas.list_, say("Everybody who can answer.", "列出所有角色。")),
         "show": (personas.show, say("One persona with its seed memory.", "显示一个角色及其种子记忆。")),
+        "new": (personas.new, say("Begin a persona of your own: a file to fill in.", "新建角色：生成一个待填写的文件。")),
         "check": (personas.check, say("Whether persona files are sound.", "检查角色文件是否正确。")),
         "install": (personas.install, say("Make models of personas, for plain `ollama run`.", "将角色安装为模型，可直接 `ollama run`。")),
         "uninstall": (personas.uninstall, say("Remove models that `install` made.", "移除 `install` 创建的模型。")),
