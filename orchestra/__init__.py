@@ -20,6 +20,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from orchestra.agents.expert import Expert
+    from orchestra.agents.function import tool
+    from orchestra.agents.tool import Tool
     from orchestra.api import AsyncOrchestra, AsyncSession, Orchestra, Session
     from orchestra.errors import OrchestraError
     from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt, Reply, Usage
@@ -33,6 +36,7 @@ __version__ = "0.1.0"
 _HOME = {
     "AsyncOrchestra": "orchestra.api",
     "AsyncSession": "orchestra.api",
+    "Expert": "orchestra.agents.expert",
     "FinishReason": "orchestra.model.messages",
     "Message": "orchestra.model.messages",
     "Options": "orchestra.model.messages",
@@ -47,12 +51,15 @@ _HOME = {
     "Settings": "orchestra.settings",
     "Source": "orchestra.retrieval.passages",
     "StandIn": "orchestra.standin",
+    "Tool": "orchestra.agents.tool",
     "Usage": "orchestra.model.messages",
+    "tool": "orchestra.agents.function",
 }
 
 __all__ = [
     "AsyncOrchestra",
     "AsyncSession",
+    "Expert",
     "FinishReason",
     "Message",
     "Options",
@@ -67,7 +74,9 @@ __all__ = [
     "Settings",
     "Source",
     "StandIn",
+    "Tool",
     "Usage",
+    "tool",
 ]
 
 

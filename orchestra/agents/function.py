@@ -162,10 +162,12 @@ def tool(
     name = name or getattr(function, "__name__", "")
     described = " ".join((description or (inspect.getdoc(function) or "").split("\n\n")[0]).split())
     if not _NAME.fullmatch(name):
-        raise _unusable(f"{name or function!r} is no name for a tool", f"{name or function!r} 不能作为工具的名称", 'give one: tool(f, name="lookup")')
+        fix = 'give one: tool(f, name="lookup")'
+        raise _unusable(f"{name or function!r} is no name for a tool", f"{name or function!r} 不能作为工具的名称", fix)
     if not described:
-        raise _unusable(f"the tool {name} has no description", f"工具 {name} 没有说明", 'say what it is for: tool(f, description="...")')
-    return FunctionTool(name=name, description=described, function=function, seconds=seconds, arguments=_signature(function, name))
+        raise _unusable(f"the tool {name} has no description", f"工具 {name} 没有说明", 'say what for: tool(f, description="...")')
+    arguments = _signature(function, name)
+    return FunctionTool(name=name, description=described, function=function, seconds=seconds, arguments=arguments)
 
 
 def _unusable(detail: str, detail_zh: str, fix: str) -> UsageError:

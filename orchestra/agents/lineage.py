@@ -49,6 +49,10 @@ class Lineage:
         """Whether another agent, `name`, may still be asked from here."""
         return self.depth < DEEPEST and name not in self.visited
 
+    def steps(self, most: int) -> int:
+        """How many steps a coordinator here may take: one that another one asks takes a single one, else they would multiply."""
+        return most if self.depth == 0 else min(most, 1)
+
     def headers(self) -> dict[str, str]:
         """What the request to the next agent says of it."""
         named = {VISITED: ",".join(quote(name, safe="") for name in self.visited)} if self.visited else {}
