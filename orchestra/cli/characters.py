@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from orchestra.agents.persona_file import read
-from orchestra.agents.personas import NAME, SUFFIX, Library
+from orchestra.agents.persona_template import begin
+from orchestra.agents.personas import SUFFIX, Library, canonical, shipped
 from orchestra.cli import words
 from orchestra.cli.installing import held
 from orchestra.cli.outcome import Wish
@@ -37,8 +38,10 @@ def _library() -> Library:
 
 
 def _path(library: Library, name: str) -> str:
-    paths = [folder / (name + SUFFIX) for folder in library.folders]
-    return str(next((path for path in paths if path.is_symlink() or path.exists()), ""))
+    try:
+        return str(library.path(name) or "")
+    except PersonaInvalid as error:  # two files have the name; the first stands for both
+        return str(error.facts["path"])
 
 
 def _found(library: Library, name: str) -> Found:
@@ -57,19 +60,32 @@ def list_personas(wish: Wish) -> None:
         rows_of = [{**_described(found), "installed": baked.of(found.name) if baked else None} for found in everybody]
         write(as_line({"personas": rows_of}) + "\n")
         return
-    rows = []
-    for found in everybody:
-        persona = found.persona
-        title = persona.titled(words.LANGUAGE) if persona else ""
-        about = persona.described(words.LANGUAGE) if persona else f"{say('error:', '错误：')} {found.reason()}"
-        cells = [found.name, title, ", ".join(persona.seed_memory) if persona else "", about]
-        if baked and baked.marks:
-            cells.insert(3, baked.cell(found.name))
-        rows.append(tuple(cells))
-    headers = [say("NAME", "名称"), say("TITLE", "称呼"), say("LANGUAGES", "语言"), say("DESCRIPTION", "说明")]
-    if baked and baked.marks:
-        headers.insert(3, say("INSTALLED", "已安装"))
-    table(tuple(headers), rows)
+    marks = baked if baked and baked.marks else None
+    columns = [
+        (say("NAME", "名称"), [found.name for found in everybody]),
+        (say("TITLE", "称呼"), [_of(found, lambda persona: persona.titled(words.LANGUAGE)) for found in everybody]),
+        (say("LANGUAGES", "语言"), [_of(found, lambda persona: ", ".join(persona.languages)) for found in everybody]),
+        (say("MODEL", "模型"), [_of(found, lambda persona: persona.model or "") for found in everybody]),
+        (say("INSTALLED", "已安装"), [marks.cell(found.name) if marks else "" for found in everybody]),
+        (say("FROM", "来自"), [_origin(found) for found in everybody]),
+        (say("DESCRIPTION", "说明"), [_about(found) for found in everybody]),
+    ]
+    said = [(header, cells) for header, cells in columns if any(cells)]
+    table([header for header, _ in said], list(zip(*(cells for _, cells in said), strict=True)))
+
+
+def _of(found: Found, fact: Callable[[Persona], str]) -> str:
+    return fact(found.persona) if found.persona else ""
+
+
+def _origin(found: Found) -> str:
+    """The folder of a file that is not shipped."""
+    folder = Path(found.path).parent
+    return "" if folder == shipped() else str(folder)
+
+
+def _about(found: Found) -> str:
+    return f"{say('error:', '错误：')} {found.reason()}" if found.error else _of(found, lambda persona: persona.described(words.LANGUAGE))
 
 
 def _described(found: Found) -> dict[str, Any]:
@@ -78,9 +94,11 @@ def _described(found: Found) -> dict[str, Any]:
         "name": found.name,
         "title": persona.titled(words.LANGUAGE) if persona else "",
         "description": persona.described(words.LANGUAGE) if persona else "",
-        "languages": list(persona.seed_memory) if persona else [],
+        "languages": list(persona.languages) if persona else [],
+        "tools": list(persona.tools) if persona else [],
         "model": persona.model if persona else None,
         "path": found.path,
+        "shipped": not _origin(found),
         "error": found.reason(),
     }
 
@@ -91,16 +109,19 @@ def show_persona(name: str, wish: Wish) -> None:
     persona = library.persona(name)
     if wish.json:
         whole: dict[str, Any] = plain(persona)
-        whole["options"] = {key: value for key, value in whole["options"].items() if value is not None}
+        for part in ("options", "limits"):
+            whole[part] = _given(whole[part])
         write(as_line({**whole, "path": _path(library, persona.name)}) + "\n")
         return
-    options = {key: value for key, value in plain(persona.options).items() if value is not None}
     facts = {
         say("name", "名称"): persona.name,
         say("title", "称呼"): persona.titled(words.LANGUAGE),
         say("description", "说明"): persona.described(words.LANGUAGE),
         say("model", "模型"): persona.model or "",
-        say("options", "选项"): ", ".join(f"{key}={value}" for key, value in options.items()),
+        say("languages", "语言"): ", ".join(persona.languages),
+        say("tools", "工具"): ", ".join(persona.tools),
+        say("options", "选项"): ", ".join(f"{key}={value}" for key, value in _given(plain(persona.options)).items()),
+        say("limits", "限制"): ", ".join(f"{key}={value}" for key, value in _given(plain(persona.limits)).items()),
         say("file", "文件"): _path(library, persona.name),
     }
     for label, value in facts.items():
@@ -108,6 +129,24 @@ def show_persona(name: str, wish: Wish) -> None:
             write(harmless(f"{label}: {value}\n"))
     for language, text in persona.seed_memory.items():
         write(harmless(f"\n[{language}]\n{text}\n"))
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def new_persona(name: str, wish: Wish) -> None:
+    """A file to begin a persona with, in the data folder; whom it stands before now is said."""
+    library = _library()
+    path = begin(name, Settings.read().folder() / "personas", words.LANGUAGE)
+    hidden = next((str(other) for folder in library.folders if (other := folder / path.name) != path and other.exists()), "")
+    if wish.json:
+        write(as_line({"name": path.stem, "path": str(path), "other": hidden}) + "\n")
+        return
+    write(harmless(f"{path}\n"))
+    if hidden:
+        tell(say(f"there is another one of that name: {hidden}", f"已有同名角色：{hidden}"))
+    tell(say(f"edit it, then: orchestra personas check {path.stem}", f"修改后请运行：orchestra personas check {path.stem}"))
 
 
 def check_personas(names: Sequence[str], wish: Wish) -> int:
@@ -139,13 +178,14 @@ def _everything(library: Library) -> list[Found]:
 
 def _checked(path: Path) -> Found:
     try:
-        if not NAME.fullmatch(path.stem):
+        if canonical(path.stem) != path.stem:
             raise PersonaInvalid(
                 path=str(path),
                 line=0,
                 detail="a persona's file is named with lower-case letters, digits, _ and -",
                 detail_zh="角色文件名只能包含小写字母、数字、_ 和 -",
             )
+        Library([path.parent]).path(path.stem)  # two of one name
         persona = read(path)
         return Found(persona.name, str(path), persona)
     except PersonaInvalid as error:

@@ -28,6 +28,17 @@ def show(
     show_persona(name, context.obj)
 
 
+def new(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help=say("name of the persona", "角色名称"))],
+    json: o.Json = False,
+) -> None:
+    """Begin a persona of one's own."""
+    from orchestra.cli.characters import new_persona
+
+    new_persona(name, context.obj)
+
+
 def check(
     context: typer.Context,
     names: Annotated[
