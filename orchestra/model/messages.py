@@ -27,6 +27,8 @@ class FinishReason(StrEnum):
     DEADLINE = "deadline"
     CANCELLED = "cancelled"
     INCOMPLETE = "incomplete"
+    STEP_LIMIT = "step_limit"
+    TOKEN_LIMIT = "token_limit"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,12 @@ class Entry(NamedTuple):
     number: int = 0
 
 
-def fenced(entries: Sequence[Entry], opening: str, closing: str, *, numbered: bool = True) -> str:
-    """`entries`, from 1 where they are `numbered`, between two lines with the same random nonce."""
-    nonce = secrets.token_hex(8)
+def fenced(entries: Sequence[Entry], opening: str, closing: str, *, numbered: bool = True, nonce: str = "") -> str:
+    """`entries`, from 1 where they are `numbered`, between two lines with the same random nonce.
+
+    A `nonce` of the caller's must be as random; with it a list that grows keeps its beginning.
+    """
+    nonce = nonce or secrets.token_hex(8)
     numbers = [f"[{entry.number or place}] " if numbered else "" for place, entry in enumerate(entries, 1)]
     shown = [f"{number}{_line(entry.title)}\n{unmarked(entry.text)}" for number, entry in zip(numbers, entries, strict=True)]
     return "\n\n".join([f"----- {opening} {nonce} -----", *shown, f"----- {closing} {nonce} -----"])

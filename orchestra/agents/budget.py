@@ -1,0 +1,80 @@
+"""What a task may take: steps, tokens, time, shared by all who work on it.
+
+A budget that each agent had to itself would multiply down the tree of agents that ask agents (OWASP LLM10, unbounded
+consumption): whoever is asked is given its share of what is left. The last part of it is kept back for the answer, so that whatever ends the steps, the task still lands.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+from orchestra.agents.lineage import Lineage
+from orchestra.model.messages import FinishReason, Options, Usage
+
+LANDING = 0.25  # the part of tokens and time that is kept for the answer
+SOONEST = 0.001  # seconds: the shortest deadline that the client takes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The most that a task may take: `steps` of the coordinator, generated `tokens`, `seconds`; None = not bounded by this one."""
+
+    steps: int = 5
+    tokens: int | None = None
+    seconds: float | None = None
+
+
+class Budget:
+    """What is left of the limits. `lineage` says through whom the task has come: how deep agents may ask agents is bounded there."""
+
+    def __init__(self, limits: Limits | None = None, *, lineage: Lineage | None = None) -> None:
+        self.limits = limits or Limits()
+        self.lineage = lineage or Lineage()
+        self._steps = 0
+        self._tokens = 0
+        self._begun = time.monotonic()
+
+    def step(self) -> None:
+        """One step more of this coordinator."""
+        self._steps += 1
+
+    def spend(self, usage: Usage) -> None:
+        """What one answer took."""
+        self._tokens += usage.completion_tokens or 0
+
+    @property
+    def spent(self) -> FinishReason | None:
+        """Which limit allows no further step, None while there is room."""
+        tokens, seconds = self._left(LANDING)
+        if self._steps >= self.limits.steps:
+            return FinishReason.STEP_LIMIT
+        return self._over(tokens, seconds)
+
+    @property
+    def exhausted(self) -> FinishReason | None:
+        """The same without regard to steps: whether an expert can still be asked."""
+        return self._over(*self._left(LANDING))
+
+    def options(self, options: Options, *, share: int = 1, waves: int = 1, landing: bool = False) -> Options:
+        """`options` within what is left, for one of `share` answers at a time in the first of `waves`, or for the task's own (`landing`)."""
+        tokens, seconds = self._left(0.0 if landing else LANDING)
+        if tokens is not None:
+            most = max(1, tokens // (share * waves))
+            options = replace(options, max_tokens=min(options.max_tokens or most, most))
+        if seconds is not None:
+            seconds = max(SOONEST, seconds / waves)
+            options = replace(options, deadline=min(options.deadline or seconds, seconds))
+        return options
+
+    def _left(self, kept: float) -> tuple[int | None, float | None]:
+        limits = self.limits
+        tokens = None if limits.tokens is None else int(limits.tokens * (1 - kept)) - self._tokens
+        seconds = None if limits.seconds is None else limits.seconds * (1 - kept) - (time.monotonic() - self._begun)
+        return tokens, seconds
+
+    @staticmethod
+    def _over(tokens: int | None, seconds: float | None) -> FinishReason | None:
+        if seconds is not None and seconds <= 0:
+            return FinishReason.DEADLINE
+        return FinishReason.TOKEN_LIMIT if tokens is not None and tokens <= 0 else None

@@ -1,0 +1,142 @@
+"""What the experts say to a task: asked for, kept apart from each other, and put where the coordinator reads it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from orchestra.agents.expert import Expert
+from orchestra.agents.tool import QUESTION, CallContext, Contribution, Tool
+from orchestra.errors import OrchestraError
+from orchestra.model.language import language_of
+from orchestra.model.messages import Language, Receipt, Reply
+from orchestra.model.stages import summed
+from orchestra.model.untrusted import Entry, fenced
+
+LEAST = 80  # characters of a contribution that is shortened: less says nothing
+_LABELS = {"zh": ("专家意见", "专家意见结束"), "en": ("what the experts said", "end of what the experts said")}
+_SAID = {"zh": "以下是各位专家对这项任务的意见。", "en": "Below is what the experts said to this task."}
+_EMPTY = {"zh": "回答为空", "en": "the answer is empty"}
+_SHORTENED = {"zh": "……（此处有删节）", "en": " ... (shortened here)"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One question to one expert: `ok` is None while it is being answered; `duration` in seconds; `error` says why not."""
+
+    expert: str
+    question: str
+    answer: str = ""
+    ok: bool | None = None
+    duration: float = 0.0
+    error: str = ""
+
+
+class Answered(NamedTuple):
+    """What came of asking one expert: the step as it is told, and what it took."""
+
+    expert: Tool
+    step: Step
+    contribution: Contribution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonaTool:
+    """A persona at work as a tool of the coordinator's."""
+
+    expert: Expert
+    parameters: Mapping[str, Any] = field(default_factory=lambda: QUESTION)
+
+    @property
+    def name(self) -> str:
+        """The persona's name."""
+        return self.expert.name
+
+    def titled(self, language: str) -> str:
+        """The persona's title."""
+        return self.expert.persona.titled(language)
+
+    def described(self, language: str) -> str:
+        """What the persona is for."""
+        return self.expert.persona.described(language)
+
+    async def ask(self, question: str, context: CallContext) -> Contribution:
+        """Its answer; what keeps it from answering is the contribution's `error`."""
+        started = time.monotonic()
+        options, own = context.options, self.expert.persona.options.max_tokens
+        if own is not None:
+            options = replace(options, max_tokens=min(own, options.max_tokens or own))
+        error = ""
+        reply: Reply | None
+        try:
+            reply = await self.expert.answer(question, options=options)
+        except OrchestraError as failure:
+            reply, error = failure.reply, failure.message(options.language or language_of(question))
+        seconds = time.monotonic() - started
+        if reply is None:
+            return Contribution(error=error, duration=seconds)
+        return Contribution(answer=reply.text.strip(), error=error, duration=seconds, usage=reply.usage, receipt=reply.receipt)
+
+
+async def asked(expert: Tool, question: str, context: CallContext) -> Answered:
+    """One step. What keeps an expert from answering is a fact of the step; the others go on."""
+    started = time.monotonic()
+    said = await expert.ask(question, context)
+    error = said.error or ("" if said.answer else _EMPTY[context.options.language or language_of(question)])
+    step = Step(
+        expert=expert.name,
+        question=question,
+        answer=said.answer,
+        ok=not error,
+        duration=round(time.monotonic() - started, 6),
+        error=error,
+    )
+    return Answered(expert, step, said)
+
+
+def groups(size: int, calls: Sequence[tuple[Tool, str]]) -> Iterator[Sequence[tuple[Tool, str]]]:
+    """As many at a time as the daemon has slots: one that only waits for a slot has not begun."""
+    for start in range(0, len(calls), max(1, size)):
+        yield calls[start : start + max(1, size)]
+
+
+def material(said: Sequence[Answered], task: str, language: Language, *, nonce: str = "", most: int = 0) -> str:
+    """What the coordinator reads beside the task: the contributions, named and fenced, each of `most` characters (0: whole).
+
+    With the same `nonce` a longer list begins as a shorter one does, so that the daemon has read it already.
+    """
+    good = [Entry(_title(one, task, language), _within(one.step.answer, most, language)) for one in said if one.step.ok]
+    return f"{_SAID[language]}\n\n{fenced(good, *_LABELS[language], nonce=nonce)}" if good else ""
+
+
+def _title(one: Answered, task: str, language: Language) -> str:
+    name = one.expert.titled(language)
+    if one.step.question == task:
+        return name
+    return f"{name}（{one.step.question}）" if language == "zh" else f"{name} ({one.step.question})"
+
+
+def _within(text: str, most: int, language: Language) -> str:
+    return text if not most or len(text) <= most else text[:most].rstrip() + _SHORTENED[language]
+
+
+def missing(said: Sequence[Answered]) -> list[Tool]:
+    """The experts who were asked and never answered, each once."""
+    answered = {one.expert.name for one in said if one.step.ok}
+    return list({one.expert.name: one.expert for one in said if one.expert.name not in answered}.values())
+
+
+def accounts(replies: Sequence[Reply | Contribution], seconds: float) -> dict[str, Any]:
+    """Usage and receipt of all replies together; `used` and `window` are the last one's, the coordinator's."""
+    last = replies[-1]
+    receipt: Receipt = replace(
+        last.receipt,
+        calls=sum(reply.receipt.calls for reply in replies),
+        loads=sum(reply.receipt.loads for reply in replies),
+        reloads=sum(reply.receipt.reloads for reply in replies),
+        retries=sum(reply.receipt.retries for reply in replies),
+        seconds=round(seconds, 6),
+    )
+    return {"usage": summed([reply.usage for reply in replies]), "receipt": receipt}

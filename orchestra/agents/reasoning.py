@@ -1,0 +1,251 @@
+"""The loop of a coordinator: think, ask experts, read what they said, think again (ReAct, arXiv 2210.03629).
+
+Each step is one request whose prompt begins like the one before - seed memory, task, who there is, what was said so far -
+and ends with how to answer: the daemon reads only what is new. What a model gets wrong (a name nobody has, a call to
+itself, prose) stands as a fault in the next prompt and counts as a step; what it asks again is not asked again.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from functools import partial
+
+from orchestra.agents.budget import Budget
+from orchestra.agents.contributions import Answered, Step, asked, groups, material, missing
+from orchestra.agents.dialects import Call, Decision, Dialect, Lines, Schema, dialect_for, fault_of, plain_name, read
+from orchestra.agents.tool import CallContext, Contribution, Tool
+from orchestra.errors import EmptyReply, ModelUnsupported, OrchestraError, StreamTruncated
+from orchestra.model.client import Client
+from orchestra.model.language import language_of
+from orchestra.model.messages import FinishReason, Message, Options, Reply, gathered
+from orchestra.model.persona import Persona
+
+STEP_TOKENS = 600  # the most of one step: a thought and a few questions
+REPEATED = 3  # the same call so often, and the model goes in a circle
+UNUSABLE = 2  # steps in a row that ask nobody anything
+
+_TEAM = {"zh": "可以询问的专家：", "en": "The experts who can be asked:"}
+_NEXT = {
+    "zh": "决定下一步：还需要问哪些专家什么问题。彼此独立的问题一起问；专家看不到以上内容，问题要写全，用中文写。",
+    "en": "Decide the next step: which experts still have to be asked what. Ask independent questions together; "
+    "experts see nothing of the above, so write each question out in full, in English.",
+}
+_FAILED = {"zh": "没有回答：{names}。", "en": "No answer came from: {names}."}
+_KNOWN = {"zh": "{name} 已经被问过这个问题，结果见上。", "en": "{name} was asked this already; what came of it stands above."}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Team:
+    """Who solves a task: a coordinator and its experts, on one daemon; `model` answers where a persona names none."""
+
+    client: Client
+    model: str
+    coordinator: Persona
+    experts: Sequence[Tool]
+
+    def asked_always(self) -> set[str]:
+        """The experts that the coordinator's own file lists: no task of its is solved without them."""
+        return set(self.coordinator.experts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thought:
+    """One step of the coordinator: what it thinks and whom it asks; `duration` in seconds, `fault` what it got wrong."""
+
+    by: str
+    number: int
+    text: str
+    calls: tuple[Call, ...] = ()
+    fault: str = ""
+    tokens: int | None = None
+    duration: float = 0.0
+
+
+class Reasoning:
+    """One run of the loop: what was `said` so far, the `replies` it took, why it `ended` where a limit ended it."""
+
+    def __init__(self, task: str, team: Team, options: Options, budget: Budget) -> None:
+        self.said: list[Answered] = []
+        self.replies: list[Reply | Contribution] = []
+        self.trace: list[Thought | Step] = []
+        self.notes: list[str] = []
+        self.ended: FinishReason | None = None
+        self.language = options.language or language_of(task)
+        self._task, self._team, self._options, self._budget = task, team, options, budget
+        self._experts = {plain_name(expert.name): expert for expert in team.experts}
+        self._titles = {plain_name(expert.titled(self.language)): expert for expert in team.experts}
+        self._nonce = secrets.token_hex(8)
+        self._counts: Counter[Call] = Counter()
+        self._dialect: Dialect | None = None
+        self._last: tuple[Reply | None, float] = (None, 0.0)  # of the step before: what came, in how many seconds
+
+    # --- the loop
+
+    async def steps(self) -> AsyncGenerator[Thought | Step]:
+        """The steps as they happen, until the model has enough, goes in a circle, or a limit is reached."""
+        fault, unusable = "", 0
+        while (ended := self._budget.spent) is None:
+            self._budget.step()
+            decision = await self._decided(fault)
+            if decision is None:
+                return
+            calls, fault = self._fresh(decision)
+            yield self._told(decision, calls, fault)
+            if not decision.calls and not decision.fault:
+                return
+            if any(count >= REPEATED for count in self._counts.values()):
+                self.notes.append("repeated_call")
+                return
+            unusable = 0 if calls else unusable + 1
+            if unusable >= UNUSABLE:
+                self.notes.append("no_usable_step")
+                return
+            async with aclosing(self.ask(calls)) as steps:
+                async for step in steps:
+                    yield step
+        self.ended = ended
+
+    async def rest(self) -> AsyncGenerator[Step]:
+        """Asks for the task itself those without whom it is not solved and whom the steps left out; all, where nobody was asked."""
+        async with aclosing(self.ask([(expert, self._task) for expert in self.left_out()])) as steps:
+            async for step in steps:
+                yield step
+
+    def left_out(self) -> list[Tool]:
+        """Those who still have to be asked."""
+        heard = {one.expert.name for one in self.said}
+        everybody = not self.said or "no_usable_step" in self.notes
+        wanted = self._team.asked_always()
+        return [one for one in self._team.experts if one.name not in heard and (everybody or one.name in wanted)]
+
+    async def ask(self, calls: Sequence[tuple[Tool, str]]) -> AsyncGenerator[Step]:
+        """Asks the experts, as many at a time as there are slots; stops where tokens or time are spent."""
+        client = self._team.client
+        waves = list(groups(client.settings.parallel, calls))
+        for number, wave in enumerate(waves):
+            ended = self._budget.exhausted
+            if ended is not None:
+                self.ended = ended
+                return
+            options = self._budget.options(self._options, share=len(wave), waves=len(waves) - number)
+            context = CallContext(runtime=client.runtime, options=options, lineage=self._budget.lineage)
+            for expert, question in wave:
+                yield Step(expert=expert.name, question=question)
+            for one in await client.runtime.together([partial(asked, expert, question, context) for expert, question in wave]):
+                self.said.append(one)
+                self.trace.append(one.step)
+                self._took(one.contribution)
+                yield one.step
+
+    # --- one step
+
+    async def _decided(self, fault: str) -> Decision | None:
+        """What the model wants next; None where it cannot be asked any more. Before anybody has said anything, its errors are raised."""
+        started = time.monotonic()
+        try:
+            if self._dialect is None:
+                self._dialect = dialect_for(await self._team.client.version())
+            reply = await self._stepped(self._dialect, fault)
+        except (EmptyReply, StreamTruncated) as error:
+            self._last = (error.reply, time.monotonic() - started)
+            return Decision(fault=fault_of("unreadable", self.language))
+        except OrchestraError:
+            self.ended = self._budget.exhausted
+            if not self.said and self.ended is None:
+                raise
+            self.notes.append("step_failed")
+            return None
+        self._took(reply)
+        self._last = (reply, time.monotonic() - started)
+        return read(reply.text, self.language)
+
+    async def _stepped(self, dialect: Dialect, fault: str) -> Reply:
+        team = self._team
+        own = self._budget.options(replace(self._options.over(team.coordinator.options), max_tokens=STEP_TOKENS))
+        try:
+            return await self._chatted(dialect, fault, own)
+        except ModelUnsupported:
+            if not isinstance(dialect, Schema):
+                raise
+            self._dialect = Lines()
+            return await self._chatted(self._dialect, fault, own)
+
+    async def _chatted(self, dialect: Dialect, fault: str, own: Options) -> Reply:
+        team = self._team
+        options = dialect.options(own, [expert.name for expert in team.experts])
+        messages = [Message("system", team.coordinator.speaks(self.language)), Message("user", self._asks(dialect, fault))]
+        stream = team.client.chat(messages, model=team.coordinator.model or team.model, options=options)
+        async with aclosing(stream) as pieces:
+            return gathered([piece async for piece in pieces])
+
+    def _asks(self, dialect: Dialect, fault: str) -> str:
+        """The prompt of a step: what never changes first, then what grows, at last what is said for this once."""
+        language = self.language
+        failed = ", ".join(expert.name for expert in missing(self.said))
+        parts = [
+            self._task,
+            self.team_text(),
+            self.material(),
+            _FAILED[language].format(names=failed) if failed else "",
+            fault,
+            _NEXT[language],
+            dialect.rules(language),
+        ]
+        return "\n\n".join(part for part in parts if part)
+
+    def team_text(self) -> str:
+        """Who can be asked, each with what it is for."""
+        language, comma = self.language, "：" if self.language == "zh" else ": "
+        lines = [f"- {one.name}{comma}{one.described(language) or one.titled(language)}" for one in self._team.experts]
+        return "\n".join([_TEAM[language], *lines]) if lines else ""
+
+    def material(self, most: int = 0) -> str:
+        """What was said so far, each contribution of at most `most` characters (0: whole)."""
+        return material(self.said, self._task, self.language, nonce=self._nonce, most=most)
+
+    def _fresh(self, decision: Decision) -> tuple[list[tuple[Tool, str]], str]:
+        """The calls that are worth asking, and what is wrong with the others."""
+        fresh: list[tuple[Tool, str]] = []
+        faults = [decision.fault]
+        for call in dict.fromkeys(decision.calls):
+            expert = self._known(call.expert)
+            if expert is None:
+                own = plain_name(call.expert) == plain_name(self._team.coordinator.name)
+                faults.append(fault_of("own" if own else "unknown", self.language, call.expert))
+            elif not call.question:
+                faults.append(fault_of("empty", self.language, expert.name))
+            else:
+                key = Call(expert.name, " ".join(call.question.split()))
+                self._counts[key] += 1
+                if self._counts[key] > 1:
+                    faults.append(_KNOWN[self.language].format(name=expert.name))
+                else:
+                    fresh.append((expert, call.question))
+        return fresh, "\n".join(dict.fromkeys(fault for fault in faults if fault))
+
+    def _known(self, name: str) -> Tool | None:
+        plain = plain_name(name)
+        return self._experts.get(plain) or self._titles.get(plain)
+
+    def _told(self, decision: Decision, calls: Sequence[tuple[Tool, str]], fault: str) -> Thought:
+        reply, seconds = self._last
+        thought = Thought(
+            by=self._team.coordinator.name,
+            number=sum(isinstance(part, Thought) for part in self.trace) + 1,
+            text=decision.thought[:1000],
+            calls=tuple(Call(expert.name, question) for expert, question in calls),
+            fault=fault,
+            tokens=reply.usage.completion_tokens if reply else None,
+            duration=round(seconds, 6),
+        )
+        self.trace.append(thought)
+        return thought
+
+    def _took(self, reply: Reply | Contribution) -> None:
+        self.replies.append(reply)
+        self._budget.spend(reply.usage)
