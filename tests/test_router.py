@@ -160,9 +160,18 @@ def test_a_choice_that_is_none_leaves_the_lexical_one(reply: str) -> None:
     assert route.calls == 1
 
 
+def test_a_choice_no_likelier_than_chance_leaves_the_lexical_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = '{"persona": "translator", "reason": "because"}'
+    for likely, persona in ((0.1, ROUTER.lexical(OPEN).persona), (0.3, "translator")):
+        monkeypatch.setattr("orchestra.agents.router.likelihood", lambda reply, name, likely=likely: likely)
+        with StandIn(replies=[reply]) as daemon:
+            assert routed(daemon).persona == persona
+
+
 def test_a_choice_whose_reason_was_cut_off_counts() -> None:
     with StandIn(replies=['{"persona": "translator", "reason": "because']) as daemon:
-        assert routed(daemon).persona == "translator"
+        route = routed(daemon)
+    assert (route.persona, route.reason, route.experts) == ("translator", "由模型选择", ())
 
 
 def test_without_a_daemon_the_lexical_route_is_taken() -> None:

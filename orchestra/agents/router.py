@@ -51,6 +51,7 @@ _WORDS = {"zh": "消息中的：{words}", "en": "in the message: {words}"}
 _EXACT = {"zh": "与它的示例问题相同", "en": "the same as one of its examples"}
 _NOTHING = {"zh": "没有更合适的角色", "en": "no other persona fits"}
 _SEVERAL = {"zh": "需要多位专家：{names}", "en": "it needs several experts: {names}"}
+_CHOSEN = {"zh": "由模型选择", "en": "chosen by the model"}
 _STAYS = {"zh": "话题没有改变", "en": "the topic has not turned"}
 
 
@@ -108,12 +109,14 @@ class Router:
                 return found
             reply = fault.reply
         name, reason = self._chosen(reply.text)
-        if not name:
-            return replace(found, calls=reply.receipt.calls)
         confidence = likelihood(reply, name)
+        if not name or confidence <= 1 / len(self.personas):  # no likelier than chance: the model has no opinion
+            return replace(found, calls=reply.receipt.calls)
+        same = name == found.persona
         return replace(
-            found, persona=name, reason=reason or found.reason, confidence=confidence, calls=reply.receipt.calls, experts=()
-        )
+            found, persona=name, reason=reason or (found.reason if same else _CHOSEN[language]), confidence=confidence,
+            calls=reply.receipt.calls, experts=found.experts if same else (),
+        )  # fmt: skip
 
     async def _asked(self, message: str, client: Client, model: str, language: Language) -> Reply:
         described = "\n".join(f"- {name}: {persona.described(language)}" for name, persona in self.personas.items())
