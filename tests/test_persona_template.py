@@ -11,8 +11,9 @@ from orchestra.agents.persona_file import read
 from orchestra.agents.persona_template import begin, template
 from orchestra.agents.personas import Library
 from orchestra.cli import words
-from orchestra.errors import UsageError
+from orchestra.errors import PersonaInvalid, UsageError
 from tests.command_line import Line, line
+from tests.test_personas import BROKEN
 
 __all__ = ["line"]
 
@@ -74,3 +75,39 @@ def test_on_the_command_line(line: Line, home: Path, monkeypatch: pytest.MonkeyP
     assert "种子记忆" in (home / "personas" / "examiner.md").read_text("utf-8")
     listed = {each["name"]: each for each in line("personas", "list", "--json").json["personas"]}
     assert listed["lawyer"]["path"] == str(home / "personas" / "lawyer.md")
+
+
+def test_check_explains_every_broken_file(line: Line, tmp_path: Path) -> None:
+    files = []
+    for number, (case, (text, _, _)) in enumerate(BROKEN.items()):
+        path = tmp_path / str(number) / "lawyer.md"
+        path.parent.mkdir()
+        path.write_bytes(text.encode("gbk" if case == "not UTF-8" else "utf-8"))
+        files.append(str(path))
+    done = line("personas", "check", *files, "--json")
+    assert done.code == PersonaInvalid.exit_code
+    assert [row["path"] for row in done.json["personas"] if not row["ok"]] == files
+    assert all(row["detail"].startswith(f"{row['path']}:") for row in done.json["personas"])
+
+
+def test_check_names_both_files_of_one_name(line: Line, home: Path) -> None:
+    own = home / "personas"
+    path = begin("tester", own, "en")
+    (own / "Tester.md").write_text(path.read_text("utf-8"), "utf-8")
+    rows = {row["path"]: row["detail"] for row in line("personas", "check", "--json").json["personas"] if not row["ok"]}
+    assert set(rows) == {str(path), str(own / "Tester.md")}
+    assert "Tester.md" in rows[str(path)]
+    assert "tester.md" in rows[str(path)]
+    assert line("personas", "check", "tester").code == PersonaInvalid.exit_code
+    assert line("chat", "Hello", "--persona", "tester").code == PersonaInvalid.exit_code
+
+
+def test_list_shows_only_columns_that_say_something(line: Line, home: Path) -> None:
+    assert "MODEL" not in line("personas", "list").out
+    path = begin("tester", home / "personas", "en")
+    path.write_text(path.read_text("utf-8").replace("# model: llama3", "model: qwen2.5:7b"), "utf-8")
+    lines = line("personas", "list").out.splitlines()
+    assert lines[0].split() == ["NAME", "TITLE", "LANGUAGES", "MODEL", "FROM", "DESCRIPTION"]
+    assert "qwen2.5:7b" in next(each for each in lines if each.startswith("tester "))
+    shown = line("personas", "show", "researcher").out
+    assert "tools: search\n" in shown
