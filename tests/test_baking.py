@@ -212,6 +212,22 @@ def test_without_names_all_are_installed(line: Line) -> None:  # noqa: F811
     assert [each["model"] for each in made] == Library([shipped()]).names()
 
 
+@pytest.mark.usefixtures("named")
+def test_all_are_installed_or_none(line: Line, client: Client) -> None:  # noqa: F811
+    made = recipe(BARD, LLAMA, language="en", settings=client.settings).body("x")
+    posted(client.connection.url, "/api/create", {**made, "model": "support", "stream": False})
+    refused = line("personas", "install", "--json")
+    assert refused.error["code"] == "model_not_ours"
+    assert finish(installed(client)) == []
+    assert line("personas", "install", "lawyer", "--as", "no name", "--json").error["code"] == "usage_error"
+
+
+@pytest.mark.usefixtures("named")
+def test_what_has_lost_its_file_is_named(line: Line, client: Client) -> None:  # noqa: F811
+    bake(client)
+    assert "bard" in line("personas", "list").err
+
+
 def test_uninstall_asks(standin: StandIn, client: Client) -> None:
     bake(client)
     with Terminal("personas", "uninstall", "bard", OLLAMA_HOST=standin.url) as terminal:

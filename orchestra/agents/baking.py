@@ -19,7 +19,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from orchestra.errors import ModelNotOurs, ModelUnsupported, UsageError
+from orchestra.errors import ModelMissing, ModelNotOurs, ModelUnsupported, UsageError
 from orchestra.model import wire
 from orchestra.model.catalog import Progress, chosen, created, delete, is_base
 from orchestra.model.client import Client
@@ -191,16 +191,26 @@ async def install(client: Client, made: Recipe, name: str = "", *, force: bool =
     daemon cannot make it.
     """
     name = name or made.persona.name
+    await admitted(client, made, name, force=force)
+    async with aclosing(created(client, made.body(name))) as steps:
+        async for step in steps:
+            yield step
+
+
+async def admitted(client: Client, made: Recipe, name: str, *, force: bool = False) -> None:
+    """Raise what `install` would refuse, before anything is made."""
     if full_name(name) == full_name(made.base.name):
         raise UsageError(
             detail=f"{name} cannot be made from itself", detail_zh=f"{name} 不能由其自身创建",
             fix="give another name with --as", fix_zh="请用 --as 指定其他名称",
         )  # fmt: skip
-    if not force and full_name(name) in await digests(client):
+    try:
         await ours(client, name)
-    async with aclosing(created(client, made.body(name))) as steps:
-        async for step in steps:
-            yield step
+    except ModelMissing:
+        return
+    except ModelNotOurs:
+        if not force:
+            raise
 
 
 async def ours(client: Client, name: str) -> Mark:

@@ -72,6 +72,9 @@ def list_personas(wish: Wish) -> None:
     ]
     said = [(header, cells) for header, cells in columns if any(cells)]
     table([header for header, _ in said], list(zip(*(cells for _, cells in said), strict=True)))
+    if marks and (left := marks.without_file([found.name for found in everybody])):
+        listed = harmless(", ".join(left))
+        tell(say(f"installed, and no longer among the personas: {listed}", f"已安装，但角色文件已不存在：{listed}"))
 
 
 def _of(found: Found, fact: Callable[[Persona], str]) -> str:

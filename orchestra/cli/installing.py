@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
-from orchestra.agents.baking import Base, Mark, base_for, digests, install, installed, ours, recipe, uninstall
+from orchestra.agents.baking import Base, Mark, admitted, base_for, digests, install, installed, ours, recipe, uninstall
 from orchestra.agents.personas import Library
 from orchestra.cli import words
 from orchestra.cli.outcome import Wish
@@ -36,6 +36,10 @@ class Held(NamedTuple):
             for mark in self.marks
             if mark.persona == persona
         ]
+
+    def without_file(self, personas: Collection[str]) -> list[str]:
+        """The models whose persona is none of these."""
+        return [mark.model for mark in self.marks if mark.persona not in personas]
 
     def cell(self, persona: str) -> str:
         """The same in a few words."""
@@ -69,15 +73,18 @@ def install_personas(names: Sequence[str], wish: Wish, *, language: str, name: s
     async def main() -> list[dict[str, str]]:
         settings = Settings.read()
         client = Client(Looped(), settings)
-        made = []
+        recipes = []
         for persona in personas:
             how = recipe(persona, await base_for(client, persona), language=language, settings=settings)
-            model = name or persona.name
+            await admitted(client, how, name or persona.name, force=force)
+            recipes.append((name or persona.name, how))
+        made = []
+        for model, how in recipes:
             async with aclosing(install(client, how, model, force=force)) as steps:
                 async for step in steps:
                     if wish.verbose:
                         tell(harmless(f"{model}: {step.status}"))
-            made.append({"model": model, "persona": persona.name, "language": how.language, "base": how.base.name})
+            made.append({"model": model, "persona": how.persona.name, "language": how.language, "base": how.base.name})
             if not wish.json:
                 made_of = f"{how.base.name} ({how.language})"
                 write(harmless(say(f"{model}: made of {made_of}\n", f"{model}：由 {made_of} 创建\n")))
