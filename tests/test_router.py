@@ -82,6 +82,13 @@ def test_what_is_to_be_done_weighs_more_than_what_it_is_about() -> None:
     assert ROUTER.lexical("Translate: where is my parcel?").persona == "translator"
 
 
+def test_the_margin_is_what_leaves_a_message_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    message = "怎样加密个人信息？"
+    assert not ROUTER.lexical(message).sure
+    monkeypatch.setattr("orchestra.agents.router._MARGIN", 0.5)
+    assert ROUTER.lexical(message).sure
+
+
 def test_where_nothing_fits_the_general_one_answers() -> None:
     route = ROUTER.lexical("你好")
     assert (route.persona, route.sure, route.candidates) == ("general", True, {})

@@ -71,7 +71,11 @@ Base = Annotated[
 ]
 Persona = Annotated[
     str,
-    typer.Option("--persona", "-p", help=say("who answers (`orchestra personas list`; auto: whoever fits)", "由谁回答（`orchestra personas list`；auto：自动选择）")),
+    typer.Option(
+        "--persona",
+        "-p",
+        help=say("who answers (`orchestra personas list`; auto: whoever fits)", "由谁回答（`orchestra personas list`；auto：自动选择）"),
+    ),
 ]
 
 Knowledge = Annotated[
