@@ -159,6 +159,12 @@ def test_stale_is_what_has_changed_since(client: Client, standin: StandIn) -> No
     assert mark.stale(None, now)
 
 
+def test_the_base_may_be_named_in_full(client: Client) -> None:
+    bake(client, replace(BARD, model="library/llama3"))
+    [mark] = finish(installed(client))
+    assert not mark.stale(BARD, {"llama3:latest": "f" * 64})
+
+
 def test_what_cannot_be_made(client: Client) -> None:
     with pytest.raises(e.ModelMissing) as missing:
         bake(client, replace(BARD, model="nowhere"))

@@ -29,6 +29,7 @@ from orchestra.model.window import full_name, own_stops, section
 from orchestra.settings import Settings
 
 ANSWER = 1024  # tokens: without a bound a model that loops would go on until its window is full, and beyond
+UNLISTED = "0" * 16  # a base that was named otherwise than the daemon lists it: "library/llama3"
 LANGUAGE_LINES = {"zh": "用提问所用的语言回答。", "en": "Answer in the language of the question."}
 _MARK = re.compile(
     r"^Orchestra persona ([a-z0-9_-]{1,64}) \((zh|en)\) as (\S{1,350}), "
@@ -84,7 +85,7 @@ class Recipe:
     def body(self, name: str) -> dict[str, Any]:
         """What /api/create is asked."""
         mark = Mark(
-            self.persona.name, self.language, name, self.base.name, self.base.digest[:16],
+            self.persona.name, self.language, name, self.base.name, self.base.digest[:16] or UNLISTED,
             _text_print(self.persona, self.language), _own_print(self.persona),
         )  # fmt: skip
         return {
