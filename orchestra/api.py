@@ -368,6 +368,7 @@ class Orchestra(Models):
     ) -> Session:  # fmt: skip
         """A named dialogue, made on its first turn; `history` is what was said before that, messages or "Speaker: text".
 
+        The persona "auto" is whoever fits each message, and stays until the topic turns.
         With `search` or `knowledge` each turn is looked up before its answer, as by `ask`; the sources are kept with it.
         """
         core = self._core.session(name, persona=persona, model=model, history=history, options=options, base=base, **lookup)
