@@ -9,8 +9,12 @@ from functools import partial
 from types import TracebackType
 from typing import Any, TypedDict, Unpack
 
-from orchestra.agents.coordinator import Plan, Step, integrate
+from orchestra.agents.budget import STEPS, Budget, Limits
+from orchestra.agents.contributions import Step
+from orchestra.agents.coordinator import Plan, solve
+from orchestra.agents.experts import Named, Source, resolved
 from orchestra.agents.personas import Library
+from orchestra.agents.reasoning import Team, Thought
 from orchestra.agents.router import AUTO, Route, Router, leading
 from orchestra.errors import OrchestraError
 from orchestra.model import catalog
@@ -66,6 +70,13 @@ class AskFields(OptionFields, HowFields, total=False):
 
     said: Sequence[Message]
     session: str
+
+
+class TaskFields(OptionFields, total=False):
+    """What else `integrate` takes: the most `steps` of the coordinator, or a `panel`, which asks everybody the task at once."""
+
+    steps: int
+    panel: bool
 
 
 class AsyncModels:
@@ -248,10 +259,10 @@ class AsyncOrchestra(AsyncModels):
         return await router.route(message, client=self.client, model=model, current=current)
 
     async def integrate(
-        self, task: str, *, experts: Sequence[str] = DEFAULT_EXPERTS, coordinator: str = DEFAULT_COORDINATOR,
-        model: str = "", options: Options | None = None, **fields: Unpack[OptionFields],
+        self, task: str, *, experts: Sequence[Named] = DEFAULT_EXPERTS, coordinator: str = DEFAULT_COORDINATOR,
+        model: str = "", options: Options | None = None, **fields: Unpack[TaskFields],
     ) -> Plan:  # fmt: skip
-        """A task solved by experts, integrated by a coordinator."""
+        """A task solved by a coordinator with experts: names of personas, addresses, functions, tools."""
         last: Plan | None = None
         parts = self.integrate_stream(
             task, experts=experts, coordinator=coordinator, model=model, options=options, **fields
@@ -263,20 +274,18 @@ class AsyncOrchestra(AsyncModels):
         return last
 
     async def integrate_stream(
-        self, task: str, *, experts: Sequence[str] = DEFAULT_EXPERTS, coordinator: str = DEFAULT_COORDINATOR,
-        model: str = "", options: Options | None = None, **fields: Unpack[OptionFields],
-    ) -> AsyncGenerator[Step | Piece | Plan]:  # fmt: skip
-        """The same as it happens: steps of the experts, pieces of the answer, at last the `Plan`."""
-        options = Options(**fields).over(options)
+        self, task: str, *, experts: Sequence[Named] = DEFAULT_EXPERTS, coordinator: str = DEFAULT_COORDINATOR,
+        model: str = "", options: Options | None = None, **fields: Unpack[TaskFields],
+    ) -> AsyncGenerator[Thought | Step | Piece | Plan]:  # fmt: skip
+        """The same as it happens: steps of coordinator and experts, pieces of the answer, at last the `Plan`."""
+        options = _options(fields).over(options)
         model = await self.model_for("chat", model)
-        parts = integrate(
-            task,
-            client=self.client,
-            model=model,
-            coordinator=self.personas.persona(coordinator),
-            experts=[self.personas.persona(name) for name in experts],
-            options=options,
+        source = Source(personas=self.personas, client=self.client, model=model, grounded=self._grounded)
+        team = Team(
+            client=self.client, model=model, coordinator=self.personas.persona(coordinator), experts=await resolved(experts, source)
         )
+        limits = Limits(steps=fields.get("steps", STEPS), seconds=options.deadline or self.settings.deadline)
+        parts = solve(task, team=team, options=options, panel=fields.get("panel", False), budget=Budget(limits))
         async with aclosing(parts):
             async for part in parts:
                 yield part
@@ -303,7 +312,7 @@ def _names(knowledge: str | Sequence[str]) -> list[str]:
     return [knowledge] if isinstance(knowledge, str) else list(knowledge)
 
 
-def _options(fields: AskFields) -> Options:
+def _options(fields: AskFields | TaskFields) -> Options:
     """The options among the fields."""
     names = OptionFields.__annotations__
     given: Any = {name: value for name, value in fields.items() if name in names}

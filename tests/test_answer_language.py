@@ -214,7 +214,7 @@ def test_every_way_of_asking_is_guarded(way: str) -> None:
         elif way == "ask":
             text = orchestra.ask(QUESTION).text
         else:
-            text = orchestra.integrate(QUESTION, experts=["lawyer"]).text
+            text = orchestra.integrate(QUESTION, experts=["lawyer"], panel=True).text
     assert CHINESE in text
     assert "capital" not in text
 
@@ -260,7 +260,7 @@ def test_red_a_limit_that_is_too_low_asks_again_for_names(monkeypatch: pytest.Mo
 def test_the_command_line_says_the_language(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     with StandIn(replies=[CHINESE, CHINESE, CHINESE, CHINESE, ENGLISH, CHINESE]) as daemon:
         monkeypatch.setenv("OLLAMA_HOST", daemon.url)
-        for words in (["generate"], ["chat"], ["ask"], ["integrate", "--expert", "lawyer"]):
+        for words in (["generate"], ["chat"], ["ask"], ["integrate", "--panel", "--expert", "lawyer"]):
             assert line(*words, "Where is it?", "--lang", "zh").code == 0
             sent = (daemon.asked("/api/chat") + daemon.asked("/api/generate"))[-1]
             assert LINES["zh"] in str(sent), words

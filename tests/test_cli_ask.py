@@ -187,7 +187,7 @@ def test_ctrl_c_while_asking(standin: StandIn) -> None:
 
 def test_integrate_shows_each_expert_and_then_one_answer(line: Line, standin: StandIn) -> None:  # noqa: F811
     standin.script("技术上要可控。", "法律上要问责。", "标准分两部分。")
-    done = line("integrate", TASK)
+    done = line("integrate", "--panel", TASK)
     assert (done.code, done.out) == (0, "标准分两部分。\n")
     said = done.err.splitlines()
     told = [each for each in said if each.startswith(("computer_scientist", "lawyer"))]
@@ -198,7 +198,7 @@ def test_integrate_shows_each_expert_and_then_one_answer(line: Line, standin: St
 
 def test_integrate_as_json(line: Line, standin: StandIn) -> None:  # noqa: F811
     standin.script("技术上要可控。", "法律上要问责。", "标准分两部分。")
-    whole = line("integrate", TASK, "--json").json
+    whole = line("integrate", "--panel", TASK, "--json").json
     assert (whole["text"], whole["finish_reason"], whole["missing"]) == ("标准分两部分。", "stop", [])
     assert [(s["expert"], s["answer"], s["ok"]) for s in whole["steps"]] == [
         ("computer_scientist", "技术上要可控。", True),
@@ -211,7 +211,7 @@ def test_integrate_as_json(line: Line, standin: StandIn) -> None:  # noqa: F811
 
 def test_integrate_with_experts_of_ones_own(line: Line, standin: StandIn) -> None:  # noqa: F811
     standin.script("One.", "Two.")
-    whole = line("integrate", "Write a plan", "--expert", "lawyer", "--json").json
+    whole = line("integrate", "--panel", "Write a plan", "--expert", "lawyer", "--json").json
     assert [step["expert"] for step in whole["steps"]] == ["lawyer"]
     assert line("integrate", "Write a plan", "--expert", "nobody", "--json").error["code"] == "persona_missing"
 
@@ -219,7 +219,7 @@ def test_integrate_with_experts_of_ones_own(line: Line, standin: StandIn) -> Non
 def test_integrate_lands_without_an_expert_and_says_so(line: Line, standin: StandIn) -> None:  # noqa: F811
     standin.fail("error_500_json")
     standin.script("法律上要问责。", "只有一部分。")
-    done = line("integrate", TASK)
+    done = line("integrate", "--panel", TASK)
     assert done.code == 0
     assert done.out.endswith("只有一部分。\n")
     assert "computer_scientist did not answer" in done.err
@@ -229,9 +229,37 @@ def test_integrate_lands_without_an_expert_and_says_so(line: Line, standin: Stan
 
 def test_integrate_as_a_stream_of_objects(line: Line, standin: StandIn) -> None:  # noqa: F811
     standin.script("One.", "Two.", "Three.")
-    objects = [json.loads(each) for each in line("integrate", "Write a plan", "--json", "--stream").out.splitlines()]
+    objects = [json.loads(each) for each in line("integrate", "--panel", "Write a plan", "--json", "--stream").out.splitlines()]
     assert [each["step"]["ok"] for each in objects if "step" in each] == [None, True, None, True]
     assert "".join(each["text"] for each in objects if "kind" in each) == objects[-1]["text"] == "Three."
+
+
+STEP = '{"thought": "先问法律", "actions": [{"expert": "lawyer", "question": "谁负责？"}]}'
+ENOUGH = '{"thought": "够了", "actions": []}'
+
+
+def test_integrate_tells_each_step_as_it_happens(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script(STEP, "法律上要问责。", ENOUGH, "技术上要可控。", "标准分两部分。")
+    done = line("integrate", TASK)
+    assert (done.code, done.out) == (0, "标准分两部分。\n")
+    told = [each.partition(" (")[0] for each in done.err.splitlines()]
+    assert "1. standardization_expert: 先问法律" in told
+    assert told.index("   → lawyer: 谁负责？") < told.index("2. standardization_expert: 够了")
+
+
+def test_integrate_says_which_limit_ended_it(line: Line, standin: StandIn) -> None:  # noqa: F811
+    standin.script(STEP, "法律上要问责。", "技术上要可控。", "标准分两部分。")
+    whole = line("integrate", TASK, "--steps", "1", "--json").json
+    assert whole["finish_reason"] == "step_limit"
+    assert [step["expert"] for step in whole["steps"]] == ["lawyer", "computer_scientist"]
+    assert [each.get("by", each.get("expert")) for each in whole["trace"]] == ["standardization_expert", "lawyer", "computer_scientist"]
+
+
+def test_the_lessons_task_on_the_stand_ins_own_words(line: Line, standin: StandIn) -> None:  # noqa: F811
+    whole = line("integrate", TASK, "--json").json
+    assert {step["expert"] for step in whole["steps"]} == {"computer_scientist", "lawyer"}
+    assert {"text", "finish_reason", "steps", "missing", "usage"} <= set(whole)
+    assert (whole["missing"], standin.reloads) == ([], 0)
 
 
 def test_a_process_with_pipes(standin: StandIn) -> None:

@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 from orchestra.agents import budget as budgets
 from orchestra.agents import dialects, reasoning
 from orchestra.agents.budget import Budget, Limits
-from orchestra.agents.contributions import PersonaTool
 from orchestra.agents.coordinator import Plan, as_json, solve
 from orchestra.agents.dialects import Call, Lines, Schema, dialect_for, read
 from orchestra.agents.expert import Expert
@@ -41,7 +40,7 @@ FREE = replace(COORDINATOR, experts=())  # who asks only whom it wants to ask
 
 def team(client: Client, **other: Any) -> Team:
     personas = other.pop("experts", EXPERTS)
-    tools = other.pop("tools", None) or [PersonaTool(expert=Expert(persona=persona, client=client, model="llama3")) for persona in personas]
+    tools = other.pop("tools", None) or [Expert(persona=persona, client=client, model="llama3") for persona in personas]
     return Team(**{"client": client, "model": "llama3", "coordinator": COORDINATOR, "experts": tools, **other})
 
 
@@ -389,7 +388,7 @@ def test_our_own_errors_are_raised() -> None:
 @pytest.mark.parametrize("fault", ["error_500_json", "error_line", "cut_mid", "reset_mid"])
 def test_an_expert_that_breaks_down_in_the_middle_is_named(fault: str) -> None:
     with StandIn([BOTH, "开发者。", DONE, "方案。"] if "mid" not in fault else [BOTH, "逐项测试。", "开发者。", DONE, "方案。"]) as daemon:
-        class Breaking(PersonaTool):
+        class Breaking(Expert):
             async def ask(self, question: str, context: Any) -> Any:
                 if self.name == "computer_scientist":
                     daemon.fail(fault, path="/api/chat")
@@ -397,7 +396,7 @@ def test_an_expert_that_breaks_down_in_the_middle_is_named(fault: str) -> None:
 
         async def parts() -> list[Any]:
             client = Client(Blocking(), Settings(host=daemon.url))
-            tools = [Breaking(expert=Expert(persona=persona, client=client, model="llama3")) for persona in EXPERTS]
+            tools = [Breaking(persona=persona, client=client, model="llama3") for persona in EXPERTS]
             return [part async for part in solve(TASK, team=team(client, tools=tools))]
 
         plan = plan_of(finish(parts()))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from orchestra.agents import contributions as module
+from orchestra.agents import expert as module
 from orchestra.agents.coordinator import Plan, Step, as_json, integrate
 from orchestra.agents.expert import Expert
 from orchestra.agents.personas import Library, shipped

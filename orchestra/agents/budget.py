@@ -1,7 +1,8 @@
 """What a task may take: steps, tokens, time, shared by all who work on it.
 
 A budget that each agent had to itself would multiply down the tree of agents that ask agents (OWASP LLM10, unbounded
-consumption): whoever is asked is given its share of what is left. The last part of it is kept back for the answer, so that whatever ends the steps, the task still lands.
+consumption): whoever is asked is given its share of what is left. The last part is kept back for the answer, so that
+whatever ends the steps, the task still lands.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from orchestra.agents.lineage import Lineage
 from orchestra.model.messages import FinishReason, Options, Usage
 
+STEPS = 5
 LANDING = 0.25  # the part of tokens and time that is kept for the answer
 SOONEST = 0.001  # seconds: the shortest deadline that the client takes
 
@@ -20,7 +22,7 @@ SOONEST = 0.001  # seconds: the shortest deadline that the client takes
 class Limits:
     """The most that a task may take: `steps` of the coordinator, generated `tokens`, `seconds`; None = not bounded by this one."""
 
-    steps: int = 5
+    steps: int = STEPS
     tokens: int | None = None
     seconds: float | None = None
 
@@ -57,7 +59,7 @@ class Budget:
         return self._over(*self._left(LANDING))
 
     def options(self, options: Options, *, share: int = 1, waves: int = 1, landing: bool = False) -> Options:
-        """`options` within what is left, for one of `share` answers at a time in the first of `waves`, or for the task's own (`landing`)."""
+        """`options` within what is left, for one of `share` answers at a time the first of `waves`, or for the task's (`landing`)."""
         tokens, seconds = self._left(0.0 if landing else LANDING)
         if tokens is not None:
             most = max(1, tokens // (share * waves))

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from orchestra.agents.expert import Expert
-from orchestra.agents.tool import QUESTION, CallContext, Contribution, Tool
-from orchestra.errors import OrchestraError
+from orchestra.agents.tool import CallContext, Contribution, Tool
 from orchestra.model.language import language_of
 from orchestra.model.messages import Language, Receipt, Reply
 from orchestra.model.stages import summed
@@ -40,44 +38,6 @@ class Answered(NamedTuple):
     expert: Tool
     step: Step
     contribution: Contribution
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PersonaTool:
-    """A persona at work as a tool of the coordinator's."""
-
-    expert: Expert
-    parameters: Mapping[str, Any] = field(default_factory=lambda: QUESTION)
-
-    @property
-    def name(self) -> str:
-        """The persona's name."""
-        return self.expert.name
-
-    def titled(self, language: str) -> str:
-        """The persona's title."""
-        return self.expert.persona.titled(language)
-
-    def described(self, language: str) -> str:
-        """What the persona is for."""
-        return self.expert.persona.described(language)
-
-    async def ask(self, question: str, context: CallContext) -> Contribution:
-        """Its answer; what keeps it from answering is the contribution's `error`."""
-        started = time.monotonic()
-        options, own = context.options, self.expert.persona.options.max_tokens
-        if own is not None:
-            options = replace(options, max_tokens=min(own, options.max_tokens or own))
-        error = ""
-        reply: Reply | None
-        try:
-            reply = await self.expert.answer(question, options=options)
-        except OrchestraError as failure:
-            reply, error = failure.reply, failure.message(options.language or language_of(question))
-        seconds = time.monotonic() - started
-        if reply is None:
-            return Contribution(error=error, duration=seconds)
-        return Contribution(answer=reply.text.strip(), error=error, duration=seconds, usage=reply.usage, receipt=reply.receipt)
 
 
 async def asked(expert: Tool, question: str, context: CallContext) -> Answered:

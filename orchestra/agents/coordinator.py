@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from orchestra.agents.budget import Budget, Limits
-from orchestra.agents.contributions import LEAST, PersonaTool, Step, accounts, missing
+from orchestra.agents.contributions import LEAST, Step, accounts, missing
 from orchestra.agents.expert import Expert
 from orchestra.agents.reasoning import Reasoning, Team, Thought
 from orchestra.agents.tool import Tool
@@ -58,7 +58,7 @@ async def integrate(
     task: str, *, client: Client, model: str, coordinator: Persona, experts: Sequence[Persona], options: Options | None = None
 ) -> AsyncGenerator[Step | Piece | Plan]:
     """Asks every expert the whole task, and integrates: `solve` as a panel, with personas for experts."""
-    told = [PersonaTool(expert=Expert(persona=persona, client=client, model=model)) for persona in experts]
+    told = [Expert(persona=persona, client=client, model=model) for persona in experts]
     team = Team(client=client, model=model, coordinator=coordinator, experts=told)
     async with aclosing(solve(task, team=team, options=options, panel=True)) as parts:
         async for part in parts:

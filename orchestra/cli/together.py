@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-from orchestra.agents.coordinator import Plan, Step
-from orchestra.api import DEFAULT_EXPERTS
+from orchestra.agents.contributions import Step
+from orchestra.agents.coordinator import Plan, trace_as_json
+from orchestra.agents.reasoning import Thought
+from orchestra.api import DEFAULT_EXPERTS, TaskFields
 from orchestra.cli.answering import at_work, named_model
 from orchestra.cli.answers import show
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import Patience, complete
 from orchestra.cli.sources import noticed, sources_below, unreached
 from orchestra.cli.terminal import as_line, plain, tell, write
-from orchestra.cli.tracing import traced
+from orchestra.cli.tracing import one_line, traced
 from orchestra.cli.words import say
 from orchestra.model.messages import Options, Piece
 from orchestra.retrieval.ledger import Strategy
@@ -66,20 +68,23 @@ def ask_once(question: str, inquiry: Inquiry, *, model: str, options: Options, w
     complete(main())
 
 
-def integrate_once(task: str, *, experts: Sequence[str] | None, model: str, options: Options, wish: Wish) -> None:
-    """A task for several experts: each one's step as it ends, then one answer."""
+def integrate_once(
+    task: str, how: TaskFields, *, experts: Sequence[str] | None, model: str, options: Options, wish: Wish
+) -> None:
+    """A task for several experts: the coordinator's thoughts and each one's step as it ends, then one answer."""
 
     async def main() -> None:
         async with at_work() as (orchestra, patience):
             chosen = await named_model(orchestra, "chat", model, wish)
             kept: list[Plan] = []
-            parts = orchestra.integrate_stream(task, experts=experts or DEFAULT_EXPERTS, model=chosen, options=options)
+            parts = orchestra.integrate_stream(task, experts=experts or DEFAULT_EXPERTS, model=chosen, options=options, **how)
             await show(
                 _pieces(parts, kept, wish, patience),
                 wish,
                 patience,
                 steps=lambda: [step for plan in kept for step in plan.steps],
                 missing=lambda: [name for plan in kept for name in plan.missing],
+                trace=lambda: [part for plan in kept for part in trace_as_json(plan.trace)],
                 **_totals(kept),
             )
 
@@ -95,18 +100,35 @@ def _totals(kept: list[Plan]) -> dict[str, Any]:
 
 
 async def _pieces(
-    parts: AsyncGenerator[Step | Piece | Plan] | AsyncGenerator[Piece | Answer], kept: list[Whole], wish: Wish, patience: Patience
+    parts: AsyncGenerator[Thought | Step | Piece | Plan] | AsyncGenerator[Piece | Answer], kept: list[Whole], wish: Wish, patience: Patience
 ) -> AsyncGenerator[Piece]:
     """The pieces among the parts; steps are told as they come, and the whole is kept."""
     async with aclosing(parts):
         async for part in parts:
             if isinstance(part, Piece):
                 yield part
+            elif isinstance(part, Thought):
+                patience.clear()
+                _thought(part, wish)
             elif isinstance(part, Step):
                 patience.clear()
                 _told(part, wish)
             else:
                 kept.append(part)  # type: ignore[arg-type]
+
+
+def _thought(thought: Thought, wish: Wish) -> None:
+    """A step of the coordinator, and below it whom it asks what."""
+    if wish.json:
+        if wish.stream:
+            write(as_line({"thought": trace_as_json([thought])[0]}) + "\n")
+        return
+    took = f"{thought.duration:.1f} s" if thought.tokens is None else f"{thought.duration:.1f} s, {thought.tokens} tokens"
+    tell(f"{thought.number}. {thought.by}: {one_line(thought.text) or '-'} ({took})")
+    for call in thought.calls:
+        tell(f"   → {call.expert}: {one_line(call.question)}")
+    if thought.fault:
+        tell(f"   ! {one_line(thought.fault)}")
 
 
 def _told(step: Step, wish: Wish) -> None:

@@ -20,7 +20,7 @@ def ending(reason: str, keep: int | None = None) -> str:
         "repetition": say("the answer began to loop and was stopped; the clean part is kept", "回答开始重复，已被停止；保留了正常的部分"),
         "low_quality": say("the answer turned into garbage and was stopped", "回答变成了乱码，已被停止"),
         "deadline": say("the answer took too long and was stopped (--deadline)", "回答超时，已被停止（--deadline）"),
-        "step_limit": say("the coordinator reached its limit of steps and answered with what it had (--steps)", "协调者达到步数上限，已用现有内容作答（--steps）"),
+        "step_limit": say("the limit on steps was reached; the answer is made of what there was (--steps)", "达到步数上限，已用现有内容作答（--steps）"),
         "token_limit": say("the limit on tokens was reached; the answer is made of what there was", "达到 token 总量上限，已用现有内容作答"),
         "cancelled": say("stopped; what was said is kept", "已停止；已有的内容已保留"),
         "incomplete": say("the answer is incomplete", "回答不完整"),

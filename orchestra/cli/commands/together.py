@@ -85,6 +85,12 @@ def integrate(
     expert: Annotated[
         list[str] | None, typer.Option("--expert", metavar="NAME", help=say("a persona to ask (or several)", "要询问的角色（可多次）"))
     ] = None,
+    panel: Annotated[
+        bool, typer.Option("--panel", help=say("ask every expert the task itself, then integrate", "把任务直接交给每位专家，再整合"))
+    ] = False,
+    steps: Annotated[
+        int, typer.Option("--steps", min=1, max=50, help=say("most steps of the coordinator", "协调者的最多步数"))
+    ] = 5,
     model: o.Model = "",
     max_tokens: o.MaxTokens = None,
     temperature: o.Temperature = None,
@@ -96,7 +102,9 @@ def integrate(
     stream: o.Stream = False,
 ) -> None:
     """Solve a task with several experts, one answer."""
+    from orchestra.api import TaskFields
     from orchestra.cli.together import integrate_once
 
     wanted = o.given(max_tokens=max_tokens, temperature=temperature, seed=seed, window=window, deadline=deadline, lang=lang)
-    integrate_once(o.text_of(task), experts=expert, model=model, options=wanted, wish=context.obj)
+    how = TaskFields(panel=panel, steps=steps)
+    integrate_once(o.text_of(task), how, experts=expert, model=model, options=wanted, wish=context.obj)
