@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from dialogues import prompts
+from runtimes import run
 
 from orchestra import Orchestra
 from orchestra.agents.expert import Expert
@@ -14,8 +16,6 @@ from orchestra.model.language import LINES
 from orchestra.model.messages import Language, Options
 from orchestra.model.persona import Persona
 from orchestra.standin import Scripted, StandIn
-from tests.dialogues import prompts
-from tests.runtimes import run
 
 TEXT = "会议改到周五下午三点，请准时参加。"
 ANSWER = "The meeting is moved to Friday, 3 p.m.; please be on time."

@@ -6,14 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from command_line import Line, line
+from test_personas import BROKEN
 
 from orchestra.agents.persona_file import read
 from orchestra.agents.persona_template import begin, template
 from orchestra.agents.personas import Library
 from orchestra.cli import words
 from orchestra.errors import PersonaInvalid, UsageError
-from tests.command_line import Line, line
-from tests.test_personas import BROKEN
 
 __all__ = ["line"]
 

@@ -36,7 +36,6 @@ LANGUAGES: tuple[Language, ...] = ("zh", "en")
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
-
 def _as_written(tool: Any) -> Any:
     """YAML reads the item `- knowledge: NAME` as a mapping; as a tool it is one name."""
     match tool:
