@@ -42,17 +42,19 @@ def serve_until_told(served: Served, wish: Wish) -> None:
     from orchestra.gateway.serving import Service, serve
 
     settings = Settings.read()
-    services = [Service(app, served.host, port) for app, port in _apps(served, settings)]
+    services = [Service(app, served.host, port) for app, port in apps(served, settings)]
     asyncio.run(serve(services, settings, ready=_announced))
 
 
-def _apps(served: Served, settings: Settings) -> list[tuple[Any, int]]:
+def apps(served: Served, settings: Settings) -> list[tuple[Any, int]]:
+    """The apps that are asked for, each with its port."""
     from orchestra.gateway import create_app
 
     coordinator = DEFAULT_COORDINATOR if served.coordinator or served.experts or served.lesson else ""
     if not served.lesson:
         app = create_app(persona=served.persona, experts=served.experts, coordinator=coordinator, settings=settings)
         return [(app, served.port)]
+    # in one process the coordinator asks the personas themselves: neither a token nor an address comes between
     experts = [(create_app(persona=name, settings=settings), LESSON_PORT + i) for i, name in enumerate(DEFAULT_EXPERTS)]
     return [*experts, (create_app(coordinator=coordinator, settings=settings), LESSON_PORT + len(experts))]
 

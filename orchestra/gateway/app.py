@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from orchestra import __version__
 from orchestra.agents.coordinator import as_json
 from orchestra.agents.expert import Expert
+from orchestra.agents.experts import Named
 from orchestra.agents.lineage import Lineage
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
@@ -42,11 +44,14 @@ class Gateway(FastAPI):
         """Serve until Ctrl-C or SIGTERM. Raises `PortTaken`, and `UsageError` for a public address without a token."""
         from orchestra.gateway.serving import Service, serve
 
-        asyncio.run(serve([Service(self, host, port)], self.state.orchestra.settings))
+        def ready(addresses: list[str]) -> None:
+            print(*(f"serving at {address}" for address in addresses), sep="\n", file=sys.stderr, flush=True)
+
+        asyncio.run(serve([Service(self, host, port)], self.state.orchestra.settings, ready))
 
 
 def create_app(
-    seed_memory: str = "", *, persona: str = "", experts: Sequence[str] = (), coordinator: str = "", settings: Settings | None = None
+    seed_memory: str = "", *, persona: str = "", experts: Sequence[Named] = (), coordinator: str = "", settings: Settings | None = None
 ) -> Gateway:
     """A service: one expert of this `seed_memory` or this `persona`; a `coordinator` with its `experts`; else everybody.
 
@@ -103,6 +108,8 @@ def _integrate(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
     @app.post("/integrate", response_model=TaskAnswer, openapi_extra=_takes(TaskBody))
     async def integrate(request: Request) -> Any:
         body = await read(request, TaskBody, orchestra.settings.body_limit)
+        lineage: Lineage = request.state.lineage
+        lineage.at(roster.coordinator)
 
         async def answer() -> TaskAnswer:
             plan = await orchestra.integrate(body.task, experts=roster.experts, coordinator=roster.coordinator)

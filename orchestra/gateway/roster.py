@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from orchestra.agents.experts import Named
 from orchestra.agents.personas import Library
 from orchestra.api import DEFAULT_COORDINATOR, DEFAULT_EXPERTS
 from orchestra.errors import PersonaMissing
@@ -21,12 +22,12 @@ class Roster:
 
     library: Library
     alone: Persona | None
-    experts: tuple[str, ...]
+    experts: tuple[Named, ...]
     coordinator: str
     integrates: bool
 
     @classmethod
-    def of(cls, library: Library, *, seed_memory: str, persona: str, experts: Sequence[str], coordinator: str) -> Roster:
+    def of(cls, library: Library, *, seed_memory: str, persona: str, experts: Sequence[Named], coordinator: str) -> Roster:
         """The roster as `create_app` is told it. Raises `PersonaMissing` for a persona that is not there."""
         alone = None
         if seed_memory:

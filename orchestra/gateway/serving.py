@@ -48,7 +48,7 @@ def taken(port: int, error: Exception, language: str = "en", platform: str = sys
     return reason
 
 
-async def serve(services: Sequence[Service], settings: Settings, ready: Callable[[list[str]], object] = print) -> None:
+async def serve(services: Sequence[Service], settings: Settings, ready: Callable[[list[str]], object]) -> None:
     """Serve until SIGINT or SIGTERM: then nobody new is let in, answers get `settings.grace` seconds; a second one ends at once.
 
     `ready` is told the addresses once they can be reached. Raises `PortTaken` before any of them is, and `UsageError`
@@ -86,8 +86,12 @@ def guarded(host: str, settings: Settings) -> None:
 
 def _loopback(host: str) -> bool:
     """Whether everything that the name stands for is this machine alone."""
+    with suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    if not host:
+        return False
     try:
-        found = {str(row[4][0]) for row in socket.getaddrinfo(host or "0.0.0.0", None)}
+        found = {str(row[4][0]) for row in socket.getaddrinfo(host, None)}
     except (OSError, UnicodeError):
         return False
     return bool(found) and all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
