@@ -45,7 +45,7 @@ class ExtraMissing(OrchestraError):
 class PortTaken(OrchestraError):
     """Somebody else listens on the port."""
     status, exit_code = 503, 62
-    says = Words("cannot listen on port {port}: {detail}", "无法监听端口 {port}：{detail}")
+    says = Words("cannot listen on port {port}: {detail}", "无法监听端口 {port}：{detail_zh}")
     advice = Words("choose another one with --port, or see who has it: lsof -i :{port}", "请用 --port 换一个端口，或查看占用者：lsof -i :{port}")
 
 
