@@ -289,6 +289,15 @@ def test_the_dialect_follows_the_daemon() -> None:
     assert isinstance(dialect_for("0.4.7"), Lines)
 
 
+def test_a_step_that_keeps_to_the_schema_ends_within_its_bound() -> None:
+    """A model that never closes a string would be cut in the middle of a JSON: the schema bounds every string."""
+    with StandIn() as daemon:
+        parts = run(daemon)
+        schema = daemon.asked("/api/chat")[0]["format"]["properties"]
+    assert schema["thought"]["maxLength"] + 2 * schema["actions"]["items"]["properties"]["question"]["maxLength"] <= reasoning.STEP_TOKENS
+    assert not any("无法识别" in thought.fault for thought in thoughts(parts))
+
+
 def test_an_old_daemon_is_asked_in_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reasoning, "dialect_for", lambda version: Lines())
     with StandIn(["Thought: 嗯\nAction：lawyer\nAction Input：谁负责？", "开发者。", "Final Answer: 可以", "方案。"]) as daemon:

@@ -20,6 +20,7 @@ from orchestra.model.untrusted import visible
 MOST_CALLS = 8  # in one step; more is a model that lists
 LONGEST = 2000  # characters of a question
 _READ = 50_000  # characters of a step that are read
+_THOUGHT, _QUESTION = 120, 240  # characters in a schema: a string without an end would be cut, and no JSON
 
 
 class Call(NamedTuple):
@@ -67,13 +68,14 @@ class Schema:
     def options(self, options: Options, names: Sequence[str]) -> Options:
         call = {
             "type": "object",
-            "properties": {"expert": {"type": "string", "enum": list(names)}, "question": {"type": "string"}},
+            "properties": {"expert": {"type": "string", "enum": list(names)}, "question": {"type": "string", "maxLength": _QUESTION}},
             "required": ["expert", "question"],
             "additionalProperties": False,
         }
+        thought = {"type": "string", "maxLength": _THOUGHT}
         return replace(options, format={
             "type": "object",
-            "properties": {"thought": {"type": "string"}, "actions": {"type": "array", "items": call, "maxItems": max(1, len(names))}},
+            "properties": {"thought": thought, "actions": {"type": "array", "items": call, "maxItems": max(1, len(names))}},
             "required": ["thought", "actions"],
             "additionalProperties": False,
         })  # fmt: skip
