@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from types import TracebackType
 from typing import Any, TypedDict, Unpack
 
 from orchestra.agents.budget import STEPS, Budget, Limits
 from orchestra.agents.contributions import Step
 from orchestra.agents.coordinator import Plan, solve
 from orchestra.agents.experts import Named, Source, resolved
+from orchestra.agents.lineage import Lineage
 from orchestra.agents.personas import Library
 from orchestra.agents.reasoning import Team, Thought
 from orchestra.agents.router import AUTO, Route, Router, leading
@@ -73,10 +73,12 @@ class AskFields(OptionFields, HowFields, total=False):
 
 
 class TaskFields(OptionFields, total=False):
-    """What else `integrate` takes: the most `steps` of the coordinator, or a `panel`, which asks everybody the task at once."""
+    """What else `integrate` takes: the most `steps`, or a `panel` that asks all the task; what services are for; who asked before."""
 
     steps: int
     panel: bool
+    descriptions: Mapping[str, str]
+    lineage: Lineage
 
 
 class AsyncModels:
@@ -132,8 +134,10 @@ class AsyncOrchestra(AsyncModels):
     """All of Orchestra over one daemon. Settings come from the environment; what is given here wins."""
 
     def __init__(
-        self, *, settings: Settings | None = None, runtime: Runtime | None = None, observe: Observe | None = None, **overrides: Any
-    ) -> None:
+        self, *, settings: Settings | None = None, runtime: Runtime | None = None, observe: Observe | None = None,
+        tell: Tell | None = None, **overrides: Any,
+    ) -> None:  # fmt: skip
+        self._tell = tell  # which service will see a question, where a persona looks things up
         self.settings = settings or Settings.read(**overrides)
         self.runtime = runtime or Looped(parallel=self.settings.parallel)
         self.client = Client(self.runtime, self.settings, observe=observe)
@@ -166,8 +170,9 @@ class AsyncOrchestra(AsyncModels):
         return AsyncSession(store=self.store, client=self.client, name=name, opening=opening, options=options, ground=ground)
 
     def _grounded(self, persona: Persona) -> Ground | None:
-        """A persona that names knowledge looks into it, unless the session looks elsewhere."""
-        return self._ground(LookupFields(knowledge=persona.knowledge)) if persona.knowledge else None
+        """A persona that looks things up does so before each answer, unless the session looks elsewhere."""
+        fields = LookupFields(knowledge=persona.knowledge, search=("",) if persona.search else "none")
+        return self._ground(fields) if persona.looks_up else None
 
     def _ground(self, fields: LookupFields) -> Ground:
         names = _names(fields.get("knowledge", ()))
@@ -240,7 +245,7 @@ class AsyncOrchestra(AsyncModels):
             Knowledge(self.knowledge.index, name, runtime=self.runtime, client=self.client, rerank=rerank) for name in knowledge
         ]
         alone = bool(local) and search == ""  # nothing leaves the machine unless it is asked for
-        found = () if alone else places(search, self.settings, self.runtime, tell=fields.get("tell"))
+        found = () if alone else places(search, self.settings, self.runtime, tell=fields.get("tell", self._tell))
         return Lookup(
             places=(*found, *local),
             results=fields.get("results", 3),
@@ -264,9 +269,7 @@ class AsyncOrchestra(AsyncModels):
     ) -> Plan:  # fmt: skip
         """A task solved by a coordinator with experts: names of personas, addresses, functions, tools."""
         last: Plan | None = None
-        parts = self.integrate_stream(
-            task, experts=experts, coordinator=coordinator, model=model, options=options, **fields
-        )
+        parts = self.integrate_stream(task, experts=experts, coordinator=coordinator, model=model, options=options, **fields)
         async for part in parts:
             last = part if isinstance(part, Plan) else last
         if last is None:
@@ -280,12 +283,13 @@ class AsyncOrchestra(AsyncModels):
         """The same as it happens: steps of coordinator and experts, pieces of the answer, at last the `Plan`."""
         options = _options(fields).over(options)
         model = await self.model_for("chat", model)
-        source = Source(personas=self.personas, client=self.client, model=model, grounded=self._grounded)
-        team = Team(
-            client=self.client, model=model, coordinator=self.personas.persona(coordinator), experts=await resolved(experts, source)
+        source = Source(
+            personas=self.personas, client=self.client, model=model, grounded=self._grounded, descriptions=fields.get("descriptions", {})
         )
-        limits = Limits(steps=fields.get("steps", STEPS), seconds=options.deadline or self.settings.deadline)
-        parts = solve(task, team=team, options=options, panel=fields.get("panel", False), budget=Budget(limits))
+        leader, lineage = self.personas.persona(coordinator), fields.get("lineage", Lineage()).at(coordinator)
+        team = Team(client=self.client, model=model, coordinator=leader, experts=await resolved(experts, source))
+        limits = Limits(steps=lineage.steps(fields.get("steps", STEPS)), seconds=options.deadline or self.settings.deadline)
+        parts = solve(task, team=team, options=options, panel=fields.get("panel", False), budget=Budget(limits, lineage=lineage))
         async with aclosing(parts):
             async for part in parts:
                 yield part
@@ -302,9 +306,7 @@ class AsyncOrchestra(AsyncModels):
     async def __aenter__(self) -> AsyncOrchestra:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
 
@@ -386,9 +388,7 @@ class Orchestra(Models):
     def __enter__(self) -> Orchestra:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         finish(self._core.close())
 
 

@@ -41,7 +41,7 @@ class Dialogue:
 async def at_work() -> AsyncIterator[tuple[AsyncOrchestra, Patience]]:
     """Orchestra for one command, and the patience of whoever waits for it; a stand-in is named before its first word."""
     patience = Patience()
-    async with AsyncOrchestra(observe=patience.observe) as orchestra:
+    async with AsyncOrchestra(observe=patience.observe, tell=partial(noticed, patience)) as orchestra:
         connection = orchestra.client.connection
         patience.begun = lambda: connection.stand_in and _named_stand_in(connection.url)
         yield orchestra, patience
