@@ -93,16 +93,21 @@ def test_what_an_operator_got_wrong_is_said_before_anybody_is_asked() -> None:
 
 def test_a_persona_that_searches_looks_the_question_up_and_the_reader_is_told() -> None:
     told: list[str] = []
+    hit = {"url": "http://example.org/paris", "title": "Paris", "content": "Paris is the capital of France."}
 
-    async def main(url: str) -> Plan:
-        async with AsyncOrchestra(host=url, tell=lambda words: told.append(words.text("en"))) as orchestra:
+    async def main(url: str, searxng: str) -> Plan:
+        tell = told.append
+        async with AsyncOrchestra(host=url, search="searxng", searxng=searxng, tell=lambda words: tell(words.text("en"))) as orchestra:
             return await orchestra.integrate("What is the capital of France?", experts=["researcher"], panel=True)
 
-    with StandIn(["Paris. [1]", "It is Paris."]) as daemon:
-        plan = asyncio.run(main(daemon.url))
+    with serving() as service, StandIn(["Paris. [1]", "It is Paris."]) as daemon:
+        service.told = Told(body=json.dumps({"results": [hit]}).encode(), headers={"content-type": "application/json"})
+        plan = asyncio.run(main(daemon.url, service.url))
         first = daemon.asked("/api/chat")[0]["messages"][-1]["content"]
     assert plan.missing == ()
-    assert "Paris" in first, "what was found stands beside the question"
+    assert hit["content"] in first, "what was found stands beside the question"
+    assert told
+    assert told[0].startswith("your question is sent to SearXNG")
 
 
 def test_a_service_that_does_not_say_what_it_is_for_is_described_by_the_operator() -> None:
