@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from orchestra.agents import expert as module
-from orchestra.agents.coordinator import Plan, Step, as_json, integrate
+from orchestra.agents.contributions import Step
+from orchestra.agents.coordinator import Plan, as_json, integrate
 from orchestra.agents.expert import Expert
 from orchestra.agents.personas import Library, shipped
 from orchestra.errors import DaemonError, ModelMissing, UsageError

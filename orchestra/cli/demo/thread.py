@@ -6,7 +6,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 
-from orchestra.agents.coordinator import Plan, Step, integrate
+from orchestra.agents.contributions import Step
+from orchestra.agents.coordinator import Plan, integrate
 from orchestra.api import DEFAULT_COORDINATOR, DEFAULT_EXPERTS, AsyncOrchestra
 from orchestra.cli.demo.stage import QUIET, Card, Stage
 from orchestra.cli.demo.world import BRIEF, Record, World
