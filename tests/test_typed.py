@@ -119,7 +119,7 @@ def test_ask_and_integrate_give_values_too() -> None:
     with StandIn(replies=[GOOD]) as daemon, Orchestra(host=daemon.url) as orchestra:
         assert orchestra.ask("order two cats", schema=Order).value == Order(item="a cat", count=2)
     with StandIn(replies=["fine", GOOD]) as daemon, Orchestra(host=daemon.url) as orchestra:
-        assert orchestra.integrate("order two cats", experts=["lawyer"], schema=Order).value == Order(item="a cat", count=2)
+        assert orchestra.integrate("order two cats", experts=["lawyer"], panel=True, schema=Order).value == Order(item="a cat", count=2)
 
 
 def test_a_fence_around_the_value_is_no_fault() -> None:
