@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypeVar, Unpack
 
 from orchestra.agents.budget import STEPS, Budget, Limits
 from orchestra.agents.contributions import Step
@@ -29,11 +29,11 @@ from orchestra.retrieval.ground import SearchGround, turn
 from orchestra.retrieval.knowledge.index import Index
 from orchestra.retrieval.knowledge.library import AsyncKnowledgeBases, KnowledgeBases
 from orchestra.retrieval.knowledge.search import Knowledge
-from orchestra.retrieval.ledger import Strategy, Trace
+from orchestra.retrieval.ledger import Strategy
 from orchestra.retrieval.looking import Lookup
 from orchestra.retrieval.pages import Pages
 from orchestra.retrieval.pipeline import SAMPLING, Answer, ask
-from orchestra.retrieval.places import Place, Tell, places
+from orchestra.retrieval.places import HowFields, LookupFields, Place, Tell, places
 from orchestra.runtime import Blocking, Looped, Runtime, blocking, finish, stepping
 from orchestra.sessions.conversation import AsyncSession, Opening, labelled
 from orchestra.sessions.grounding import Ground, Inquiry, Material
@@ -41,28 +41,9 @@ from orchestra.sessions.records import Turn
 from orchestra.sessions.store import Store
 from orchestra.settings import Settings
 
+T = TypeVar("T")
 DEFAULT_EXPERTS = ("computer_scientist", "lawyer")
 DEFAULT_COORDINATOR = "standardization_expert"
-
-
-class HowFields(TypedDict, total=False):
-    """How something is looked up: the most sources, whether their pages are read, who is told each step.
-
-    `tell` is told which service will see the question, before it does.
-    """
-
-    results: int
-    pages: bool
-    trace: Trace
-    tell: Tell
-
-
-class LookupFields(HowFields, total=False):
-    """What a session takes that looks things up before each answer; the words of `Orchestra.ask`."""
-
-    search: Place | Sequence[Place]
-    knowledge: str | Sequence[str]
-    strategy: Strategy
 
 
 class AskFields(OptionFields, HowFields, total=False):
@@ -200,15 +181,10 @@ class AsyncOrchestra(AsyncModels):
         `search` is a name as `--search` takes it ("" = the first service that answers from here, "offline", "none"), a
         provider or retriever of one's own, or several of them; with `knowledge` alone nothing leaves the machine.
         """
-        last: Answer | None = None
         parts = self.ask_stream(
             question, model=model, search=search, knowledge=knowledge, strategy=strategy, options=options, **fields
         )
-        async for part in parts:
-            last = part if isinstance(part, Answer) else last
-        if last is None:
-            raise OrchestraError(detail="the answer has no end")
-        return last
+        return await _whole(parts, Answer)
 
     async def ask_stream(
         self, question: str, *, model: str = "", search: Place | Sequence[Place] = "", knowledge: str | Sequence[str] = (),
@@ -268,13 +244,8 @@ class AsyncOrchestra(AsyncModels):
         model: str = "", options: Options | None = None, **fields: Unpack[TaskFields],
     ) -> Plan:  # fmt: skip
         """A task solved by a coordinator with experts: names of personas, addresses, functions, tools."""
-        last: Plan | None = None
         parts = self.integrate_stream(task, experts=experts, coordinator=coordinator, model=model, options=options, **fields)
-        async for part in parts:
-            last = part if isinstance(part, Plan) else last
-        if last is None:
-            raise OrchestraError(detail="the plan has no end")
-        return last
+        return await _whole(parts, Plan)
 
     async def integrate_stream(
         self, task: str, *, experts: Sequence[Named] = DEFAULT_EXPERTS, coordinator: str = DEFAULT_COORDINATOR,
@@ -308,6 +279,16 @@ class AsyncOrchestra(AsyncModels):
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+
+async def _whole(parts: AsyncGenerator[Any], kind: type[T]) -> T:
+    """What stands at the end of a stream."""
+    last: T | None = None
+    async for part in parts:
+        last = part if isinstance(part, kind) else last
+    if last is None:
+        raise OrchestraError(detail="the answer has no end")
+    return last
 
 
 def _names(knowledge: str | Sequence[str]) -> list[str]:
@@ -357,9 +338,13 @@ class Models:
 class Orchestra(Models):
     """The same for code without an event loop. It holds its own core and never shares `self` with it."""
 
-    def __init__(self, *, settings: Settings | None = None, observe: Observe | None = None, **overrides: Any) -> None:
+    def __init__(
+        self, *, settings: Settings | None = None, observe: Observe | None = None, tell: Tell | None = None, **overrides: Any
+    ) -> None:
         settings = settings or Settings.read(**overrides)
-        self._core = AsyncOrchestra(settings=settings, runtime=Blocking(parallel=settings.parallel), observe=observe)
+        self._core = AsyncOrchestra(
+            settings=settings, runtime=Blocking(parallel=settings.parallel), observe=observe, tell=tell
+        )
         self.settings = settings
         self.store = self._core.store
         self.personas = self._core.personas

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, overload
 
-from orchestra.agents.tool import CallContext, Contribution, bounded
+from orchestra.agents.tool import CallContext, Contribution, Fault, bounded
 from orchestra.errors import UsageError
 from orchestra.model.language import language_of
 from orchestra.request import Breakage, Broken
@@ -45,14 +45,6 @@ class _Arguments(NamedTuple):
     schema: Mapping[str, Any]
     names: tuple[str, ...]
     placed: int
-
-
-class _Unfit(Exception):
-    """Arguments that the function cannot be called with."""
-
-    def __init__(self, words: Words, **facts: Any) -> None:
-        super().__init__()
-        self.words, self.facts = words, facts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +83,7 @@ class FunctionTool:
         try:
             given = self._given(question)
             answer, error = await context.runtime.aside(partial(self._called, *given, seconds, language), seconds=seconds)
-        except _Unfit as unfit:
+        except Fault as unfit:
             answer, error = "", unfit.words.text(language, unfit.facts)
         except Broken as broken:
             if broken.how is not Breakage.TIMEOUT:
@@ -100,10 +92,10 @@ class FunctionTool:
         return Contribution(answer=answer, error=error, duration=round(time.monotonic() - started, 6))
 
     def _given(self, question: str) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments by place and by name. Raises `_Unfit`."""
+        """The arguments by place and by name. Raises `Fault`."""
         model, _, names, placed = self.arguments
         if len(question) > LONGEST_ARGUMENTS:
-            raise _Unfit(_TOO_LONG, most=LONGEST_ARGUMENTS)
+            raise Fault(_TOO_LONG, most=LONGEST_ARGUMENTS)
         if not names:
             return [], {}
         text = question.strip()
@@ -115,14 +107,14 @@ class FunctionTool:
                 read = model.model_validate_json(text)
             except ValueError as error:
                 if len(names) > 1:
-                    raise _Unfit(_UNFIT, detail=_faults(error)) from None
+                    raise Fault(_UNFIT, detail=_faults(error)) from None
         elif len(names) > 1:
-            raise _Unfit(_SHAPE, shape=self._shape())
+            raise Fault(_SHAPE, shape=self._shape())
         if read is None:
             try:
                 read = model.model_validate({names[0]: question})
             except ValueError as error:
-                raise _Unfit(_UNFIT, detail=_faults(error)) from None
+                raise Fault(_UNFIT, detail=_faults(error)) from None
         values = [getattr(read, f"p{place}") for place in range(len(names))]
         return values[:placed], dict(zip(names[placed:], values[placed:], strict=True))
 

@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from orchestra.agents.tool import QUESTION, CallContext, Contribution, bounded
+from orchestra.agents.tool import QUESTION, CallContext, Contribution, Fault, bounded
 from orchestra.errors import UsageError
 from orchestra.model.language import language_of
+from orchestra.model.persona import in_or_any
 from orchestra.model.untrusted import visible
 from orchestra.request import Breakage, Broken, Request
 from orchestra.runtime import Runtime
@@ -42,14 +43,6 @@ _EMPTY = Words("its answer is empty", "它的回答为空")
 _LOOP = Words("it was asked before on this way, or is too far down", "问题此前已经过它，或层级过深")
 
 
-class _Fault(Exception):
-    """What the expert did wrong."""
-
-    def __init__(self, words: Words, **facts: Any) -> None:
-        super().__init__()
-        self.words, self.facts = words, facts
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
     """An expert at `url` (without `/chat`); `seconds` is the longest that it may take for an answer.
@@ -70,11 +63,11 @@ class Remote:
 
     def titled(self, language: str) -> str:
         """The title in `language`, else in the language there is, else the name."""
-        return _in(self.title, language) or self.name
+        return in_or_any(self.title, language) or self.name
 
     def described(self, language: str) -> str:
         """The description in `language`, else in the language there is."""
-        return _in(self.description, language)
+        return in_or_any(self.description, language)
 
     async def ask(self, question: str, context: CallContext) -> Contribution:
         """What the service answers. All that it does wrong is in the contribution."""
@@ -83,9 +76,9 @@ class Remote:
         answer, error = "", ""
         try:
             if not context.lineage.leads_to(self.name):
-                raise _Fault(_LOOP)
+                raise Fault(_LOOP)
             answer = bounded(await self._answer(question, context, started), language)
-        except _Fault as fault:
+        except Fault as fault:
             error = fault.words.text(language, fault.facts)
         return Contribution(answer=answer, error=error, duration=round(time.monotonic() - started, 6))
 
@@ -103,9 +96,9 @@ class Remote:
         said = _read(await _exchanged(context.runtime, request, seconds, self.url))
         response = said.get("response") if isinstance(said, dict) else None
         if not isinstance(response, str):
-            raise _Fault(_GARBAGE)
+            raise Fault(_GARBAGE)
         if not response.strip():
-            raise _Fault(_EMPTY)
+            raise Fault(_EMPTY)
         return response.strip()
 
 
@@ -149,7 +142,7 @@ async def introduced(runtime: Runtime, url: str) -> Remote | None:
     )  # fmt: skip
     try:
         said = _read(await _exchanged(runtime, request, INTRODUCTION, url))
-    except _Fault:
+    except Fault:
         return None
     if not isinstance(said, dict):
         return None
@@ -160,29 +153,29 @@ async def introduced(runtime: Runtime, url: str) -> Remote | None:
 
 
 async def _exchanged(runtime: Runtime, request: Request, seconds: float, url: str) -> bytes:
-    """The body of an answer with the status 200. Raises `_Fault`, and `Broken` where the task itself is ended."""
+    """The body of an answer with the status 200. Raises `Fault`, and `Broken` where the task itself is ended."""
     try:
         async with runtime.send(request) as answer:
             body = b""
             async for chunk in answer.chunks():
                 body += chunk
                 if len(body) > LARGEST:
-                    raise _Fault(_LARGE, limit=LARGEST)
+                    raise Fault(_LARGE, limit=LARGEST)
             if 300 <= answer.status < 400:
-                raise _Fault(_REDIRECT)
+                raise Fault(_REDIRECT)
             if answer.status != 200:
-                raise _Fault(_STATUS, status=answer.status, detail=_message(body))
+                raise Fault(_STATUS, status=answer.status, detail=_message(body))
             return body
     except Broken as broken:
         match broken.how:
             case Breakage.CLOSED:
                 raise
             case Breakage.TIMEOUT | Breakage.DEADLINE:
-                raise _Fault(_LATE, seconds=seconds) from None
+                raise Fault(_LATE, seconds=seconds) from None
             case Breakage.CONNECT:
-                raise _Fault(_GONE, url=url) from None
+                raise Fault(_GONE, url=url) from None
             case _:
-                raise _Fault(_BROKE, url=url) from None
+                raise Fault(_BROKE, url=url) from None
 
 
 def _read(body: bytes) -> Any:
@@ -206,7 +199,3 @@ def _texts(said: Any) -> dict[str, str]:
     texts = {language: given.get(language) for language in ("zh", "en")}
     cleaned = {language: " ".join(visible(text).split())[:LONGEST_DESCRIPTION] for language, text in texts.items() if isinstance(text, str)}
     return {language: text for language, text in cleaned.items() if text}
-
-
-def _in(texts: Mapping[str, str], language: str) -> str:
-    return texts.get(language) or next(iter(texts.values()), "")

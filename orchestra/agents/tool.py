@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from orchestra.agents.lineage import Lineage
 from orchestra.model.messages import Message, Options, Receipt, Usage
 from orchestra.runtime import Runtime
+from orchestra.texts import Words
 
 LONGEST_ANSWER = 20_000  # characters: more than any window holds beside the other answers
 QUESTION: Mapping[str, Any] = {
@@ -52,6 +53,14 @@ class Contribution:
     def ok(self) -> bool:
         """Whether the answer is whole."""
         return not self.error
+
+
+class Fault(Exception):
+    """What a tool, or whoever called it, did wrong: a fact of its contribution, in the language of the task."""
+
+    def __init__(self, words: Words, **facts: Any) -> None:
+        super().__init__()
+        self.words, self.facts = words, facts
 
 
 class Tool(Protocol):

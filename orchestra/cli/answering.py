@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 
 from orchestra.agents.router import AUTO
-from orchestra.api import AsyncOrchestra, AsyncSession, LookupFields
+from orchestra.api import AsyncOrchestra, AsyncSession
 from orchestra.cli import words
 from orchestra.cli.answers import show
 from orchestra.cli.outcome import Wish
@@ -21,6 +21,7 @@ from orchestra.errors import UsageError
 from orchestra.model.catalog import Purpose
 from orchestra.model.messages import Options, Piece
 from orchestra.model.stages import settled
+from orchestra.retrieval.places import LookupFields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -112,7 +112,7 @@ def _integrate(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
         lineage.at(roster.coordinator)
 
         async def answer() -> TaskAnswer:
-            plan = await orchestra.integrate(body.task, experts=roster.experts, coordinator=roster.coordinator)
+            plan = await orchestra.integrate(body.task, experts=roster.experts, coordinator=roster.coordinator, lineage=lineage)
             whole = as_json(plan)
             return TaskAnswer(
                 response=plan.text, steps=whole["steps"], missing=whole["missing"], finish_reason=whole["finish_reason"]

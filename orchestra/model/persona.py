@@ -67,16 +67,17 @@ class Persona:
 
     def speaks(self, language: str) -> str:
         """The seed memory in `language`, else in the language there is."""
-        return _in(self.seed_memory, language)
+        return in_or_any(self.seed_memory, language)
 
     def described(self, language: str) -> str:
         """The description in `language`, else in the language there is."""
-        return _in(self.description, language)
+        return in_or_any(self.description, language)
 
     def titled(self, language: str) -> str:
         """The title in `language`, else the name."""
-        return _in(self.title, language) or self.name
+        return in_or_any(self.title, language) or self.name
 
 
-def _in(texts: Mapping[str, str], language: str) -> str:
+def in_or_any(texts: Mapping[str, str], language: str) -> str:
+    """The text in `language`, else in the language there is."""
     return texts.get(language) or next(iter(texts.values()), "")

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from orchestra.retrieval.facts import FUNCTIONAL, MANY, Clause, clauses, opposed, poles, union
 from orchestra.retrieval.passages import Citation, Found, Passage
 from orchestra.retrieval.sentences import marked, sentences
-from orchestra.retrieval.terms import HAN
+from orchestra.retrieval.terms import HAN, HAN_CHARACTER
 
 MOST = 0.8  # the share of a sentence's words that its source must have: of Latin ones,
 MOST_HAN = 0.6  # ... and of pairs of Han characters, of which a change of order breaks several
@@ -31,7 +31,6 @@ _NO_STATEMENT = re.compile(r"\s*(?:#{1,6}\s|[|:\s-]*\Z|[-*_=]{3,}\s*\Z|\*\*[^*\n
 SHORTEST = 2  # words or pairs of characters that a sentence must have to state something
 _PASSIVE = re.compile(r"\b(?:is|are|was|were|been|being) \w+ by\b|被")
 _SHORT = re.compile(rf"\b[a-z]{{4}}|(?![〇零一二三四五六七八九十百千万亿两分之成年月日])[{HAN}]")
-_HAN_CHARACTER = re.compile(f"[{HAN}]")
 _BEGINS = re.compile(r"[-*+•·>|#`~]|\d{1,3}[.)、]|[（(]\d{1,3}[）)]")  # a line that goes on with nothing
 _BULLET = re.compile(r"\A(?:[-*+•·>] ){1,4}")
 _BLANK_AT_HAN = re.compile(f"(?<=[{HAN}，。、；：]) (?=[{HAN}])")  # where a line was broken
@@ -184,7 +183,7 @@ def _holds(clause: Clause, first: Clause, passage: Passage) -> bool:
 
 
 def _foreign(sentence: str, source: str) -> bool:
-    return bool(_HAN_CHARACTER.search(sentence)) != bool(_HAN_CHARACTER.search(source))
+    return bool(HAN_CHARACTER.search(sentence)) != bool(HAN_CHARACTER.search(source))
 
 
 def _across(said: _Reading, passage: Passage) -> Found:
@@ -231,12 +230,12 @@ def _articles(stretch: _Reading) -> set[tuple[str, str]]:
 
 def _too_few(said: _Reading, have: frozenset[str]) -> bool:
     words = {item for item in said.content if " " not in item}
-    pairs = {item for item in words if _HAN_CHARACTER.match(item)}
+    pairs = {item for item in words if HAN_CHARACTER.match(item)}
     return any(len(wanted & have) < most * len(wanted) for wanted, most in ((pairs, MOST_HAN), (words - pairs, MOST)))
 
 
 def _named(name: str, stretch: _Reading, title: _Reading) -> bool:
-    if _HAN_CHARACTER.search(name):
+    if HAN_CHARACTER.search(name):
         return name in stretch.text or name in title.text
     return name in stretch.words or name in title.words
 
@@ -325,7 +324,7 @@ def swapped(clause: Clause, cover: Sequence[Clause]) -> bool:
     if len(items) < 3 or not cover:
         return False
     names = [n for n, item in enumerate(items) if item in clause.names]
-    ends = [(0, len(items) - 1)] if _HAN_CHARACTER.match(items[0]) else list(pairwise(names))
+    ends = [(0, len(items) - 1)] if HAN_CHARACTER.match(items[0]) else list(pairwise(names))
     turned = [
         any(source[items[a]] > source[items[m]] > source[items[b]] for m in range(a + 1, b) if items[m] not in clause.names)
         for a, b in ends

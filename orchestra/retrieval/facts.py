@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeVar
 
 from orchestra.retrieval.numerals import with_digits
 from orchestra.retrieval.quantities import Quantity, is_unit, quantities
-from orchestra.retrieval.terms import COMMON, HAN, plain_word, terms
+from orchestra.retrieval.terms import COMMON, HAN, HAN_CHARACTER, plain_word, terms
 
 T = TypeVar("T")
 MANY = 40  # clauses of one sentence; of more, none is compared: a page may be written to take time
@@ -26,7 +26,6 @@ _BETWEEN = re.compile(r"\bbetween (\d{1,12}(?:[.,]\d{1,12})?) and (?=\d)")
 _WORD = re.compile(rf"[`'\"]?((?:(?![{HAN}])[^\W_])(?:(?![{HAN}])\w|[.'’+#-](?=(?![{HAN}])\w))*)")
 _NAME = re.compile(r"\d*[^\W\d_]*[A-Z]|.*[\d_]")
 _TITLE = re.compile(rf"《([^《》\n]{{1,40}})》|([{HAN}]{{1,12}}(?:[·・][{HAN}]{{1,12}}){{1,4}})")
-_HAN_CHARACTER = re.compile(f"[{HAN}]")
 
 # what denies, in both languages; a prohibition denies too, so that "allowed" cannot stand for "prohibited"
 _BOUNDS = re.compile(
@@ -183,7 +182,7 @@ def _clause(text: str) -> Clause:
     pairs: list[str] = []
     if han:
         names.update(match[1] or match[2] for match in _TITLE.finditer(rest))
-        pairs = [term for term in terms(plain) if len(term) == 2 and _HAN_CHARACTER.match(term)]
+        pairs = [term for term in terms(plain) if len(term) == 2 and HAN_CHARACTER.match(term)]
     placed += _placed(pairs, plain)
     items = tuple(item for _, item in sorted(placed))
     return Clause(
@@ -193,7 +192,7 @@ def _clause(text: str) -> Clause:
         known=frozenset(part for fact in facts for part in fact.implied()),
         names=frozenset(names),
         words=frozenset(words),
-        characters=frozenset(_HAN_CHARACTER.findall(plain) if han else ()),
+        characters=frozenset(HAN_CHARACTER.findall(plain) if han else ()),
         directions=frozenset(directions),
         bounds=bounds - {"other"},
         relations=_relations(bare, pairs),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-from orchestra.retrieval.terms import HAN, terms
+from orchestra.retrieval.terms import HAN_CHARACTER, terms
 
 _LONGEST_TALK = 40  # characters; small talk that goes on says something
 _LONGEST_RULED = 600  # characters in which a rule looks
@@ -81,7 +81,6 @@ _TODAY = re.compile(
     r"今天|今日|今晚|今年|今后|现在|目前|当前|最新|最近|近来|近期|本周|本月|本年|这周|这个月|上周|上个月|去年|明年|下周|下个月|昨天|明天|如今|几号|星期几|哪一年|多少岁|几岁|多大了|多久以前|还剩|截至|新闻",
     re.IGNORECASE,
 )
-_HAN_CHARACTER = re.compile(f"[{HAN}]")
 _WORD = re.compile(r"[^\W_]+")
 
 
@@ -108,7 +107,7 @@ def leans_on_dialogue(question: str) -> bool:
 
 def brief(question: str) -> bool:
     """Whether `question` is so short that it may leave something out, though no word of it says so."""
-    han = len(_HAN_CHARACTER.findall(question))
+    han = len(HAN_CHARACTER.findall(question))
     return han <= _FEW_HAN if han else len(_WORD.findall(question)) <= _FEW_WORDS
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import TypedDict, cast
 
 from orchestra.retrieval.available import FILE, NONE, searches
 from orchestra.retrieval.cache import Cache
+from orchestra.retrieval.ledger import Strategy, Trace
 from orchestra.retrieval.passages import Retriever, SearchProvider
 from orchestra.retrieval.search import Policy, Searches
 from orchestra.runtime import Runtime
@@ -15,6 +16,26 @@ from orchestra.texts import Words
 
 Place = str | SearchProvider | Retriever
 Tell = Callable[[Words], object]
+
+
+class HowFields(TypedDict, total=False):
+    """How something is looked up: the most sources, whether their pages are read, who is told each step.
+
+    `tell` is told which service will see the question, before it does.
+    """
+
+    results: int
+    pages: bool
+    trace: Trace
+    tell: Tell
+
+
+class LookupFields(HowFields, total=False):
+    """What a session takes that looks things up before each answer; the words of `Orchestra.ask`."""
+
+    search: Place | Sequence[Place]
+    knowledge: str | Sequence[str]
+    strategy: Strategy
 
 
 def places(

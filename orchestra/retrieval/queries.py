@@ -17,7 +17,7 @@ from orchestra.model.messages import Message, Options, Reply, gathered
 from orchestra.model.untrusted import visible
 from orchestra.retrieval.ledger import Book
 from orchestra.retrieval.prompt import KEYWORD_SCHEMA, QUERY_SCHEMA, Asked, drafting, keywording, rewriting
-from orchestra.retrieval.terms import HAN, terms
+from orchestra.retrieval.terms import HAN, HAN_CHARACTER, terms
 
 LONGEST_DRAFT = 120  # tokens
 MOST_KEYWORDS = 6
@@ -25,7 +25,6 @@ LONGEST_KEYWORD = 40  # characters
 LONGEST_QUERY = 300
 FROM_DIALOGUE = 0.5  # of a rewritten question's words, the share that the dialogue must have
 _SMALL = Options(temperature=0.0, max_tokens=120)
-_HAN_CHARACTER = re.compile(f"[{HAN}]")
 _ALL_HAN = re.compile(f"[{HAN}]+")
 _AND_HAN = re.compile(f"(?:那么?|而)?([{HAN}]{{1,6}}?)呢[?？。]?")
 _NAMED = re.compile(
@@ -94,8 +93,8 @@ class Asker:
 
 def with_keywords(query: str, keywords: Sequence[str]) -> tuple[str, ...]:
     """The queries of a round: the question itself, and the keywords by their script; never what a draft says."""
-    han = " ".join(word for word in keywords if _HAN_CHARACTER.search(word))
-    other = " ".join(word for word in keywords if not _HAN_CHARACTER.search(word))
+    han = " ".join(word for word in keywords if HAN_CHARACTER.search(word))
+    other = " ".join(word for word in keywords if not HAN_CHARACTER.search(word))
     return tuple(dict.fromkeys(filter(None, (query, han, other))))
 
 

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterator
 
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
+HAN_CHARACTER = re.compile(f"[{HAN}]")
 _TOKEN = re.compile(rf"([{HAN}]+)|(\d+(?:[.,]\d+)*)|((?:(?![{HAN}])[^\W\d_])(?:(?![{HAN}])(?:[^\W_]|['’]))*)")
 _SEPARATOR = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 
