@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from orchestra import AsyncOrchestra, AsyncSession, Orchestra, Session
-from orchestra.api import AsyncModels, Models
+from orchestra.model.asking import AsyncModels, Models
 from orchestra.retrieval.knowledge.library import AsyncKnowledgeBases, KnowledgeBases
 
 PAIRS = [(AsyncModels, Models), (AsyncOrchestra, Orchestra), (AsyncSession, Session), (AsyncKnowledgeBases, KnowledgeBases)]

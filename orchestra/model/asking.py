@@ -1,0 +1,76 @@
+"""1. Talking to the model, for Python: what needs neither a store nor personas, waiting and not waiting."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Unpack
+
+from orchestra.model import catalog
+from orchestra.model.catalog import ModelCard, Progress, Purpose
+from orchestra.model.client import Client
+from orchestra.model.language import wanted, with_language
+from orchestra.model.messages import OptionFields, Options, Piece, Reply, gathered
+from orchestra.model.tokens import Tokens
+from orchestra.runtime import blocking, stepping
+
+
+class AsyncModels:
+    """1. Talking to the model: what needs neither a store nor personas."""
+
+    client: Client
+
+    async def generate(
+        self, prompt: str, *, model: str = "", base: bool | None = None, options: Options | None = None, **fields: Unpack[OptionFields]
+    ) -> Reply:
+        """One completion, whole. A base model gets the prompt as it is, an instruct model in its template."""
+        stream = self.stream(prompt, model=model, base=base, options=options, **fields)
+        return gathered([piece async for piece in stream])
+
+    async def stream(
+        self, prompt: str, *, model: str = "", base: bool | None = None, options: Options | None = None, **fields: Unpack[OptionFields]
+    ) -> AsyncGenerator[Piece]:
+        """One completion as it comes."""
+        options = Options(**fields).over(options)
+        model = await self.model_for("base" if base else "chat", model)
+        raw = base if base is not None else catalog.is_base(model, await self.client.facts(model))
+        plain = raw or options.format is not None or not prompt.strip()
+        text = prompt if plain else with_language(prompt, wanted(prompt, options.language))
+        async with aclosing(self.client.complete(text, model=model, options=options, raw=raw)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def embed(self, texts: Sequence[str], *, model: str) -> list[list[float]]:
+        """One vector for each text."""
+        return await self.client.embed(model, texts)
+
+    async def model_for(self, purpose: Purpose = "chat", named: str = "") -> str:
+        """The model that answers; raises `NoModel` where there is none."""
+        return await catalog.chosen(self.client, named, purpose=purpose)
+
+    async def models(self) -> list[ModelCard]:
+        """The installed models."""
+        return await catalog.models(self.client)
+
+    async def pull(self, model: str) -> AsyncGenerator[Progress]:
+        """Bring a model in, step by step."""
+        async with aclosing(catalog.pull(self.client, model)) as steps:
+            async for step in steps:
+                yield step
+
+    async def tokens(self, text: str, *, model: str = "") -> Tokens:
+        """How a model cuts a text: its tokens with their ids and bytes, or, of an unknown vocabulary, a number rather too high."""
+        model = await self.model_for("chat", model)
+        return (await self.client.counter(model)).read(text, model=model)
+
+
+class Models:
+    """The same for code without an event loop."""
+
+    generate = blocking(AsyncModels.generate)
+    stream = stepping(AsyncModels.stream)
+    embed = blocking(AsyncModels.embed)
+    tokens = blocking(AsyncModels.tokens)
+    model_for = blocking(AsyncModels.model_for)
+    models = blocking(AsyncModels.models)
+    pull = stepping(AsyncModels.pull)
