@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ from rich.console import Console
 
 from orchestra.api import Orchestra
 from orchestra.cli import words
-from orchestra.cli.demo import interruption, show, thread
+from orchestra.cli.demo import interruption, show, together
 from orchestra.cli.demo.recorded import Replay, plain_client, recording
 from orchestra.cli.demo.stage import BAR, Card, Stage
 from orchestra.cli.demo.world import Found, Record, World, looked_for
@@ -30,7 +33,7 @@ from orchestra.standin import Scripted, StandIn
 __all__ = ["line"]
 
 NOBODY = "127.0.0.1:1"  # nothing listens there
-NAMES = ["loop", "overflow", "kill", "thread"]
+NAMES = ["loop", "overflow", "kill", "thread", "together"]
 WIRE = Path(__file__).parent / "wire"
 
 
@@ -83,12 +86,13 @@ def test_the_demo_runs_without_a_daemon(temporary: Path, home: Path) -> None:
     assert [scene["name"] for scene in said["scenes"]] == NAMES
     assert all(scene["ok"] for scene in said["scenes"])
     assert said["seconds"] < 60
-    loop, overflow, kill, house = said["scenes"]
+    loop, overflow, kill, house, team = said["scenes"]
     assert (loop["finish_reason"], loop["kept"], loop["recorded"]["done"]) == ("repetition", "The lake is blue", False)
     assert overflow["summarised"][-1] > 0
     assert (kill["status"], kill["kept"] > 0, kill["exit_code"]) == ("interrupted", True, -9)
     assert house["ask"]["citations"] == ["yes"]
-    assert [step["ok"] for step in house["integrate"]["steps"]] == [True, True]
+    assert {step["expert"] for step in team["integrate"]["steps"] if step["ok"]} == {"computer_scientist", "lawyer"}
+    assert (team["mended"]["missing"], [step["ok"] for step in team["mended"]["steps"]]) == (["lawyer"], [True, False])
     assert result.err == ""
     assert list(temporary.iterdir()) == []
     assert not home.exists()
@@ -98,7 +102,7 @@ def test_the_demo_on_a_terminal(temporary: Path) -> None:
     with Terminal("demo", "--fast", COLUMNS="120", LINES="40", ORCHESTRA_LANG="zh") as terminal:
         assert terminal.code() == 0
         shown = bare(terminal.shown)
-    assert "4 幕中有 4 幕如其所述" in shown
+    assert "5 幕中有 5 幕如其所述" in shown
     assert "替身服务" in shown
     assert "ollama pull llama3" in shown
     both = [row for row in shown.splitlines() if row.startswith("╭") and row.count("╭") == 2]
@@ -165,7 +169,7 @@ def test_the_live_scenes_run_on_the_daemon_that_answers(temporary: Path, monkeyp
     assert f"Ollama 0.32.15 answers at {url}" in text.getvalue()
     assert len(asked) >= 6, "the question, its next turn, the search, two experts and the coordinator"
     assert all(body["options"]["num_predict"] <= 1024 for body in asked)
-    assert all(body["options"]["num_predict"] <= 160 for body in asked[-4:])
+    assert all(body["options"]["num_predict"] <= 160 for body in asked[-4:] if not body.get("format"))
 
 
 def test_the_demo_on_a_real_model(real_daemon: str, real_model: str, temporary: Path) -> None:
@@ -295,9 +299,37 @@ def test_red_where_nothing_is_looked_up(line: Line, monkeypatch: pytest.MonkeyPa
 
 
 def test_red_where_an_expert_is_missing(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(thread, "DEFAULT_EXPERTS", ("lawyer", "nobody"))
-    (why,) = failed(line, monkeypatch, "thread")
+    monkeypatch.setattr(together, "DEFAULT_EXPERTS", ("lawyer", "nobody"))
+    (why,) = failed(line, monkeypatch, "together")
     assert "nobody" in why
+
+
+def test_red_where_a_message_goes_astray(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(together, "MESSAGES", ("x", *together.MESSAGES[1:]))
+    assert failed(line, monkeypatch, "together") == ["each message finds its persona"]
+
+
+def test_red_where_the_lawyer_answers_after_all(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def somebody() -> Iterator[str]:
+        with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}"
+            server.shutdown()
+
+    class Answering(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            body = b'{"response": "The law is settled."}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(together, "nobody", somebody)
+    assert failed(line, monkeypatch, "together") == ["the expert that is gone is named"]
 
 
 def test_a_scene_that_fails_is_named_to_people(monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:

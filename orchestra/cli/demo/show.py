@@ -1,4 +1,4 @@
-"""The order of the demo: what answers here, four scenes, what is missing, where to go on."""
+"""The order of the demo: what answers here, five scenes, what is missing, where to go on."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from orchestra.cli.demo.interruption import interruption
 from orchestra.cli.demo.scenes import loop, overflow
 from orchestra.cli.demo.stage import BAR, QUIET, Stage
 from orchestra.cli.demo.thread import thread
+from orchestra.cli.demo.together import together
 from orchestra.cli.demo.world import Found, Record, World, looked_for
 from orchestra.cli.terminal import as_line, harmless, write
 from orchestra.cli.words import say
@@ -64,12 +65,13 @@ def scenes() -> list[tuple[str, str, Scene]]:
         ("loop", say("An answer that loops, and ends without a word", "回答陷入循环，然后无声中断"), loop),
         ("overflow", say("A dialogue whose beginning is dropped in silence", "对话的开头被悄悄丢弃"), overflow),
         ("kill", say("kill -9 in mid-answer", "回答到一半时 kill -9"), interruption),
-        ("thread", say("One question, one task, through the whole house", "一个问题、一项任务，走完全程"), thread),
+        ("thread", say("A question, looked up, cited and checked", "一个问题：检索、引用、核对"), thread),
+        ("together", say("A task for several experts", "需要多位专家的任务"), together),
     ]
 
 
 def perform(stage: Stage, settings: Settings, *, found: Found | None = None, command: str = "") -> Performance:
-    """All four scenes; `found` spares the look for a daemon, `command` is how the last lines call this program.
+    """All five scenes; `found` spares the look for a daemon, `command` is how the last lines call this program.
 
     A scene that fails is noted. Raises `ConfigError` for an OLLAMA_HOST that is none.
     """
@@ -150,8 +152,8 @@ def opening(stage: Stage, found: Found) -> None:
     stage.line()
     if real:
         stage.line(say(
-            f"Ollama {found.version} answers at {found.url}; scenes 3 and 4 run on its {found.model}.",
-            f"Ollama {found.version} 在 {found.url} 应答；第 3、4 幕使用其中的 {found.model}。",
+            f"Ollama {found.version} answers at {found.url}; scenes 3 to 5 run on its {found.model}.",
+            f"Ollama {found.version} 在 {found.url} 应答；第 3 至 5 幕使用其中的 {found.model}。",
         ))  # fmt: skip
         stage.line(say(
             "The faults of 1 and 2 cannot be had on demand: there recordings and a stand-in show them.",
@@ -211,6 +213,7 @@ def closing(stage: Stage, performance: Performance, lacking: list[tuple[str, str
     _listed(stage, say("Go on with", "接下来"), [
         (f"{own} chat", say("a dialogue that is kept", "保存下来的对话")),
         (f"{own} ask \"...\"", say("an answer with its sources", "带来源的回答")),
+        (f"{own} integrate \"...\"", say("a task for several experts", "多位专家共同完成任务")),
         (f"{own} doctor", say("what works here, and what does not", "检查这里的环境")),
     ], quiet=1)  # fmt: skip
     stage.line()
