@@ -130,7 +130,7 @@ def test_an_english_task_is_solved_in_english(drive: Drive) -> None:
 def test_the_plan_as_json(daemon: StandIn, drive: Drive) -> None:
     value = json.loads(json.dumps(as_json(plan_of(drive(daemon.url, solving())))))
     assert set(value) == {"text", "finish_reason", "model", "steps", "missing", "usage", "receipt", "trace"}
-    assert set(value["steps"][0]) == {"expert", "question", "answer", "ok", "duration", "error"}
+    assert set(value["steps"][0]) == {"expert", "question", "answer", "ok", "duration", "error", "steps"}
     assert value["missing"] == []
     assert value["finish_reason"] == "stop"
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from orchestra.agents.tool import CallContext, Contribution, Tool
+from orchestra.agents.tool import Step as Step  # what is asked is known here
 from orchestra.model.language import language_of
 from orchestra.model.messages import Language, Receipt, Reply
 from orchestra.model.stages import summed
@@ -18,18 +19,6 @@ _LABELS = {"zh": ("专家意见", "专家意见结束"), "en": ("what the expert
 _SAID = {"zh": "以下是各位专家对这项任务的意见。", "en": "Below is what the experts said to this task."}
 _EMPTY = {"zh": "回答为空", "en": "the answer is empty"}
 _SHORTENED = {"zh": "……（此处有删节）", "en": " ... (shortened here)"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One question to one expert: `ok` is None while it is being answered; `duration` in seconds; `error` says why not."""
-
-    expert: str
-    question: str
-    answer: str = ""
-    ok: bool | None = None
-    duration: float = 0.0
-    error: str = ""
 
 
 class Answered(NamedTuple):
@@ -52,6 +41,7 @@ async def asked(expert: Tool, question: str, context: CallContext) -> Answered:
         ok=not error,
         duration=round(time.monotonic() - started, 6),
         error=error,
+        steps=said.steps,
     )
     return Answered(expert, step, said)
 

@@ -40,14 +40,34 @@ class CallContext:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One question to one expert: `ok` is None while it is being answered; `duration` in seconds; `error` says why not.
+
+    `steps` are the questions that the expert itself asked others for it.
+    """
+
+    expert: str
+    question: str
+    answer: str = ""
+    ok: bool | None = None
+    duration: float = 0.0
+    error: str = ""
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contribution:
-    """What came of asking a tool. With an `error`, `answer` is as far as it came; `duration` in seconds."""
+    """What came of asking a tool. With an `error`, `answer` is as far as it came; `duration` in seconds.
+
+    `steps` are those it asked for it.
+    """
 
     answer: str = ""
     error: str = ""
     duration: float = 0.0
     usage: Usage = field(default_factory=Usage)
     receipt: Receipt = field(default_factory=lambda: Receipt(calls=0))
+    steps: tuple[Step, ...] = ()
 
     @property
     def ok(self) -> bool:
