@@ -82,13 +82,9 @@ async def solve(
     budget = budget or Budget(Limits(seconds=options.deadline or team.client.settings.deadline))
     shared = replace(options, max_tokens=None, format=None, schema=None, deadline=None)
     run = Reasoning(task, team, shared, budget)
-    if team.experts and not panel:
-        async with aclosing(run.steps()) as thinking:
-            async for part in thinking:
-                yield part
-    async with aclosing(run.rest()) as resting:
-        async for step in resting:
-            yield step
+    async with aclosing(run.whole(panel=panel)) as happening:
+        async for part in happening:
+            yield part
     lacking = list({one.name: one for one in [*missing(run.said), *run.left_out()]}.values())
     pieces: list[Piece] = []
     async with aclosing(_told(task, run, team, replace(options, deadline=None), lacking, budget)) as stream:

@@ -67,9 +67,12 @@ class Thought:
 
 
 class Reasoning:
-    """One run of the loop: what was `said` so far, the `replies` it took, why it `ended` where a limit ended it."""
+    """One run of the loop: what was `said` so far, the `replies` it took, why it `ended` where a limit ended it.
 
-    def __init__(self, task: str, team: Team, options: Options, budget: Budget) -> None:
+    `before` is the dialogue in which the task stands: the coordinator reads it, and so does whoever is asked the task itself.
+    """
+
+    def __init__(self, task: str, team: Team, options: Options, budget: Budget, before: Sequence[Message] = ()) -> None:
         self.said: list[Answered] = []
         self.replies: list[Reply | Contribution] = []
         self.trace: list[Thought | Step] = []
@@ -77,6 +80,7 @@ class Reasoning:
         self.ended: FinishReason | None = None
         self.language = options.language or language_of(task)
         self._task, self._team, self._options, self._budget = task, team, options, budget
+        self._before = tuple(before)
         self._experts = {plain_name(expert.name): expert for expert in team.experts}
         self._titles = {plain_name(expert.titled(self.language)): expert for expert in team.experts}
         self._nonce = secrets.token_hex(8)
@@ -85,6 +89,16 @@ class Reasoning:
         self._last: tuple[Reply | None, float] = (None, 0.0)  # of the step before: what came, in how many seconds
 
     # --- the loop
+
+    async def whole(self, *, panel: bool = False) -> AsyncGenerator[Thought | Step]:
+        """All that is asked before the answer: what the steps want, then the rest; a `panel` is asked the task alone."""
+        if self._team.experts and not panel:
+            async with aclosing(self.steps()) as thinking:
+                async for part in thinking:
+                    yield part
+        async with aclosing(self.ask([(expert, self._task) for expert in self.left_out()])) as resting:
+            async for step in resting:
+                yield step
 
     async def steps(self) -> AsyncGenerator[Thought | Step]:
         """The steps as they happen, until the model has enough, goes in a circle, or a limit is reached."""
@@ -110,14 +124,8 @@ class Reasoning:
                     yield step
         self.ended = ended
 
-    async def rest(self) -> AsyncGenerator[Step]:
-        """Asks for the task itself those without whom it is not solved and whom the steps left out; all, where nobody was asked."""
-        async with aclosing(self.ask([(expert, self._task) for expert in self.left_out()])) as steps:
-            async for step in steps:
-                yield step
-
     def left_out(self) -> list[Tool]:
-        """Those who still have to be asked."""
+        """Those who still have to be asked the task: without whom it is not solved, or all where nobody was asked."""
         heard = {one.expert.name for one in self.said}
         everybody = not self.said or "no_usable_step" in self.notes
         wanted = self._team.asked_always()
@@ -136,11 +144,16 @@ class Reasoning:
             context = CallContext(runtime=client.runtime, options=options, lineage=self._budget.lineage)
             for expert, question in wave:
                 yield Step(expert=expert.name, question=question)
-            for one in await client.runtime.together([partial(asked, expert, question, context) for expert, question in wave]):
+            jobs = [partial(asked, expert, question, self._within(context, question)) for expert, question in wave]
+            for one in await client.runtime.together(jobs):
                 self.said.append(one)
                 self.trace.append(one.step)
                 self._took(one.contribution)
                 yield one.step
+
+    def _within(self, context: CallContext, question: str) -> CallContext:
+        """Questions are written out in full; the task itself may follow on what was said before."""
+        return replace(context, said=self._before) if question == self._task else context
 
     # --- one step
 
@@ -178,7 +191,8 @@ class Reasoning:
     async def _chatted(self, dialect: Dialect, fault: str, own: Options) -> Reply:
         team = self._team
         options = dialect.options(own, [expert.name for expert in team.experts])
-        messages = [Message("system", team.coordinator.speaks(self.language)), Message("user", self._asks(dialect, fault))]
+        seed, question = team.coordinator.speaks(self.language), self._asks(dialect, fault)
+        messages = [Message("system", seed), *self._before, Message("user", question)]
         stream = team.client.chat(messages, model=team.coordinator.model or team.model, options=options)
         async with aclosing(stream) as pieces:
             return gathered([piece async for piece in pieces])
