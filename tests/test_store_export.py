@@ -93,8 +93,25 @@ def test_summaries_and_sources_come_back_and_files_of_before_still_do(store: Sto
     assert [(each.turns, each.text, each.tokens, each.model) for each in made] == [(1, "first a\u2028", 7, "llama3"), (3, "a, b, c", 7, "llama3")]
     assert [each.turn for each in made] == [store.history(other.name)[place].id for place in (0, 2)]
     assert store.history(other.name)[-1].ground == {"sources": [{"n": 1, "url": "a:b"}]}
-    before = [line.replace('"version": 2', '"version": 1') for line in lines if '"summary"' not in line]
+    before = [line.replace('"version": 3', '"version": 1') for line in lines if '"summary"' not in line]
     assert compactions(store, import_jsonl(store, before, name="of before").id) == []
+
+
+def test_who_led_each_turn_comes_back(store: Store) -> None:
+    store.create("led", persona="lawyer", auto=True)
+    for persona in ("support", "lawyer", None):
+        with store.begin("led", "?") as journal:
+            journal.append("!")
+            journal.persona = persona
+            journal.finish()
+    lines = list(export_jsonl(store, "led"))
+    other = import_jsonl(store, lines, name="led again")
+    assert other.auto
+    assert [turn.persona for turn in store.history(other.name)] == ["support", "lawyer", None]
+    before = [line.replace('"version": 3', '"version": 2').replace(', "persona": "support"', "") for line in lines]
+    assert store.history(import_jsonl(store, before, name="led before").name)[0].persona is None
+    fork = store.fork("led", at=1)
+    assert (fork.auto, fork.persona) == (True, "support"), "whoever led the turn at which it goes on"
 
 
 def test_a_turn_that_is_being_answered_goes_out_as_interrupted(store: Store) -> None:
@@ -119,7 +136,7 @@ def test_plain_messages_will_do(store: Store) -> None:
         (["hello"], 1),
         (["[1]"], 1),
         (["[" * 100_000], 1),
-        ([HEADER.replace("1,", "3,", 1)], 1),
+        ([HEADER.replace("1,", "4,", 1)], 1),
         ([HEADER, '{"role": "summary", "content": "of nothing"}'], 2),
         ([HEADER, ASKED, '{"role": "summary", "content": ""}'], 3),
         ([HEADER, ASKED, '{"role": "summary", "content": "s", "tokens": "many"}'], 3),

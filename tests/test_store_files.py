@@ -284,6 +284,27 @@ def test_a_migration_keeps_a_copy_of_what_was_there(file: Path, monkeypatch: pyt
     assert "session_colour, session_taste" in caught.value.message()
 
 
+def test_dialogues_of_before_segments_are_carried_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, before = tmp_path / "sessions.db", [step for step in MIGRATIONS if step.__name__ != "segments"]
+    with monkeypatch.context() as patch:
+        patch.setattr(migrations, "MIGRATIONS", before)
+        with closing(sqlite3.connect(path, isolation_level=None)) as old:
+            migrations.migrate(old, path)
+            old.execute("INSERT INTO session VALUES (1, 'x', 'old', NULL, 'lawyer', NULL, 'en', 'chat', '[]', NULL, 1, 1.0, 1.0)")
+            columns = "seq, id, session, root, depth, question, answer, thinking, status, model, created"
+            old.execute(f"INSERT INTO turn ({columns}) VALUES (1, 'y', 1, 1, 1, 'May I sue?', 'Yes.', '', 'done', 'llama3', 1.0)")
+            old.execute("UPDATE session SET head = 1")
+    with Store(tmp_path) as store:
+        found = store.session("old")
+        assert (found.persona, found.auto, found.turns) == ("lawyer", False, 1)
+        assert [(turn.question, turn.answer, turn.persona) for turn in store.history("old")] == [("May I sue?", "Yes.", None)]
+    (copy,) = copies(path)
+    assert "before-segments" in copy.name
+    monkeypatch.setattr(migrations, "MIGRATIONS", before)
+    with Store(tmp_path) as store, pytest.raises(StoreTooNew):
+        store.sessions()
+
+
 @pytest.mark.parametrize(("step", "fault"), [(broken, OrchestraError), (full, StorageFull)])
 def test_a_migration_that_fails_changes_nothing(
     file: Path, monkeypatch: pytest.MonkeyPatch, step: Migration, fault: type[OrchestraError]
@@ -316,4 +337,4 @@ def test_a_step_that_another_process_makes_meanwhile_is_not_made_twice(file: Pat
 
 def test_the_names_of_steps_never_change() -> None:
     # released steps are only followed by others: whoever changes this list locks people out of their sessions
-    assert [step.__name__ for step in MIGRATIONS] == ["sessions", "turns", "words", "compactions", "grounds"]
+    assert [step.__name__ for step in MIGRATIONS] == ["sessions", "turns", "words", "compactions", "grounds", "segments"]

@@ -27,8 +27,8 @@ from orchestra.sessions.records import (
 from orchestra.sessions.store import Store, restored
 from orchestra.sessions.summaries import compactions, insert
 
-VERSION = 2
-VERSIONS = (1, VERSION)  # the first had no summaries
+VERSION = 3
+VERSIONS = (1, 2, VERSION)  # the first had no summaries, the second did not say who led a turn
 LONGEST_LINE = 64 * 2**20
 
 # characters that some programs take for the end of a line, and JSON does not escape
@@ -39,7 +39,7 @@ def export_jsonl(store: Store, name: str) -> Iterator[str]:
     """The session as JSON lines, each with its line feed. A turn that is being answered counts as interrupted."""
     record = store.session(name)
     header = {"orchestra": "session", "version": VERSION, "name": record.name}
-    header |= {key: getattr(record, key) for key in ("title", "persona", "model", "language", "mode")}
+    header |= {key: getattr(record, key) for key in ("title", "persona", "auto", "model", "language", "mode")}
     yield _line(header | {"speakers": list(record.speakers), "created": timestamp(record.created)})
     made = {each.turn: each for each in compactions(store, record.id) if each.fault is None}
     for turn in store.history(record.id):
@@ -91,6 +91,7 @@ def _answer(turn: Turn) -> dict[str, Any]:
         "usage": turn.usage,
         "receipt": turn.receipt,
         "ground": turn.ground,
+        "persona": turn.persona,
         "created": timestamp(turn.created),
     }
 
@@ -194,6 +195,7 @@ def _header(value: dict[str, Any]) -> SessionRecord:
         name=named(_text(value, "name")),
         title=_optional(value, "title"),
         persona=_optional(value, "persona"),
+        auto=value.get("auto") is True,
         model=_optional(value, "model"),
         language=_optional(value, "language"),
         mode=mode,
@@ -220,6 +222,7 @@ def _turn(asked: Mapping[str, Any], answered: Mapping[str, Any]) -> Turn:
         usage=_object(answered, "usage"),
         receipt=_object(answered, "receipt"),
         ground=_object(answered, "ground"),
+        persona=_optional(answered, "persona"),
         created=0.0 if created is None else seconds_of(created),
     )
 

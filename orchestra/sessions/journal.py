@@ -24,13 +24,14 @@ class Journal:
     """What is being said in one turn. Left as a context, or dropped, without `finish`, the turn is interrupted.
 
     `turn` is the turn as it was begun; `new` is False where a turn of the same `turn_id` was already there,
-    which is then only to be read: what is appended to it goes nowhere. `ground` is kept with the turn when it ends.
+    which is then only to be read: what is appended to it goes nowhere. `ground` and `persona` are kept with the turn when it ends.
     """
 
     def __init__(self, database: Database, row: turns.TurnRow, *, new: bool = True) -> None:
         self.turn = row.turn
         self.new = new
         self.ground: Mapping[str, Any] | None = None
+        self.persona: str | None = None
         self._database = database
         self._growth = _Growth(row.seq)
         self._pieces = self._growth.pieces
@@ -71,7 +72,10 @@ class Journal:
         """
         if not self._open:
             return self.turn
-        outcome = Outcome(status=status, finish_reason=finish_reason, model=model, usage=usage, receipt=receipt, ground=self.ground)
+        outcome = Outcome(
+            status=status, finish_reason=finish_reason, model=model, usage=usage, receipt=receipt, ground=self.ground,
+            persona=self.persona,
+        )  # fmt: skip
         closed = self._database.write(lambda connection: self._growth.close(connection, outcome, keep))
         self._open = False
         self._dropped.detach()

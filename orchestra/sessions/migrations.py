@@ -138,6 +138,13 @@ def grounds(connection: sqlite3.Connection) -> None:
     connection.execute("ALTER TABLE turn ADD COLUMN ground TEXT")
 
 
+@migration
+def segments(connection: sqlite3.Connection) -> None:
+    """A turn says who led it, and a session whether whoever fits does: where the two make segments of it."""
+    connection.execute("ALTER TABLE turn ADD COLUMN persona TEXT")
+    connection.execute("ALTER TABLE session ADD COLUMN auto INTEGER NOT NULL DEFAULT 0")
+
+
 def migrate(connection: sqlite3.Connection, path: Path, schema: Schema = SESSIONS) -> list[str]:
     """Brings the file to the newest step and says which were made.
 

@@ -26,6 +26,7 @@ class About(TypedDict, total=False):
 
     title: str | None
     persona: str | None
+    auto: bool
     model: str | None
     language: str | None
     mode: Mode
@@ -36,14 +37,15 @@ class About(TypedDict, total=False):
 class SessionRecord:
     """A named dialogue. Times are seconds since 1970 and only shown: order never depends on them.
 
-    `turns` counts the turns along the head's chain and `first` begins like its first question. `speakers` are
-    the two labels of a transcript.
+    `turns` counts the turns along the head's chain and `first` begins like its first question. `persona` leads it; with
+    `auto` that is who led it last, and it has segments. `speakers` are the two labels of a transcript.
     """
 
     id: str
     name: str
     title: str | None = None
     persona: str | None = None
+    auto: bool = False
     model: str | None = None
     language: str | None = None
     mode: Mode = "chat"
@@ -61,6 +63,7 @@ class Turn:
 
     `turn_id` is the caller's own name for it, `digest` the hash of everything said up to here (None while open).
     `usage` and `receipt` are JSON objects as `Usage` and `Receipt` write them, `ground` is one of the answer's sources.
+    `persona` led the turn; None where nobody did, or nobody said.
     """
 
     id: str
@@ -76,6 +79,7 @@ class Turn:
     usage: Mapping[str, Any] | None = None
     receipt: Mapping[str, Any] | None = None
     ground: Mapping[str, Any] | None = None
+    persona: str | None = None
     created: float = 0.0
     digest: str | None = None
 
@@ -124,6 +128,7 @@ class Outcome:
     usage: Any = None
     receipt: Any = None
     ground: Any = None
+    persona: str | None = None
 
 
 def digest(parent: str | None, question: str, answer: str) -> str:

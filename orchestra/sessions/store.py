@@ -116,8 +116,9 @@ class Store:
             row = _named(connection, name)
             head = row.head if at is None else _point(connection, row, at)
             free = _free(connection, chosen or _numbered(connection, row.record.name))
-            stamp = turns.now()
-            record = replace(row.record, id=turns.random_id(), name=free, created=stamp, changed=stamp)
+            stamp, last = turns.now(), None if head is None or not row.record.auto else turns.turn_row(connection, head)
+            persona = (last and last.turn.persona) or row.record.persona
+            record = replace(row.record, id=turns.random_id(), name=free, persona=persona, created=stamp, changed=stamp)
             turns.insert_session(connection, record, head)
             return _named(connection, free).record
 
@@ -340,8 +341,9 @@ def _insert_closed(connection: sqlite3.Connection, turn: Turn, session: int, par
     answered = replace(row.turn, answer=storable(turn.answer), thinking=storable(turn.thinking))
     status = "interrupted" if turn.status == "open" else turn.status
     outcome = Outcome(
-        status=status, finish_reason=turn.finish_reason, model=turn.model, usage=turn.usage, receipt=turn.receipt, ground=turn.ground
-    )
+        status=status, finish_reason=turn.finish_reason, model=turn.model, usage=turn.usage, receipt=turn.receipt, ground=turn.ground,
+        persona=turn.persona,
+    )  # fmt: skip
     turns.close_turn(connection, row._replace(turn=answered), outcome)
     return seq
 

@@ -22,12 +22,12 @@ FIRST_WORDS = 80
 LONGEST_CHAIN = 2**62
 
 _SESSION = """
-    SELECT s.seq, s.id, s.name, s.title, s.persona, s.model, s.language, s.mode, s.speakers,
+    SELECT s.seq, s.id, s.name, s.title, s.persona, s.auto, s.model, s.language, s.mode, s.speakers,
            s.created, s.changed, h.seq, h.id, h.depth, r.question
     FROM session s LEFT JOIN turn h ON h.seq = s.head LEFT JOIN turn r ON r.seq = h.root """
 _TURN = """
     SELECT t.seq, t.id, s.name, p.id, t.turn_id, t.question, t.answer, t.thinking, t.status, t.finish_reason,
-           t.model, t.usage, t.receipt, t.ground, t.created, t.digest, t.depth, t.owner, t.parent
+           t.model, t.usage, t.receipt, t.ground, t.persona, t.created, t.digest, t.depth, t.owner, t.parent
     FROM turn t LEFT JOIN session s ON s.seq = t.session LEFT JOIN turn p ON p.seq = t.parent """
 _CHAIN = (
     """
@@ -120,7 +120,7 @@ def open_owners(connection: sqlite3.Connection) -> list[str]:
 
 
 def _session(row: Iterable[Any]) -> SessionRow:
-    seq, id_, name, title, persona, model, language, mode, speakers, created, changed, head, head_id, depth, first = row
+    seq, id_, name, title, persona, auto, model, language, mode, speakers, created, changed, head, head_id, depth, first = row
     if mode not in MODES:
         raise ValueError(f"unknown mode {mode!r}")
     record = SessionRecord(
@@ -128,6 +128,7 @@ def _session(row: Iterable[Any]) -> SessionRow:
         name=str(name),
         title=title,
         persona=persona,
+        auto=bool(auto),
         model=model,
         language=language,
         mode=mode,
@@ -143,7 +144,7 @@ def _session(row: Iterable[Any]) -> SessionRow:
 
 def _turn(connection: sqlite3.Connection, row: Iterable[Any]) -> TurnRow:
     (seq, id_, session, parent_id, turn_id, question, answer, thinking, status, finish_reason,
-     model, usage, receipt, ground, created, hashed, depth, owner, parent) = row  # fmt: skip
+     model, usage, receipt, ground, persona, created, hashed, depth, owner, parent) = row  # fmt: skip
     if status not in STATUSES:
         raise ValueError(f"unknown status {status!r}")
     if status == "open":
@@ -163,6 +164,7 @@ def _turn(connection: sqlite3.Connection, row: Iterable[Any]) -> TurnRow:
         usage=None if usage is None else json.loads(usage),
         receipt=None if receipt is None else json.loads(receipt),
         ground=None if ground is None else json.loads(ground),
+        persona=persona,
         created=float(created),
         digest=hashed,
     )
@@ -185,9 +187,9 @@ def now() -> float:
 def insert_session(connection: sqlite3.Connection, record: SessionRecord, head: int | None = None) -> int:
     """A new session, its name known to be free."""
     cursor = connection.execute(
-        """INSERT INTO session (id, name, title, persona, model, language, mode, speakers, head, activity,
+        """INSERT INTO session (id, name, title, persona, model, language, mode, speakers, auto, head, activity,
                                 created, changed)
-           SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, coalesce(max(activity), 0) + 1, ?, ? FROM session""",
+           SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, coalesce(max(activity), 0) + 1, ?, ? FROM session""",
         (record.id, record.name, *_about(record), head, record.created, record.changed),
     )
     return _number(cursor)
@@ -196,7 +198,7 @@ def insert_session(connection: sqlite3.Connection, record: SessionRecord, head: 
 def change_session(connection: sqlite3.Connection, seq: int, record: SessionRecord) -> None:
     """Writes what is known of a session."""
     connection.execute(
-        """UPDATE session SET name = ?, title = ?, persona = ?, model = ?, language = ?, mode = ?, speakers = ?
+        """UPDATE session SET name = ?, title = ?, persona = ?, model = ?, language = ?, mode = ?, speakers = ?, auto = ?
            WHERE seq = ?""",
         (record.name, *_about(record), seq),
     )
@@ -208,6 +210,7 @@ def _about(record: SessionRecord) -> tuple[Any, ...]:
         *(None if text is None else storable(text) for text in texts),
         record.mode,
         storable(json.dumps(record.speakers, ensure_ascii=False)),
+        int(record.auto),
     )
 
 
@@ -235,6 +238,11 @@ def insert_turn(connection: sqlite3.Connection, turn: Turn, session: int, parent
     return seq
 
 
+def lead(connection: sqlite3.Connection, turn: str, persona: str) -> None:
+    """Writes who leads a turn (by its id)."""
+    connection.execute("UPDATE turn SET persona = ? WHERE id = ?", (storable(persona), turn))
+
+
 def grow(connection: sqlite3.Connection, seq: int, kind: str, text: str) -> None:
     """Adds to an answer; one that was closed or deleted meanwhile stays so."""
     connection.execute(
@@ -258,7 +266,7 @@ def close_turn(connection: sqlite3.Connection, row: TurnRow, outcome: Outcome, *
     ).fetchone()
     connection.execute(
         """UPDATE turn SET answer = ?, thinking = ?, status = ?, finish_reason = ?, model = ?, usage = ?, receipt = ?,
-                           ground = ?, digest = ?, owner = NULL
+                           ground = ?, persona = coalesce(?, persona), digest = ?, owner = NULL
            WHERE seq = ?""",
         (
             answer,
@@ -269,6 +277,7 @@ def close_turn(connection: sqlite3.Connection, row: TurnRow, outcome: Outcome, *
             jsonable(outcome.usage),
             jsonable(outcome.receipt),
             jsonable(outcome.ground),
+            None if outcome.persona is None else storable(outcome.persona),
             digest(before[0] if before else None, turn.question, answer),
             row.seq,
         ),
