@@ -183,6 +183,38 @@ def test_a_broken_or_removed_file_is_logged_and_the_persona_stays(tmp_path: Path
     assert Library(library.folders).persona("keeper").speaks("en") == "Version 0.", "a new process takes what there is"
 
 
+BROKEN = "---\nname: {name}\ndescription: {{en: x}}\ncolour: red\n---\nYou bake.\n"
+
+
+def test_one_broken_file_does_not_take_the_others_away(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    written(tmp_path, version=1)
+    broken = tmp_path / "baker.md"
+    broken.write_text(BROKEN.format(name="baker"))
+    (tmp_path / "Keeper two.md").write_text("no name of a persona: not looked at")
+    library = Library([tmp_path])
+    for _ in range(3):
+        assert [persona.name for persona in library.all()] == ["keeper"]
+    assert [record.getMessage() for record in caplog.records] == [
+        f"{broken}:4: colour: is not known; baker is left out (orchestra personas check baker)"
+    ], "said once, not at every message"
+    with pytest.raises(PersonaInvalid):
+        library.persona("baker")
+    written(tmp_path, "baker")
+    assert [persona.name for persona in library.all()] == ["baker", "keeper"]
+    for name in ("baker", "keeper"):
+        (tmp_path / f"{name}.md").write_text(BROKEN.format(name=name))
+    with pytest.raises(PersonaInvalid, match="baker"):
+        Library([tmp_path]).all()
+
+
+def test_one_that_hides_a_shipped_one_and_is_broken_is_not_answered_for_by_that(tmp_path: Path) -> None:
+    written(tmp_path / "shipped")
+    written(tmp_path / "shipped", "baker")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "keeper.md").write_text("half")
+    assert [persona.name for persona in Library([tmp_path / "own", tmp_path / "shipped"]).all()] == ["baker"]
+
+
 def test_an_unchanged_file_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = written(tmp_path)
     aged(path)

@@ -102,19 +102,11 @@ def read(path: Path) -> Persona:
 
 def parsed(text: str, path: Path) -> Persona:
     """The persona that `text` describes; `path` names the file for the errors."""
-    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
-    if lines[0].rstrip() != _FENCE:
-        raise _fault(path, 1, "the first line must be ---", "第一行必须是 ---")
-    end = next((number for number, line in enumerate(lines[1:], 1) if line.rstrip() == _FENCE), None)
-    if end is None:
-        raise _fault(path, 1, "the front matter has no closing ---", "文件头缺少结尾的 ---")
-    above = "\n".join(lines[1:end])
-    if len(above) > LONGEST_FRONT:
-        raise _fault(path, 1, f"the front matter is longer than {LONGEST_FRONT} characters", f"文件头超过 {LONGEST_FRONT} 个字符")
+    above, below, begins = _divided(text, path)
     front = _front_matter(above, path)
     if front.name != path.stem:
         raise _fault(path, 2, f"the name {front.name!r} differs from the file's", f"name {front.name!r} 与文件名不一致")
-    memory = _sections("\n".join(lines[end + 1 :]), path, end + 2)
+    memory = _sections(below, path, begins)
     return Persona(
         name=front.name,
         seed_memory=memory,
@@ -130,6 +122,20 @@ def parsed(text: str, path: Path) -> Persona:
         options=_options(front),
         limits=Limits(**front.limits.model_dump()),
     )
+
+
+def _divided(text: str, path: Path) -> tuple[str, str, int]:
+    """The front matter, what stands below it, and the line on which that begins."""
+    lines = text.removeprefix("\ufeff").replace("\r\n", "\n").split("\n")
+    if lines[0].rstrip() != _FENCE:
+        raise _fault(path, 1, "the first line must be ---", "第一行必须是 ---")
+    end = next((number for number, line in enumerate(lines[1:], 1) if line.rstrip() == _FENCE), None)
+    if end is None:
+        raise _fault(path, 1, "the front matter has no closing ---", "文件头缺少结尾的 ---")
+    above = "\n".join(lines[1:end])
+    if len(above) > LONGEST_FRONT:
+        raise _fault(path, 1, f"the front matter is longer than {LONGEST_FRONT} characters", f"文件头超过 {LONGEST_FRONT} 个字符")
+    return above, "\n".join(lines[end + 1 :]), end + 2
 
 
 def _once(*lists: Iterable[str]) -> tuple[str, ...]:
@@ -272,6 +278,19 @@ def _children(node: yaml.Node) -> Iterator[tuple[str, int, yaml.Node]]:
         yield from ((str(key.value), key.start_mark.line + 2, child) for key, child in node.value)
     elif isinstance(node, yaml.SequenceNode):
         yield from ((str(number), child.start_mark.line + 2, child) for number, child in enumerate(node.value))
+
+
+def line_naming(path: Path, name: str) -> int:
+    """The line of a sound file's front matter on which an expert, a tool or a knowledge base of this name stands; 1 where none does."""
+    above, _, _ = _divided(_content(path), path)
+    node = _Loader(above).get_single_node()
+    for key, _, child in _children(node) if node else ():
+        if key in ("experts", "tools", "knowledge"):
+            for _, line, item in _children(child):
+                spoken = [value.value for _, _, value in _children(item)] or [str(item.value).removeprefix(_BASE)]
+                if name in spoken:
+                    return line
+    return 1
 
 
 _FAULTS_ZH = {

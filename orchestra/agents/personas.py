@@ -11,6 +11,7 @@ import re
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from typing import NamedTuple
 from orchestra.errors import PersonaInvalid, PersonaMissing
 from orchestra.model.persona import Persona
 from orchestra.settings import Settings
+from orchestra.texts import Words
 
 SUFFIX = ".md"
 NAME = re.compile(r"[a-z0-9_-]{1,64}")
@@ -25,6 +27,8 @@ SETTLED = 0.5
 """Seconds: a file that changed less than this ago may still be being written."""
 _DEVICE = re.compile(r"con|prn|aux|nul|com[0-9]|lpt[0-9]")  # on Windows a file of that name is no file
 _LOG = logging.getLogger("orchestra")
+_STAYS = Words(": the persona {name} stays as it was", "：角色 {name} 保持原样")
+_LEFT_OUT = Words("; {name} is left out (orchestra personas check {name})", "；{name} 未被采用（请运行：orchestra personas check {name}）")
 
 Signature = tuple[int, int, int]
 
@@ -49,6 +53,7 @@ class Library:
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = tuple(folders)
         self._kept: dict[str, _Kept] = {}
+        self._warned: dict[str, str] = {}  # of each name the last warning: it is said once, not at every message
 
     @classmethod
     def of(cls, settings: Settings) -> Library:
@@ -84,16 +89,38 @@ class Library:
             path = self.path(name)
             now = _signature(path) if path else None
             if _signature(kept.path) is None:
-                _LOG.warning("%s is gone: the persona stays as it was", kept.path)
+                self._warn(kept.persona.name, Words(f"{kept.path} is gone", f"{kept.path} 已不存在"), _STAYS)
             elif now is not None and _settled(now) and (path, now) != (kept.path, kept.signature):
                 return self._read(name)
         except PersonaInvalid as error:
-            _LOG.warning("the persona stays as it was: %s", error.message("en"))
+            self._warn(kept.persona.name, _said(error), _STAYS)
         return kept.persona
 
     def all(self) -> list[Persona]:
-        """Every persona, by name. Raises `PersonaInvalid` for the first file that cannot be read."""
-        return [self.persona(name) for name in self.names()]
+        """Every persona that can be read, by name; the others are left out, with a warning in the log.
+
+        Raises `PersonaInvalid` where none can be read.
+        """
+        sound: list[Persona] = []
+        broken: dict[str, PersonaInvalid] = {}
+        for name in self.names():
+            with suppress(PersonaMissing):  # removed in this moment
+                try:
+                    sound.append(self.persona(name))
+                except PersonaInvalid as error:
+                    broken[name] = error
+        if broken and not sound:
+            raise next(iter(broken.values()))
+        for name, error in broken.items():
+            self._warn(name, _said(error), _LEFT_OUT)
+        return sound
+
+    def _warn(self, name: str, what: Words, so: Words) -> None:
+        """A line in the log, once; whoever shows it to people finds it in Chinese as its `zh`."""
+        en, zh = f"{what.en}{so.en.format(name=name)}", f"{what.zh}{so.zh.format(name=name)}"
+        if self._warned.get(name) != en:
+            self._warned[name] = en
+            _LOG.warning("%s", en, extra={"zh": zh})
 
     def _read(self, name: str) -> Persona:
         path = self.path(name)
@@ -106,12 +133,17 @@ class Library:
         persona = read(path)
         trusted = before if before is not None and _settled(before) and before == _signature(path) else None
         self._kept[canonical(name)] = _Kept(path, trusted, persona)
+        self._warned.pop(canonical(name), None)
         return persona
 
     def _missing(self, name: str) -> PersonaMissing:
         near = ", ".join(get_close_matches(name.casefold(), self.names(), n=2, cutoff=0.5))
         en, zh = (f"; there is: {near}", f"；相近的有：{near}") if near else ("", "")
         return PersonaMissing(name=name, nearest=en, nearest_zh=zh)
+
+
+def _said(error: PersonaInvalid) -> Words:
+    return Words(error.message("en"), error.message("zh"))
 
 
 def _named(folder: Path) -> Iterator[tuple[str, Path]]:

@@ -67,7 +67,9 @@ def built() -> Any:
 def execute(arguments: list[str]) -> int:
     """Run one command line in this process; its exit code."""
     from orchestra.cli.outcome import guarded, wished
+    from orchestra.cli.warned import tell_warnings
 
+    tell_warnings()
     wish, arguments = wished(arguments)
     try:
         return guarded(lambda: built()(args=arguments, prog_name="orchestra", standalone_mode=False, obj=wish), wish)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from orchestra.agents.persona_check import remarks
 from orchestra.agents.persona_file import read
 from orchestra.agents.persona_template import begin
 from orchestra.agents.personas import SUFFIX, Library, canonical, shipped
@@ -15,7 +17,7 @@ from orchestra.cli.outcome import Wish
 from orchestra.cli.tables import table
 from orchestra.cli.terminal import as_line, harmless, plain, tell, write
 from orchestra.cli.words import say
-from orchestra.errors import OrchestraError, PersonaInvalid
+from orchestra.errors import KnowledgeMissing, OrchestraError, PersonaInvalid
 from orchestra.model.persona import Persona
 from orchestra.settings import Settings
 
@@ -27,6 +29,7 @@ class Found(NamedTuple):
     path: str
     persona: Persona | None = None
     error: OrchestraError | None = None
+    warnings: tuple[str, ...] = ()
 
     def reason(self) -> str:
         """Why it cannot be used; empty where it can."""
@@ -156,16 +159,50 @@ def check_personas(names: Sequence[str], wish: Wish) -> int:
     """Whether persona files are sound: those that were named (names or files), else all; the code of the error if not."""
     library = _library()
     looked_at = [_named(library, name) for name in names] if names else _everything(library)
+    has_base = cache(_has_base)
+    looked_at = [_beside_others(found, library, has_base) for found in looked_at]
     bad = [found for found in looked_at if found.error]
     if wish.json:
-        rows = [{"name": f.name, "ok": not f.error, "path": f.path, "detail": f.reason()} for f in looked_at]
+        rows = [
+            {"name": f.name, "ok": not f.error, "path": f.path, "detail": f.reason(), "warnings": list(f.warnings)} for f in looked_at
+        ]
         write(as_line({"ok": not bad, "personas": rows}) + "\n")
     else:
         for found in looked_at:
             write(harmless(f"{'FAIL' if found.error else 'ok  '} {found.name}  {found.reason() or found.path}\n"))
+            for warning in found.warnings:
+                write(harmless(f"{say('warn', '注意')} {found.name}  {warning}\n"))
         if bad:
             tell(say(f"{len(bad)} of {len(looked_at)} cannot be used", f"{len(looked_at)} 个中有 {len(bad)} 个无法使用"))
     return bad[0].error.exit_code if bad and bad[0].error else 0
+
+
+def _beside_others(found: Found, library: Library, has_base: Callable[[str], bool]) -> Found:
+    """What was found, and what is wrong between this file and others: the first fault as its error, and warnings."""
+    if found.persona is None:
+        return found
+    path = Path(found.path)
+    around = Library(tuple(dict.fromkeys([path.parent, *library.folders])))  # a file beside the folders may name its neighbours
+    said = remarks(found.persona, path, around, has_base)
+    faults = [
+        PersonaInvalid(path=found.path, line=remark.line, detail=remark.said.en, detail_zh=remark.said.zh)
+        for remark in said if remark.broken
+    ]  # fmt: skip
+    warnings = tuple(f"{found.path}:{remark.line}: {say(*remark.said)}" for remark in said if not remark.broken)
+    return found._replace(error=faults[0] if faults else None, warnings=warnings)
+
+
+def _has_base(name: str) -> bool:
+    """Whether there is a knowledge base of that name on this machine."""
+    from orchestra.retrieval.knowledge.index import Index
+
+    settings = Settings.read()
+    with Index(settings.folder(), timeout=settings.store_timeout) as index:
+        try:
+            index.base(name)
+        except KnowledgeMissing:
+            return False
+    return True
 
 
 def _named(library: Library, name: str) -> Found:
