@@ -9,9 +9,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from orchestra.agents.lineage import Lineage
+from orchestra.agents.tool import CALLS, CallContext, Step, asked_in_all
 from orchestra.model.messages import FinishReason, Options, Usage
+from orchestra.runtime import Runtime
+
+Number = TypeVar("Number", int, float)
 
 STEPS = 5
 LANDING = 0.25  # the part of tokens and time that is kept for the answer
@@ -20,11 +25,17 @@ SOONEST = 0.001  # seconds: the shortest deadline that the client takes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The most that a task may take: `steps` of the coordinator, generated `tokens`, `seconds`; None = not bounded by this one."""
+    """The most that a task may take; None = not bounded by this one.
+
+    `steps` are the coordinator's, `tokens` all that are generated, `calls` the questions to experts, `at_once` how many
+    of them at a time (None: as many as the daemon has slots).
+    """
 
     steps: int = STEPS
     tokens: int | None = None
     seconds: float | None = None
+    calls: int = CALLS
+    at_once: int | None = None
 
 
 class Budget:
@@ -35,11 +46,21 @@ class Budget:
         self.lineage = lineage or Lineage()
         self._steps = 0
         self._tokens = 0
+        self._calls = 0
         self._begun = time.monotonic()
 
     def step(self) -> None:
         """One step more of this coordinator."""
         self._steps += 1
+
+    def asked(self, step: Step) -> None:
+        """One question to an expert, with those that it asked for it."""
+        self._calls += asked_in_all([step])
+
+    @property
+    def calls(self) -> int:
+        """How many experts may still be asked."""
+        return max(0, self.limits.calls - self._calls)
 
     def spend(self, usage: Usage) -> None:
         """What one answer took."""
@@ -56,7 +77,17 @@ class Budget:
     @property
     def exhausted(self) -> FinishReason | None:
         """The same without regard to steps: whether an expert can still be asked."""
-        return self._over(*self._left(LANDING))
+        return self._over(*self._left(LANDING)) or (None if self.calls else FinishReason.STEP_LIMIT)
+
+    def context(self, runtime: Runtime, options: Options, *, share: int, waves: int, at_once: int) -> CallContext:
+        """In what each of `share` tools is asked at the same time, the first of `waves`: its share of all that is left."""
+        return CallContext(
+            runtime=runtime,
+            options=self.options(options, share=share, waves=waves),
+            lineage=self.lineage,
+            calls=max(0, self.calls - share) // share,
+            at_once=max(1, at_once // share),
+        )
 
     def options(self, options: Options, *, share: int = 1, waves: int = 1, landing: bool = False) -> Options:
         """`options` within what is left, for one of `share` answers at a time the first of `waves`, or for the task's (`landing`)."""
@@ -80,3 +111,8 @@ class Budget:
         if seconds is not None and seconds <= 0:
             return FinishReason.DEADLINE
         return FinishReason.TOKEN_LIMIT if tokens is not None and tokens <= 0 else None
+
+
+def least(one: Number | None, other: Number | None) -> Number | None:
+    """The smaller of two bounds, where None is no bound."""
+    return min((bound for bound in (one, other) if bound is not None), default=None)

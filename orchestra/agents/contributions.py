@@ -47,9 +47,14 @@ async def asked(expert: Tool, question: str, context: CallContext) -> Answered:
 
 
 def groups(size: int, calls: Sequence[tuple[Tool, str]]) -> Iterator[Sequence[tuple[Tool, str]]]:
-    """As many at a time as the daemon has slots: one that only waits for a slot has not begun."""
-    for start in range(0, len(calls), max(1, size)):
-        yield calls[start : start + max(1, size)]
+    """As many at a time as the daemon has slots: one that only waits for a slot has not begun.
+
+    What one expert is asked stands together: with one slot its seed memory is read once.
+    """
+    names = [expert.name for expert, _ in calls]
+    ordered = sorted(calls, key=lambda call: names.index(call[0].name))
+    for start in range(0, len(ordered), max(1, size)):
+        yield ordered[start : start + max(1, size)]
 
 
 def material(said: Sequence[Answered], task: str, language: Language, *, nonce: str = "", most: int = 0) -> str:

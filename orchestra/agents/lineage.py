@@ -45,6 +45,17 @@ class Lineage:
             raise AgentRecursion(depth=" > ".join((*self.visited, name)), limit=DEEPEST)
         return replace(self, visited=(*self.visited, name))
 
+    def beneath(self, name: str) -> Lineage:
+        """Where `name` is when it is asked from here. Raises `AgentRecursion` where the question was there before, or is too far down."""
+        if self.depth >= DEEPEST:
+            raise AgentRecursion(depth=self.depth + 1, limit=DEEPEST)
+        return replace(self, depth=self.depth + 1).at(name)
+
+    @property
+    def deepest(self) -> bool:
+        """Whether nobody may be asked from here any more."""
+        return self.depth >= DEEPEST
+
     def leads_to(self, name: str) -> bool:
         """Whether another agent, `name`, may still be asked from here."""
         return self.depth < DEEPEST and name not in self.visited

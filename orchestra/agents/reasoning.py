@@ -133,27 +133,32 @@ class Reasoning:
 
     async def ask(self, calls: Sequence[tuple[Tool, str]]) -> AsyncGenerator[Step]:
         """Asks the experts, as many at a time as there are slots; stops where tokens or time are spent."""
-        client = self._team.client
-        waves = list(groups(client.settings.parallel, calls))
-        for number, wave in enumerate(waves):
-            ended = self._budget.exhausted
+        client, budget = self._team.client, self._budget
+        at_once = budget.limits.at_once or client.settings.parallel
+        waves = list(groups(at_once, calls))
+        for number, planned in enumerate(waves):
+            ended = budget.exhausted
             if ended is not None:
                 self.ended = ended
                 return
-            options = self._budget.options(self._options, share=len(wave), waves=len(waves) - number)
-            context = CallContext(runtime=client.runtime, options=options, lineage=self._budget.lineage)
+            wave = planned[: budget.calls]
+            context = budget.context(client.runtime, self._options, share=len(wave), waves=len(waves) - number, at_once=at_once)
             for expert, question in wave:
                 yield Step(expert=expert.name, question=question)
-            jobs = [partial(asked, expert, question, self._within(context, question)) for expert, question in wave]
+            jobs = [partial(asked, expert, question, self._within(context, expert, question)) for expert, question in wave]
             for one in await client.runtime.together(jobs):
                 self.said.append(one)
                 self.trace.append(one.step)
                 self._took(one.contribution)
+                budget.asked(one.step)
                 yield one.step
 
-    def _within(self, context: CallContext, question: str) -> CallContext:
-        """Questions are written out in full; the task itself may follow on what was said before."""
-        return replace(context, said=self._before) if question == self._task else context
+    def _within(self, context: CallContext, expert: Tool, question: str) -> CallContext:
+        """An expert knows what it said itself; questions are written out in full, the task may follow on the dialogue before it."""
+        before = self._before if question == self._task else ()
+        own = [one.step for one in self.said if one.expert.name == expert.name and one.step.ok]
+        told = [message for step in own for message in (Message("user", step.question), Message("assistant", step.answer))]
+        return replace(context, said=(*before, *told))
 
     # --- one step
 

@@ -7,7 +7,7 @@ without it; only what ends the whole task (Ctrl-C, closing) is raised.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from orchestra.model.messages import Message, Options, Receipt, Usage
 from orchestra.runtime import Runtime
 from orchestra.texts import Words
 
+CALLS = 40  # questions to experts in one task, those that experts ask each other included
 LONGEST_ANSWER = 20_000  # characters: more than any window holds beside the other answers
 QUESTION: Mapping[str, Any] = {
     "type": "object",
@@ -30,13 +31,16 @@ _CUT = {"zh": "……（后面还有 {left} 个字符，已省略）", "en": " .
 class CallContext:
     """In what a tool is called: `options` have the answer's language, the seconds and the tokens that are left for it.
 
-    `said` is what this tool was asked and answered before in the same task; `lineage` the agents on the way here.
+    `said` is what this tool was asked and answered before in the same task; `lineage` the agents on the way here. A tool
+    that asks others in turn may ask `calls` questions, `at_once` of them at a time.
     """
 
     runtime: Runtime
     options: Options = field(default_factory=Options)
     lineage: Lineage = field(default_factory=Lineage)
     said: tuple[Message, ...] = ()
+    calls: int = CALLS
+    at_once: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +77,11 @@ class Contribution:
     def ok(self) -> bool:
         """Whether the answer is whole."""
         return not self.error
+
+
+def asked_in_all(steps: Sequence[Step]) -> int:
+    """How many questions were asked, those of experts to others included."""
+    return sum(1 + asked_in_all(step.steps) for step in steps)
 
 
 class Fault(Exception):
