@@ -21,6 +21,7 @@ from runtimes import within
 import orchestra.errors as e
 from orchestra import Message, Orchestra, Session
 from orchestra.model.budget import LONGEST_SUMMARY
+from orchestra.model.firmness import reminder
 from orchestra.model.messages import FinishReason, Piece, Receipt, gathered
 from orchestra.sessions import compaction, fitting, prompt, summaries
 from orchestra.sessions.compaction import HEADINGS, REQUESTS
@@ -272,7 +273,8 @@ def test_the_summary_stands_in_the_first_user_message(small: tuple[StandIn, Orch
     shown = bodies(daemon)[-1]["messages"]
     kept = stored[made.turns]
     assert shown[0] == {"role": "system", "content": "You are very polite."}
-    assert shown[1] == {"role": "user", "content": f"{HEADS[0]}{SUMMARY}\n\n{kept.question}{EN}"}
+    still = reminder(POLITE, "en")
+    assert shown[1] == {"role": "user", "content": f"{HEADS[0]}{SUMMARY}\n\n{still}\n\n{kept.question}{EN}"}
     assert said(shown[2:]) == [
         kept.answer, *(text for turn in stored[made.turns + 1 :] for text in (turn.question + EN, turn.answer)), "When?" + EN
     ]  # fmt: skip

@@ -26,6 +26,7 @@ from orchestra.agents.reasoning import Team, Thought
 from orchestra.errors import DaemonError, EmptyReply, FirstTokenTimeout, OrchestraError, PromptTooLong, StreamTruncated
 from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Options, Piece, Receipt, Usage
+from orchestra.model.window import Loaded
 from orchestra.runtime import Blocking, Looped, finish
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
@@ -428,8 +429,14 @@ def faked(monkeypatch: pytest.MonkeyPatch, said: Callable[[str], str]) -> None:
     async def version(self: Client) -> str:
         return "0.32.15"
 
-    monkeypatch.setattr(Client, "chat", chat)
-    monkeypatch.setattr(Client, "version", version)
+    async def ready(self: Client, model: str, options: Any = None) -> Loaded:
+        return Loaded(window=4096)
+
+    async def facts(self: Client, model: str) -> dict[str, Any]:
+        return {}
+
+    for method in (chat, version, ready, facts):
+        monkeypatch.setattr(Client, method.__name__, method)
 
 
 def alone(limits: Limits | None = None, **other: Any) -> list[Any]:

@@ -16,11 +16,14 @@ from orchestra.agents.tool import QUESTION, CallContext, Contribution, bounded
 from orchestra.errors import OrchestraError
 from orchestra.model.budget import PASSAGES_PART
 from orchestra.model.client import Client
+from orchestra.model.firmness import fits
 from orchestra.model.language import language_of, wanted, with_language
 from orchestra.model.messages import Message, Options, Piece, Receipt, Reply, Usage, gathered
 from orchestra.model.notice import announced
 from orchestra.model.persona import Persona
 from orchestra.model.stages import summed
+from orchestra.model.tokens import most_tokens_of
+from orchestra.model.window import Fit, Loaded
 from orchestra.request import Breakage, Broken
 from orchestra.sessions.grounding import Ground, Inquiry, Material
 from orchestra.texts import Words
@@ -28,6 +31,7 @@ from orchestra.texts import Words
 Number = TypeVar("Number", int, float)
 
 _EMPTY = Words("the answer is empty", "回答为空")
+_SOON = 0.001  # seconds: a time that is over
 _BETWEEN = 2  # tokens that may come of putting texts together
 
 
@@ -89,14 +93,20 @@ class Expert:
         The seed memory stands first, then what was `said` before; only the question and what belongs to it stand in
         the user message.
         """
+        started, model = time.monotonic(), self.persona.model or self.model
         options = self._within((options or Options()).over(self.persona.options))
-        model = self.persona.model or self.model
-        found = await self._found(question, said, options, model)
+        seed = self.persona.speaks(options.language or language_of(question))
+        loaded = await self.client.ready(model, options)
+        await fits(self.persona, seed, client=self.client, model=model, loaded=loaded)
+        found = await self._found(question, said, options, model, loaded)
         line = wanted(question, options.language) if self.persona.follows_language else options.language
         asked = with_language("\n\n".join(filter(None, (question, material, found.text))), line)
-        seed = self.persona.speaks(options.language or language_of(question))
         messages = [Message("system", seed), *said, Message("user", asked)]
-        pieces = announced(found.stage(self.client.chat(messages, model=model, options=options)), notice=found.notice)
+        facts = await self.client.facts(model)
+        fit = Fit(loaded=loaded, most=most_tokens_of(messages, f"{facts.get('template', '')}{facts.get('system', '')}"))
+        if options.deadline:  # looking up and loading are part of the time that it has
+            options = replace(options, deadline=max(_SOON, options.deadline - (time.monotonic() - started)))
+        pieces = announced(found.stage(self.client.chat(messages, model=model, options=options, fit=fit)), notice=found.notice)
         told: list[Piece] = []
         async with aclosing(pieces):
             async for piece in pieces:
@@ -120,11 +130,12 @@ class Expert:
             options, deadline=_least(options.deadline, limits.seconds), max_tokens=_least(options.max_tokens, limits.tokens)
         )
 
-    async def _found(self, question: str, said: Sequence[Message], options: Options, model: str) -> Material:
+    async def _found(
+        self, question: str, said: Sequence[Message], options: Options, model: str, loaded: Loaded
+    ) -> Material:
         """What the ground gives for the question; where it fails, nothing, and a note that says so."""
         if self.ground is None:
             return Material()
-        loaded = await self.client.ready(model, options)
         counter = await self.client.counter(model)
         inquiry = Inquiry(
             question=question,

@@ -15,7 +15,7 @@
         StoreBusy  StoreCorrupt  StoreTooNew  StorageFull  StoreUnwritable
         SessionMissing  SessionExists  SessionBusy  ImportInvalid
       PersonaFault
-        PersonaMissing  PersonaInvalid  ModelNotOurs
+        PersonaMissing  PersonaInvalid  SeedTooLong  ModelNotOurs
       SearchFault                 a search service, or the way to it
         SearchUnreachable  RateLimited  KeyRefused  BadResponse
       PageFault                   a web page that was not read
@@ -77,6 +77,7 @@ from orchestra.errors.parts import (
     PersonaInvalid,
     PersonaMissing,
     PortTaken,
+    SeedTooLong,
     StandInFault,
 )
 from orchestra.errors.reply import (
@@ -182,6 +183,7 @@ __all__ = [
     "SchemeRefused",
     "SearchFault",
     "SearchUnreachable",
+    "SeedTooLong",
     "SessionBusy",
     "SessionExists",
     "SessionMissing",

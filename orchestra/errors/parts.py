@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from orchestra.errors.root import OrchestraError
 from orchestra.texts import Words
 
@@ -23,6 +25,27 @@ class PersonaInvalid(PersonaFault):
     exit_code = 52
     says = Words("{path}:{line}: {detail}", "{path}:{line}：{detail_zh}")
     advice = Words("correct the file; personas/lawyer.md is an example", "请修改该文件；可参考 personas/lawyer.md")
+
+
+class SeedTooLong(PersonaFault):
+    """A seed memory that leaves no room for question and answer in the window of the loaded model. Nothing was sent."""
+    status, exit_code = 413, 57
+    says = Words(
+        "the seed memory of {name!r} takes {needed} tokens, and the window of {model} holds {window}: question and answer have no room",
+        "角色 {name!r} 的种子记忆占 {needed} 个 token，而 {model} 的上下文窗口只有 {window}：问题和回答没有空间",
+    )
+    advice = Words(
+        "shorten it to {limit} tokens, pass --window {needed_window}, or start the daemon with OLLAMA_CONTEXT_LENGTH={needed_window}",
+        "请将其缩短到 {limit} 个 token，或使用 --window {needed_window}，或以 OLLAMA_CONTEXT_LENGTH={needed_window} 启动 Ollama",
+    )
+    shorten: ClassVar[Words] = Words(
+        "shorten it to {limit} tokens: this model was made for {most} at most", "请将其缩短到 {limit} 个 token：该模型最多支持 {most} 个"
+    )
+
+    def hint(self, language: str = "en") -> str:
+        """What to do: a larger window where the model has one, else a shorter text."""
+        beyond = 0 < self.facts.get("most", 0) < self.facts.get("needed_window", 0)
+        return (self.shorten if beyond else self.advice).text(language, self.facts)
 
 
 class ModelNotOurs(PersonaFault):

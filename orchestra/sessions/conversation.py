@@ -14,6 +14,7 @@ from typing import NamedTuple, Unpack
 from orchestra.errors import OrchestraError, StorageFull, StoreFault, UsageError
 from orchestra.model.catalog import chosen, is_base
 from orchestra.model.client import Client
+from orchestra.model.firmness import fits, reminder
 from orchestra.model.language import language_of
 from orchestra.model.messages import (
     FinishReason,
@@ -223,13 +224,18 @@ class AsyncSession:
         if persona is not None:
             options = options.over(persona.options)
         loaded = await client.ready(model, options)
+        language = record.language or "en"
+        seed = persona.speaks(language) if persona else ""
+        if persona is not None:
+            await fits(persona, seed, client=client, model=model, loaded=loaded)
         return Frame(
             record=record,
             model=model,
             loaded=loaded,
             base=opening.base if opening.base is not None else is_base(model, facts),
             thinks="thinking" in (facts.get("capabilities") or ()),
-            seed=persona.speaks(record.language or "en") if persona else "",
+            seed=seed,
+            reminder=reminder(persona, language) if persona else "",
             template=str(facts.get("template", "")),
             answer=answer_share(loaded.window, options, client.settings),
             options=options,

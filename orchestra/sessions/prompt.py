@@ -33,7 +33,8 @@ class Frame:
 
     `answer` is in tokens, `template` the text that the model puts around messages; `thinks` says that it may be told not to.
     `reserve` are the tokens set aside in each turn for what stands beside the question, `beside` those that this one's takes;
-    `ground` gives material to stand there. `follows`: the answer is asked for in the question's language.
+    `ground` gives material to stand there. `reminder` is the line after a summary that says who answers. `follows`: the
+    answer is asked for in the question's language.
     """
 
     record: SessionRecord
@@ -42,6 +43,7 @@ class Frame:
     base: bool = False
     thinks: bool = False
     seed: str = ""
+    reminder: str = ""
     template: str = ""
     answer: int
     options: Options
@@ -108,7 +110,7 @@ def bounded(frame: Frame, past: Past, text: str) -> Sizes:
     if past.compaction is not None:
         said, counted = most_tokens(past.compaction.text), past.compaction.tokens
         own = counted is not None and past.compaction.model == frame.model
-        head = PER_MESSAGE + min(said, (counted or 0) + PER_MESSAGE if own else said) + most_tokens(_headed(past.compaction)) - said
+        head = PER_MESSAGE + min(said, (counted or 0) + PER_MESSAGE if own else said) + most_tokens(_headed(frame, past.compaction)) - said
     seed = most_tokens(frame.seed)
     # the smallest prompt that the daemon has counted held the template as well, and perhaps another persona
     prompts = [prompt for turn in past.turns if turn.model == frame.model and (prompt := _told_tokens(turn)[0]) is not None]
@@ -139,7 +141,7 @@ def counted(frame: Frame, past: Past, text: str, counter: Counter) -> Sizes:
 
     return Sizes(
         fixed=min(most.fixed, fixed),
-        head=min(most.head, cost("", _headed(past.compaction))) if past.compaction else 0,
+        head=min(most.head, cost("", _headed(frame, past.compaction))) if past.compaction else 0,
         turns=tuple(min(turn, cost(said.question, said.answer)) for turn, said in zip(most.turns, past.standing, strict=True)),
         question=min(most.question, cost(text, "")),
     )
@@ -193,7 +195,7 @@ def messages(frame: Frame, past: Past, text: str, *, start: int, beside: str = "
         said.append(Message("assistant", turn.answer))
     said.append(Message("user", _lined(frame, text, beside)))
     if past.compaction is not None:
-        before = _headed(past.compaction)
+        before = _headed(frame, past.compaction)
         # in the message that follows, since some templates refuse two of one role in a row
         first = said.pop(0).content if said[0].role == "user" else ""
         said.insert(0, Message("user", f"{before}\n\n{first}" if first else before))
@@ -212,7 +214,7 @@ def told(frame: Frame, past: Past, *, start: int) -> list[str]:
     asks, answers = labels = labels_of(frame.record)
     lines = [frame.seed, ""] if frame.seed else []
     if past.compaction is not None:
-        lines += [unlabelled(_headed(past.compaction), labels), ""]
+        lines += [unlabelled(_headed(frame, past.compaction), labels), ""]
     for turn in past.turns[start:]:
         if turn.question:
             lines.append(f"{asks}: {unlabelled(turn.question, labels)}")
@@ -271,8 +273,10 @@ async def unindented(pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
             yield piece
 
 
-def _headed(compaction: Compaction) -> str:
-    return BEFORE[language_of(compaction.text)] + compaction.text
+def _headed(frame: Frame, compaction: Compaction) -> str:
+    """The summary, and who goes on answering: the same until the next summary."""
+    said = BEFORE[language_of(compaction.text)] + compaction.text
+    return f"{said}\n\n{frame.reminder}" if frame.reminder else said
 
 
 def _lined(frame: Frame, question: str, beside: str = "") -> str:
