@@ -100,6 +100,13 @@ class Settings:
         "为知识库的最佳结果重新排序的模型；留空则不重排",
     )  # fmt: skip
     embedding: str = _row("text", "", "ORCHESTRA_EMBED_MODEL", "embedding model of new knowledge bases", "新建知识库使用的嵌入模型")
+    expert_timeout: float = _row(
+        "number", 300.0, "ORCHESTRA_EXPERT_TIMEOUT", "patience for the answer of an expert at an address", "等待远程专家回答的时间"
+    )
+    expert_tokens: str = _row(
+        "secret", "", "ORCHESTRA_EXPERT_TOKENS", "tokens of experts at addresses, e.g. http://localhost:5001=TOKEN, separated by blanks",
+        "远程专家的令牌，例如 http://localhost:5001=TOKEN，以空格分隔",
+    )  # fmt: skip
     token: str = _row("secret", "", "ORCHESTRA_TOKEN", "token that the gateway asks for", "网关要求的访问令牌")
     allowed_hosts: str = _row(
         "text", "", "ORCHESTRA_ALLOWED_HOSTS", "names by which the gateway may be called, beside localhost, separated by blanks",

@@ -10,8 +10,9 @@ import time
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
+from orchestra.agents.budget import least
 from orchestra.agents.tool import QUESTION, CallContext, Contribution, bounded
 from orchestra.errors import OrchestraError
 from orchestra.model.budget import PASSAGES_PART
@@ -22,16 +23,15 @@ from orchestra.model.messages import Message, Options, Piece, Receipt, Reply, Us
 from orchestra.model.notice import announced
 from orchestra.model.persona import Persona
 from orchestra.model.stages import summed
-from orchestra.model.tokens import most_tokens_of
+from orchestra.model.tokens import PER_MESSAGE, most_tokens_of
 from orchestra.model.window import Fit, Loaded
 from orchestra.request import Breakage, Broken
 from orchestra.sessions.grounding import Ground, Inquiry, Material
 from orchestra.texts import Words
 
-Number = TypeVar("Number", int, float)
-
 _EMPTY = Words("the answer is empty", "回答为空")
 _SOON = 0.001  # seconds: a time that is over
+SAID_PART = 3  # of the window, one part in so many for what was said before
 _BETWEEN = 2  # tokens that may come of putting texts together
 
 
@@ -69,20 +69,17 @@ class Expert:
         """What the expert says to `question`; what keeps it from answering, as an error."""
         started = time.monotonic()
         language = context.options.language or language_of(question)
-        error, reply = "", None
         try:
             reply = await self.answer(question, options=self._allotted(context.options), said=context.said)
         except OrchestraError as failure:
-            if isinstance(failure.__cause__, Broken) and failure.__cause__.how is Breakage.CLOSED:
-                raise  # it is the task that ends
-            reply, error = failure.reply, failure.message(language)
-        answer = reply.text.strip() if reply else ""
+            return replace(observed(failure, language), duration=round(time.monotonic() - started, 6))
+        answer = reply.text.strip()
         return Contribution(
             answer=bounded(answer, language),
-            error=error or ("" if answer else _EMPTY.text(language)),
+            error="" if answer else _EMPTY.text(language),
             duration=round(time.monotonic() - started, 6),
-            usage=reply.usage if reply else Usage(),
-            receipt=reply.receipt if reply else Receipt(calls=0),
+            usage=reply.usage,
+            receipt=reply.receipt,
         )
 
     async def stream(
@@ -90,7 +87,7 @@ class Expert:
     ) -> AsyncGenerator[Piece]:
         """What the expert says to `question`, in its language; `material` is text of others, to be judged, not obeyed.
 
-        The seed memory stands first, then what was `said` before; only the question and what belongs to it stand in
+        The seed memory stands first, then the last of what was `said` before; only the question and what belongs to it stand in
         the user message.
         """
         started, model = time.monotonic(), self.persona.model or self.model
@@ -98,6 +95,7 @@ class Expert:
         seed = self.persona.speaks(options.language or language_of(question))
         loaded = await self.client.ready(model, options)
         await fits(self.persona, seed, client=self.client, model=model, loaded=loaded)
+        said = await self._recent(said, model, loaded.window // SAID_PART)
         found = await self._found(question, said, options, model, loaded)
         line = wanted(question, options.language) if self.persona.follows_language else options.language
         asked = with_language("\n\n".join(filter(None, (question, material, found.text))), line)
@@ -121,14 +119,25 @@ class Expert:
     def _allotted(self, options: Options) -> Options:
         """What is left for a call is the most that it may take: the persona's own options may be tighter, not wider."""
         own = self.persona.options
-        return replace(options, deadline=_least(options.deadline, own.deadline), max_tokens=_least(options.max_tokens, own.max_tokens))
+        return replace(options, deadline=least(options.deadline, own.deadline), max_tokens=least(options.max_tokens, own.max_tokens))
 
     def _within(self, options: Options) -> Options:
         """The options within the persona's own limits."""
         limits = self.persona.limits
         return replace(
-            options, deadline=_least(options.deadline, limits.seconds), max_tokens=_least(options.max_tokens, limits.tokens)
+            options, deadline=least(options.deadline, limits.seconds), max_tokens=least(options.max_tokens, limits.tokens)
         )
+
+    async def _recent(self, said: Sequence[Message], model: str, room: int) -> Sequence[Message]:
+        """The last exchanges of what was said, whole ones, that take at most `room` tokens together."""
+        if most_tokens_of(said) <= room:
+            return said
+        counter = await self.client.counter(model)
+        costs = [counter.count(message.content) + PER_MESSAGE for message in said]
+        start = next(place for place in range(len(said) + 1) if sum(costs[place:]) <= room)
+        while start < len(said) and said[start].role == "assistant":  # its question is gone
+            start += 1
+        return said[start:]
 
     async def _found(
         self, question: str, said: Sequence[Message], options: Options, model: str, loaded: Loaded
@@ -154,9 +163,17 @@ class Expert:
         return found
 
 
-def _least(one: Number | None, other: Number | None) -> Number | None:
-    """The smaller of two bounds, where None is no bound."""
-    return min((bound for bound in (one, other) if bound is not None), default=None)
+def observed(failure: OrchestraError, language: str) -> Contribution:
+    """What keeps an expert from answering, as a fact for whoever asked. Raises it where it is the task that ends."""
+    if isinstance(failure.__cause__, Broken) and failure.__cause__.how is Breakage.CLOSED:
+        raise failure
+    reply = failure.reply
+    return Contribution(
+        answer=bounded(reply.text.strip(), language) if reply else "",
+        error=failure.message(language),
+        usage=reply.usage if reply else Usage(),
+        receipt=reply.receipt if reply else Receipt(calls=0),
+    )
 
 
 def _accounted(piece: Piece, found: Material, told: Sequence[Piece]) -> Piece:

@@ -6,15 +6,17 @@ Nobody else can be reached from a task: the list is made once, by the operator, 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from orchestra.agents.bearer import origin, tokens
 from orchestra.agents.expert import Expert
 from orchestra.agents.personas import Library
-from orchestra.agents.remote import Remote, address, introduced
+from orchestra.agents.remote import INTRODUCTION, Remote, address, introduced
+from orchestra.agents.subteam import Subteam
 from orchestra.agents.tool import Tool
 from orchestra.errors import PersonaMissing, UsageError
 from orchestra.model.client import Client
@@ -32,7 +34,8 @@ def _groundless(persona: Persona) -> Ground | None:
 class Source:
     """Where experts come from: persona files, the daemon that they share, what those that look things up look in.
 
-    `descriptions` say what a service is for that does not say it itself, by its name or its address.
+    `descriptions` say what a service is for that does not say it itself, by its name or its address. `met` remembers who
+    was met at an address: one that is down since then is called by its name still.
     """
 
     personas: Library
@@ -40,16 +43,30 @@ class Source:
     model: str
     grounded: Callable[[Persona], Ground | None] = _groundless
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    met: MutableMapping[str, Remote] = field(default_factory=dict)
 
 
-async def resolved(named: Sequence[Named], source: Source) -> list[Tool]:
-    """The tools, in their order; services are asked who they are, all at once.
+async def resolved(named: Sequence[Named], source: Source, *, seconds: float = INTRODUCTION) -> list[Tool]:
+    """The tools, in their order; services are asked who they are, all at once, within so many seconds.
 
     Raises `PersonaMissing` for an unknown name and `UsageError` for an address that cannot be asked, a function that
-    cannot be described, or a name that stands for two.
+    cannot be described, a name that stands for two, or a description of nobody.
     """
+    tools = await _tools(named, source, seconds)
+    known = {tool.name for tool in tools} | {tool.url for tool in tools if isinstance(tool, Remote)}
+    for name in source.descriptions:
+        if _place(name) not in known:
+            raise UsageError(
+                detail=f"{name} is described and is no expert of this task", detail_zh=f"描述了 {name}，但它不是本任务的专家",
+                fix=f"experts are: {', '.join(sorted(tool.name for tool in tools))}",
+                fix_zh=f"现有专家：{'、'.join(sorted(tool.name for tool in tools))}",
+            )  # fmt: skip
+    return tools
+
+
+async def _tools(named: Sequence[Named], source: Source, seconds: float) -> list[Tool]:
     places = {each: place for each in named if isinstance(each, str) and (place := address(each))}
-    met = await source.client.runtime.together([partial(_met, *place, source) for place in places.values()])
+    met = await source.client.runtime.together([partial(_met, *place, source, seconds) for place in places.values()])
     remotes = dict(zip(places, met, strict=True))
     tools = [remotes[each] if isinstance(each, str) and each in remotes else _local(each, source) for each in named]
     seen: dict[str, Named] = {}
@@ -68,7 +85,8 @@ def _local(named: Named, source: Source) -> Tool:
     if isinstance(named, str):
         named = source.personas.persona(named)
     if isinstance(named, Persona):
-        return Expert(persona=named, client=source.client, model=source.model, ground=source.grounded(named))
+        expert = Expert(persona=named, client=source.client, model=source.model, ground=source.grounded(named))
+        return Subteam(expert=expert, experts=partial(_tools, named.experts, source)) if named.experts else expert
     if hasattr(named, "ask") and hasattr(named, "parameters"):
         return cast(Tool, named)
     if callable(named):
@@ -82,19 +100,32 @@ def _local(named: Named, source: Source) -> Tool:
     )  # fmt: skip
 
 
-async def _met(name: str, url: str, source: Source) -> Remote:
-    """The expert at an address: as it says itself, else as the persona file of its name says, else as the operator says."""
-    said = await introduced(source.client.runtime, url)
+async def _met(name: str, url: str, source: Source, seconds: float) -> Remote:
+    """The expert at an address: as it says or once said itself, else as the persona file of its name says, else as the operator says."""
+    settings = source.client.settings
+    token = tokens(settings.expert_tokens).get(origin(url), "")
+    stranger = Remote(name=name or _placed(url), url=url, seconds=settings.expert_timeout, token=token)
+    said = await introduced(source.client.runtime, stranger, seconds=seconds)
+    if said is not None:
+        source.met[url] = said
+    said = said or source.met.get(url)
     if said is not None and said.description:
         return replace(said, name=name or said.name)
-    name = name or (said.name if said else _placed(url))
+    name = name or (said or stranger).name
     try:
         persona = source.personas.persona(name)
     except PersonaMissing:
-        told = source.descriptions.get(name) or source.descriptions.get(url) or ""
-        texts = {"en": told or f"the expert at {url}", "zh": told or f"位于 {url} 的专家"}
-        return Remote(name=name, url=url, title=said.title if said else {}, description=texts)
-    return Remote(name=name, url=url, title=persona.title, description=persona.description)
+        told = {_place(key): text for key, text in source.descriptions.items()}
+        text = told.get(name) or told.get(url) or ""
+        texts = {"en": text or f"the expert at {url}", "zh": text or f"位于 {url} 的专家"}
+        return replace(stranger, name=name, title=said.title if said else {}, description=texts)
+    return replace(stranger, name=name, title=persona.title, description=persona.description)
+
+
+def _place(name: str) -> str:
+    """What a description is for: an address as experts have it, else a name as it is."""
+    place = address(name)
+    return place[1] if place else name
 
 
 def _placed(url: str) -> str:

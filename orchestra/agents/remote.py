@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +30,7 @@ SECONDS = 300.0
 INTRODUCTION = 2.0  # seconds for `GET /persona`: it is known without a model
 LARGEST = 2**20
 LONGEST_DESCRIPTION = 500
+SHORTEST_TOKEN = 8
 _NAMED = re.compile(r"[\w-]{1,64}=")
 _PLACE = re.compile(r"(?:https?://\S+|[\w.-]+:\d{1,5}(?:/\S*)?)", re.IGNORECASE)
 _GONE = Words("nothing answers at {url}", "{url} 没有应答")
@@ -37,6 +38,8 @@ _BROKE = Words("the connection to {url} broke", "与 {url} 的连接中断")
 _LATE = Words("no whole answer within {seconds:g} s", "{seconds:g} 秒内没有完整应答")
 _REDIRECT = Words("it redirects elsewhere, which is not followed", "它要求重定向，未跟随")
 _STATUS = Words("HTTP {status}{detail}", "HTTP {status}{detail}")
+_TOKEN_MISSING = Words("it wants a token: set ORCHESTRA_EXPERT_TOKENS", "它要求令牌：请设置 ORCHESTRA_EXPERT_TOKENS")
+_TOKEN_WRONG = Words("it refuses its token of ORCHESTRA_EXPERT_TOKENS", "它拒绝 ORCHESTRA_EXPERT_TOKENS 中的令牌")
 _LARGE = Words("its answer is larger than {limit} bytes", "回答超过 {limit} 字节")
 _GARBAGE = Words('its answer is no JSON object with a "response"', "它的应答不是带有 response 的 JSON 对象")
 _EMPTY = Words("its answer is empty", "它的回答为空")
@@ -45,7 +48,7 @@ _LOOP = Words("it was asked before on this way, or is too far down", "问题此�
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Remote:
-    """An expert at `url` (without `/chat`); `seconds` is the longest that it may take for an answer.
+    """An expert at `url` (without `/chat`); `seconds` is the longest that it may take for an answer, `token` is for it alone.
 
     `title` and `description` are by language, as a persona's.
     """
@@ -55,6 +58,7 @@ class Remote:
     title: Mapping[str, str] = field(default_factory=dict)
     description: Mapping[str, str] = field(default_factory=dict)
     seconds: float = SECONDS
+    token: str = field(default="", repr=False)
 
     @property
     def parameters(self) -> Mapping[str, Any]:
@@ -88,18 +92,18 @@ class Remote:
             method="POST",
             url=self.url + "/chat",
             body=json.dumps({"intent": question}, ensure_ascii=False).encode("utf-8", "replace"),
-            headers=context.lineage.headers(),
+            headers={**context.lineage.headers(), **_bearing(self.token)},
             first=seconds,
             between=seconds,
             deadline=started + seconds,
         )
-        said = _read(await _exchanged(context.runtime, request, seconds, self.url))
+        said = _read(await _exchanged(context.runtime, request, seconds, self))
         response = said.get("response") if isinstance(said, dict) else None
         if not isinstance(response, str):
             raise Fault(_GARBAGE)
         if not response.strip():
             raise Fault(_EMPTY)
-        return response.strip()
+        return _without(self.token, response.strip())
 
 
 def address(named: str) -> tuple[str, str] | None:
@@ -134,14 +138,15 @@ def _unusable(named: str) -> UsageError:
     )  # fmt: skip
 
 
-async def introduced(runtime: Runtime, url: str) -> Remote | None:
-    """The expert at `url` as it says itself at `GET /persona`; None where nobody says anything usable."""
+async def introduced(runtime: Runtime, stranger: Remote, *, seconds: float = INTRODUCTION) -> Remote | None:
+    """The expert at an address as it says itself at `GET /persona`; None where nobody says anything usable in so many seconds."""
+    seconds = min(seconds, INTRODUCTION)
     request = Request(
-        method="GET", url=url + "/persona", connect=INTRODUCTION, first=INTRODUCTION, between=INTRODUCTION,
-        deadline=time.monotonic() + INTRODUCTION,
+        method="GET", url=stranger.url + "/persona", headers=_bearing(stranger.token), connect=seconds, first=seconds,
+        between=seconds, deadline=time.monotonic() + seconds,
     )  # fmt: skip
     try:
-        said = _read(await _exchanged(runtime, request, INTRODUCTION, url))
+        said = _read(await _exchanged(runtime, request, seconds, stranger))
     except Fault:
         return None
     if not isinstance(said, dict):
@@ -149,10 +154,19 @@ async def introduced(runtime: Runtime, url: str) -> Remote | None:
     name = said.get("name")
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]{1,64}", name):
         return None
-    return Remote(name=name, url=url, title=_texts(said.get("title")), description=_texts(said.get("description")))
+    return replace(stranger, name=name, title=_texts(said.get("title")), description=_texts(said.get("description")))
 
 
-async def _exchanged(runtime: Runtime, request: Request, seconds: float, url: str) -> bytes:
+def _bearing(token: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _without(token: str, text: str) -> str:
+    """The text; a service that repeats its token does not have it read or shown. A short one could be any word."""
+    return text.replace(token, "***") if len(token) >= SHORTEST_TOKEN else text
+
+
+async def _exchanged(runtime: Runtime, request: Request, seconds: float, expert: Remote) -> bytes:
     """The body of an answer with the status 200. Raises `Fault`, and `Broken` where the task itself is ended."""
     try:
         async with runtime.send(request) as answer:
@@ -163,8 +177,10 @@ async def _exchanged(runtime: Runtime, request: Request, seconds: float, url: st
                     raise Fault(_LARGE, limit=LARGEST)
             if 300 <= answer.status < 400:
                 raise Fault(_REDIRECT)
+            if answer.status == 401:
+                raise Fault(_TOKEN_WRONG if expert.token else _TOKEN_MISSING)
             if answer.status != 200:
-                raise Fault(_STATUS, status=answer.status, detail=_message(body))
+                raise Fault(_STATUS, status=answer.status, detail=_without(expert.token, _message(body)))
             return body
     except Broken as broken:
         match broken.how:
@@ -173,9 +189,9 @@ async def _exchanged(runtime: Runtime, request: Request, seconds: float, url: st
             case Breakage.TIMEOUT | Breakage.DEADLINE:
                 raise Fault(_LATE, seconds=seconds) from None
             case Breakage.CONNECT:
-                raise Fault(_GONE, url=url) from None
+                raise Fault(_GONE, url=expert.url) from None
             case _:
-                raise Fault(_BROKE, url=url) from None
+                raise Fault(_BROKE, url=expert.url) from None
 
 
 def _read(body: bytes) -> Any:
