@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -16,6 +16,8 @@ from orchestra.agents.lineage import Lineage
 from orchestra.agents.personas import Library
 from orchestra.agents.reasoning import Team, Thought
 from orchestra.agents.router import AUTO, Route, Router, leading
+from orchestra.agents.team_ground import TeamGround
+from orchestra.agents.team_ground import turn as team_turn
 from orchestra.errors import OrchestraError
 from orchestra.model.asking import AsyncModels, Models
 from orchestra.model.client import Client, Observe
@@ -51,10 +53,15 @@ class AskFields(OptionFields, HowFields, total=False):
 
 
 class TaskFields(OptionFields, total=False):
-    """What else `integrate` takes: the most `steps`, or a `panel` that asks all the task; what services are for; who asked before."""
+    """What else `integrate` takes: the most `steps`, or a `panel` that asks all the task; what services are for; who asked before.
+
+    `session` is the stored dialogue in which the task is a turn; `trace` is told each step as it begins and ends.
+    """
 
     steps: int
     panel: bool
+    session: str
+    trace: Callable[[Thought | Step], object]
     descriptions: Mapping[str, str]
     lineage: Lineage
 
@@ -92,8 +99,7 @@ class AsyncOrchestra(AsyncModels):
         auto = persona == AUTO
         opening = Opening(
             persona=None if auto else self._persona(persona), known=self.personas.persona, grounded=self._grounded,
-            routed=leading(self.personas, self.client, model) if auto else None, model=model, base=base, history=messages,
-            speakers=speakers,
+            routed=leading(self.personas, self.client, model), auto=auto, model=model, base=base, history=messages, speakers=speakers,
         )  # fmt: skip
         ground = self._ground(lookup) if "search" in lookup or "knowledge" in lookup else None
         return AsyncSession(store=self.store, client=self.client, name=name, opening=opening, options=options, ground=ground)
@@ -199,18 +205,33 @@ class AsyncOrchestra(AsyncModels):
         self, task: str, *, experts: Sequence[Named] = DEFAULT_EXPERTS, coordinator: str = DEFAULT_COORDINATOR,
         model: str = "", options: Options | None = None, **fields: Unpack[TaskFields],
     ) -> AsyncGenerator[Thought | Step | Piece | Plan]:  # fmt: skip
-        """The same as it happens: steps of coordinator and experts, pieces of the answer, at last the `Plan`."""
-        options = _options(fields).over(options)
-        model = await self.model_for("chat", model)
+        """The same as it happens: steps of coordinator and experts, pieces of the answer, at last the `Plan`.
+
+        As a turn of a `session` the steps come together, before the first piece: `trace` is told them as they happen.
+        """
+        options, name, trace = _options(fields).over(options), fields.get("session"), fields.get("trace")
+        if not name:  # a stored dialogue chooses its own, once the task is on disk
+            model = await self.model_for("chat", model)
         source = Source(
             personas=self.personas, client=self.client, model=model, grounded=self._grounded, descriptions=fields.get("descriptions", {})
         )
         leader, lineage = self.personas.persona(coordinator), fields.get("lineage", Lineage()).at(coordinator)
         team = Team(client=self.client, model=model, coordinator=leader, experts=await resolved(experts, source))
         limits = Limits(steps=lineage.steps(fields.get("steps", STEPS)), seconds=options.deadline or self.settings.deadline)
-        parts = solve(task, team=team, options=options, panel=fields.get("panel", False), budget=Budget(limits, lineage=lineage))
+        budget, panel = partial(Budget, limits, lineage=lineage), fields.get("panel", False)
+        if name:
+            ground = TeamGround(team, options=options, panel=panel, budget=budget, trace=trace)
+            opening = Opening(persona=leader, known=self.personas.persona, model=model)
+            session = AsyncSession(
+                store=self.store, client=self.client, name=name, opening=opening, options=options, ground=ground
+            )
+            parts = team_turn(session.stream(task), ground)
+        else:
+            parts = solve(task, team=team, options=options, panel=panel, budget=budget())
         async with aclosing(parts):
             async for part in parts:
+                if trace is not None and not name and isinstance(part, Thought | Step):
+                    trace(part)
                 yield part
 
     # --- the end

@@ -14,7 +14,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orchestra.agents.personas import Library
@@ -28,6 +28,7 @@ from orchestra.model.persona import Persona
 from orchestra.model.untrusted import Entry, fenced, visible
 from orchestra.retrieval.terms import terms
 from orchestra.sessions.conversation import Leader
+from orchestra.sessions.grounding import Ground
 
 FALLBACK = "general"
 AUTO = "auto"
@@ -60,7 +61,7 @@ class Route:
     """Who answers, and why: `confidence` from 0 to 1, `sure` where no model need be asked, `calls` how often one was.
 
     `candidates` are the scores of those whose words the message shares, the best first; `experts` those whose parts a
-    message with several of them needs.
+    message with several of them needs. `questions` has what each of these is to be asked, where that could be told apart.
     """
 
     persona: str
@@ -70,6 +71,7 @@ class Route:
     calls: int = 0
     candidates: Mapping[str, float]
     experts: tuple[str, ...] = ()
+    questions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Router:
@@ -88,7 +90,7 @@ class Router:
         read = message[:LONGEST_READ]
         route = self._several(read, language) or self._single(read, language)
         if current and current in self.personas and route.persona != current and (not route.sure or not route.candidates):
-            return replace(route, persona=current, reason=_STAYS[language], sure=True)
+            return replace(route, persona=current, reason=_STAYS[language], sure=True, experts=(), questions={})
         return route
 
     async def route(
@@ -116,6 +118,7 @@ class Router:
         return replace(
             found, persona=name, reason=reason or (found.reason if same else _CHOSEN[language]), confidence=confidence,
             calls=reply.receipt.calls, experts=found.experts if same else (),
+            questions=found.questions if same else {},
         )  # fmt: skip
 
     async def _asked(self, message: str, client: Client, model: str, language: Language) -> Reply:
@@ -175,7 +178,10 @@ class Router:
         if len(questions) < 2:
             return None
         routes = [self._single(question, language) for question in questions]
-        names = dict.fromkeys(route.persona for route in routes if route.sure and route.candidates)
+        names: dict[str, list[str]] = {}
+        for question, route in zip(questions, routes, strict=True):
+            if route.sure and route.candidates:
+                names.setdefault(route.persona, []).append(question.strip())
         coordinator = next((name for name, persona in self.personas.items() if persona.experts), "")
         if len(names) < 2 or not coordinator:
             return None
@@ -185,6 +191,7 @@ class Router:
         return Route(
             persona=coordinator, confidence=sure, reason=reason, sure=True, candidates=candidates,
             experts=tuple(name for name in names if name != coordinator),
+            questions={name: "\n".join(own) for name, own in names.items() if name != coordinator},
         )  # fmt: skip
 
     def _scores(self, message: str) -> tuple[dict[str, float], dict[str, list[str]]]:
@@ -205,13 +212,20 @@ class Router:
         return scores, why
 
 
-def leading(library: Library, client: Client, model: str = "") -> Callable[[str, str], Awaitable[Leader]]:
-    """Who answers each turn of a dialogue, for a session to ask: whoever led it, until the topic turns."""
+def leading(
+    library: Library, client: Client, model: str = "", *, team: Callable[[Persona, Route], Ground] | None = None
+) -> Callable[[str, str], Awaitable[Leader]]:
+    """Who answers each turn of a dialogue, for a session to ask: whoever led it, until the topic turns.
+
+    `team` gives what experts say to a message that needs several of them, for its coordinator to read.
+    """
 
     async def routed(message: str, current: str) -> Leader:
         router = Router(await client.runtime.call(library.all))
         route = await router.route(message, client=client, model=model, current=current)
-        return Leader(router.personas[route.persona], route.reason, route.calls)
+        persona = router.personas[route.persona]
+        ground = team(persona, route) if team is not None and route.experts else None
+        return Leader(persona, route.reason, route.calls, ground)
 
     return routed
 

@@ -12,11 +12,13 @@ from orchestra.cli.outcome import Wish
 from orchestra.cli.sources import ground_below
 from orchestra.cli.tables import moment, table
 from orchestra.cli.terminal import as_line, colourful, harmless, tell, unseen, write
+from orchestra.cli.tracing import one_line
 from orchestra.cli.words import note, say
 from orchestra.errors import ImportInvalid, UsageError
 from orchestra.retrieval.ledger import NO_SOURCES
 from orchestra.sessions.export import LONGEST_LINE, export_jsonl, export_markdown, import_jsonl
 from orchestra.sessions.records import Compaction, SessionRecord, Turn, timestamp
+from orchestra.sessions.segments import leaders, numbers
 from orchestra.sessions.store import Store
 from orchestra.sessions.summaries import compactions
 from orchestra.settings import Settings
@@ -52,6 +54,7 @@ def _described(record: SessionRecord) -> dict[str, Any]:
         "name": record.name,
         "title": record.title,
         "persona": record.persona,
+        "auto": record.auto,
         "model": record.model,
         "turns": record.turns,
         "first": record.first,
@@ -69,12 +72,15 @@ def show(name: str, wish: Wish) -> None:
     summaries = {turn.id: each for turn in said for each in made if each.turn == turn.id}
     if wish.json:
         about = {"session": record.name, **_described(record), "language": record.language}
-        told = [message for turn in said for message in _messages(turn)]
+        of = numbers(record, said)
+        told = [message for turn, number in zip(said, of, strict=True) for message in _messages(turn, number)]
         write(as_line({**about, "messages": told, "compactions": [_compacted(each) for each in summaries.values()]}) + "\n")
         return
-    who = " · ".join(part for part in (record.name, record.persona, record.model) if part)
+    who = " · ".join(part for part in (record.name, "auto" if record.auto else record.persona, record.model) if part)
     tell(who)
+    headings = _headings(record, said)
     for turn in said:
+        write(headings.get(turn.id, ""))
         write(_bold(harmless(f"> {turn.question}\n")) if turn.question else "")
         ended = STATUSES.get(turn.status)
         write(harmless(turn.answer) + (f" [{say(*ended)}]" if ended else "") + "\n")
@@ -83,12 +89,30 @@ def show(name: str, wish: Wish) -> None:
             write(f"! {note(NO_SOURCES)}\n")
         write("\n")
         if turn.id in summaries:
-            write(_marked(summaries[turn.id]))
+            write(_marked(summaries[turn.id], part=record.auto))
 
 
-def _marked(made: Compaction) -> str:
-    """The line under the last turn that stands as a summary."""
-    text = " ".join(harmless(made.text).split())
+def _headings(record: SessionRecord, said: Sequence[Turn]) -> dict[str, str]:
+    """The line above each turn (by its id) with which a segment begins, or is taken up again."""
+    found: dict[str, str] = {}
+    seen: list[int] = []
+    for turn, who, number in zip(said, leaders(said), numbers(record, said), strict=True):
+        if record.auto and number != (seen or [0])[-1]:
+            name, when = one_line(who) or "-", moment(turn.created)
+            back = say(f"back to segment {number}: ", f"回到第 {number} 段：") if number in seen else ""
+            found[turn.id] = f"=== {back or say(f'segment {number}: ', f'第 {number} 段：')}{name} · {when}\n\n"
+        seen.append(number)
+    return found
+
+
+def _marked(made: Compaction, *, part: bool) -> str:
+    """The line under the last turn that stands as a summary; `part`: only those of its segment do."""
+    text = one_line(made.text)
+    if part:
+        return say(
+            f"--- the turns of this segment up to here stand as a summary from here on: {text}\n\n",
+            f"--- 本段到此为止的各轮此后以摘要代替：{text}\n\n",
+        )
     return say(
         f"--- turns 1 to {made.turns} stand as a summary from here on: {text}\n\n",
         f"--- 第 1 至 {made.turns} 轮此后以摘要代替：{text}\n\n",
@@ -123,11 +147,11 @@ def _bold(text: str) -> str:
     return f"\x1b[1m{text.rstrip()}\x1b[0m\n" if colourful(sys.stdout) else text
 
 
-def _messages(turn: Turn) -> Iterator[dict[str, Any]]:
+def _messages(turn: Turn, segment: int) -> Iterator[dict[str, Any]]:
     """The two sides of a turn; an answer that never began is there all the same, its status says why."""
-    created = timestamp(turn.created)
+    of = {"turn": turn.id, "segment": segment, "created": timestamp(turn.created)}
     if turn.question:
-        yield {"role": "user", "content": turn.question, "status": "done", "turn": turn.id, "created": created}
+        yield {"role": "user", "content": turn.question, "status": "done", **of}
     yield {
         "role": "assistant",
         "content": turn.answer,
@@ -136,8 +160,8 @@ def _messages(turn: Turn) -> Iterator[dict[str, Any]]:
         "model": turn.model,
         "usage": turn.usage,
         "receipt": turn.receipt,
-        "turn": turn.id,
-        "created": created,
+        "persona": turn.persona,
+        **of,
     }
 
 

@@ -35,15 +35,21 @@ from orchestra.sessions.grounding import Ground
 from orchestra.sessions.journal import Journal
 from orchestra.sessions.prompt import SPEAKERS, Frame, stops, unindented
 from orchestra.sessions.records import About, SessionRecord, Turn
+from orchestra.sessions.segments import Turned, lead
 from orchestra.sessions.store import Store, described
 
 
 class Leader(NamedTuple):
-    """Who answers a turn, why, and how many calls of a model it took to know."""
+    """Who answers a turn, why, and how many calls of a model it took to know.
+
+    `ground` is what others say to the message, for whoever leads to read. `turned` is known once the turn's past is.
+    """
 
     persona: Persona
     reason: str = ""
     calls: int = 0
+    ground: Ground | None = None
+    turned: Turned = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +57,15 @@ class Opening:
     """How a session begins, where it does not exist yet; `model` also overrides the one of a session that does.
 
     `known` finds the persona that a session was begun with, by its name; `grounded` gives what that persona looks things up in.
-    `routed` picks who answers each message, given it and the name of who answered last ("" at first).
+    `routed` picks who answers each message, given it and the name of who answered last ("" at first): where the session is
+    `auto`, now or since before, and no persona is named.
     """
 
     persona: Persona | None = None
     known: Callable[[str], Persona] | None = None
     grounded: Callable[[Persona], Ground | None] | None = None
     routed: Callable[[str, str], Awaitable[Leader]] | None = None
+    auto: bool = False
     model: str = ""
     base: bool | None = None
     language: str = ""
@@ -78,7 +86,7 @@ class AsyncSession:
         self._store = store
         self._client = client
         self._opening = opening or Opening()
-        self._fitter = Fitter(store, client, history=self._opening.history)
+        self._fitter = Fitter(store, client, history=self._opening.history, known=self._opening.known)
         self._ground = ground
         self._options = options or Options()
 
@@ -138,6 +146,7 @@ class AsyncSession:
         language = opening.language or language_of(text)
         about: About = {
             "persona": opening.persona.name if opening.persona else None,
+            "auto": opening.auto,
             "model": opening.model or None,
             "language": language,
             "mode": "transcript" if opening.speakers else "chat",
@@ -174,8 +183,9 @@ class AsyncSession:
     async def _answer(self, exchange: Exchange) -> AsyncGenerator[Piece]:
         client = self._client
         persona = await self._led(exchange)
-        exchange.frame = frame = await self._frame(exchange.record, exchange.options, persona)
+        exchange.frame = frame = await self._frame(exchange, persona)
         exchange.past = await self._fitter.past(exchange, frame.model)
+        self.leader = self.leader and self.leader._replace(turned=exchange.turned)
         prompt = await self._fitter.fitted(frame, exchange)
         if isinstance(prompt.subject, str):
             options = replace(frame.options, stop=(*(frame.options.stop or ()), *stops(frame)))
@@ -203,20 +213,26 @@ class AsyncSession:
         return model
 
     async def _led(self, exchange: Exchange) -> Persona | None:
-        """Who answers this turn; where that is picked anew, the session keeps it for the next."""
-        record, routed = exchange.record, self._opening.routed
-        if routed is None:
-            return self._persona(record)
-        self.leader = leader = await routed(exchange.text, record.persona or "")
-        exchange.routing, name = leader.calls, leader.persona.name
-        if record.id and name != record.persona:
-            with suppress(StoreFault):
-                await self._client.runtime.call(lambda: self._store.update(record.name, persona=name))
-        return leader.persona
+        """Who answers this turn; where that is picked anew, the session keeps it for the next, and the turn has a segment."""
+        record, opening, journal = exchange.record, self._opening, exchange.journal
+        auto, persona, self.leader = opening.auto or record.auto, opening.persona, None
+        if auto and persona is None and opening.routed is not None:
+            self.leader = leader = await opening.routed(exchange.text, record.persona or "")
+            exchange.routing, exchange.ground, persona = leader.calls, leader.ground, leader.persona
+        persona = persona or self._persona(record)
+        if persona is None or journal is None:
+            return persona
+        journal.persona = name = persona.name
+        if auto:
+            exchange.segment = name
+            if name != record.persona or not record.auto:  # at once: the turn may be left before it has an end
+                with suppress(StoreFault):
+                    await self._client.runtime.call(lambda: lead(self._store, record.id, journal.turn.id, name))
+        return persona
 
-    async def _frame(self, record: SessionRecord, options: Options, persona: Persona | None) -> Frame:
+    async def _frame(self, exchange: Exchange, persona: Persona | None) -> Frame:
         """Who answers, and what the prompt has to fit into."""
-        client, opening = self._client, self._opening
+        client, opening, record, options = self._client, self._opening, exchange.record, exchange.options
         own = persona.model if persona else None
         model = opening.model or record.model or own or await self._chosen(record)
         self.model = model
@@ -239,7 +255,7 @@ class AsyncSession:
             template=str(facts.get("template", "")),
             answer=answer_share(loaded.window, options, client.settings),
             options=options,
-            ground=self._ground or (self._opening.grounded(persona) if persona and self._opening.grounded else None),
+            ground=self._ground or exchange.ground or (opening.grounded(persona) if persona and opening.grounded else None),
             follows=persona is None or persona.follows_language,
         )
 

@@ -7,7 +7,7 @@ prompt before that message is the same with them and without.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from orchestra.errors import OrchestraError, StoreFault
@@ -15,17 +15,19 @@ from orchestra.model.budget import PASSAGES_PART, RECALL_PART
 from orchestra.model.client import Client
 from orchestra.model.language import language_of, wanted
 from orchestra.model.messages import Language, Message, Options, Receipt
+from orchestra.model.persona import Persona
 from orchestra.model.tokens import Counter, most_tokens
 from orchestra.model.window import Fit
 from orchestra.sessions.compaction import Compactor, Measured, fit_of, left_out
 from orchestra.sessions.excerpts import GAP, material
-from orchestra.sessions.grounding import Inquiry, Material
+from orchestra.sessions.grounding import Ground, Inquiry, Material
 from orchestra.sessions.journal import Journal
 from orchestra.sessions.prompt import SPEAKERS, Frame, Past, labels_of, messages, transcript
 from orchestra.sessions.recall import Recalled, recalled
 from orchestra.sessions.records import SessionRecord, Turn, paired
+from orchestra.sessions.segments import Turned, leaders, lines, segments
 from orchestra.sessions.store import Store
-from orchestra.sessions.summaries import latest
+from orchestra.sessions.summaries import compactions, latest
 
 RECALLED = 2  # turns, at most
 BETWEEN = 2  # tokens that may come of putting texts together
@@ -35,7 +37,8 @@ BETWEEN = 2  # tokens that may come of putting texts together
 class Exchange:
     """One turn on its way; `frame` and `past` are known once the model is, `material` once the ground was asked.
 
-    `routing` counts the calls that it took to find who answers.
+    `routing` counts the calls that it took to find who answers, who may bring a `ground`. `segment` is the persona whose segment the turn belongs to,
+    empty in a dialogue that has none; `turned` says that the turn before it belongs to another.
     """
 
     record: SessionRecord
@@ -43,6 +46,9 @@ class Exchange:
     options: Options
     journal: Journal | None = None
     routing: int = 0
+    ground: Ground | None = None
+    segment: str = ""
+    turned: Turned = ""
     frame: Frame | None = None
     past: Past = field(default_factory=Past)
     material: Material = field(default_factory=Material)
@@ -80,13 +86,19 @@ class Prompt:
 
 
 class Fitter:
-    """Makes the prompts of a session. `history` is what was said before in a session that the store could not take."""
+    """Makes the prompts of a session. `history` is what was said before in a session that the store could not take.
 
-    def __init__(self, store: Store, client: Client, *, history: Sequence[Message] = ()) -> None:
+    `known` finds a persona by its name, for the lines of other segments.
+    """
+
+    def __init__(
+        self, store: Store, client: Client, *, history: Sequence[Message] = (), known: Callable[[str], Persona] | None = None
+    ) -> None:
         self.compactor = Compactor(store, client)
         self._store = store
         self._client = client
         self._history = history
+        self._known = known
 
     async def past(self, exchange: Exchange, model: str) -> Past:
         """What was said before this turn and has an answer."""
@@ -94,13 +106,31 @@ class Fitter:
         if not record.id:
             said = paired(self._history)
             return Past(turns=tuple(Turn(id="", session="", question=asked, answer=answer) for asked, answer in said if answer))
+        if exchange.segment:
+            return await self._client.runtime.call(lambda: self._segment(exchange, model))
         history, made = await self._client.runtime.call(lambda: latest(self._store, record.id, turns=record.turns + 1))
         turn = exchange.turn
         return Past.of([each for each in history if turn is None or each.id != turn.id], made, model)
 
+    def _segment(self, exchange: Exchange, model: str) -> Past:
+        """The turns of the own segment, and a line for each other one."""
+        record, own, turn = exchange.record, exchange.segment, exchange.turn
+        history = [each for each in self._store.history(record.id) if turn is None or each.id != turn.id]
+        who = leaders(history, now=own)
+        exchange.turned = "" if not who or who[-1] == own else "back" if own in who else "to"
+        places = {each.id: place for place, each in enumerate(history)}
+        others = [part for part in segments(history, now=own) if part.persona != own]
+        others.sort(key=lambda part: places[part.turns[-1].id])
+        said = [each for each, by in zip(history, who, strict=True) if by == own]
+        after = {each.id for each, before, by in zip(history[1:], who, who[1:], strict=False) if before != by == own}
+        language: Language = "zh" if record.language == "zh" else "en"
+        past = Past.of(said, compactions(self._store, record.id), model)
+        made = past.compaction and replace(past.compaction, turns=past.start)  # of the own turns alone
+        return replace(past, compaction=made, others=lines(others, self._known, language), reopened=frozenset(after))
+
     def reserved(self, frame: Frame, past: Past) -> Frame:
         """The frame with what has to be left free for the next question's material and for recalled turns."""
-        part = PASSAGES_PART if frame.ground is not None else RECALL_PART if past.start else 0
+        part = PASSAGES_PART if frame.ground is not None else RECALL_PART if past.start or past.others else 0
         return replace(frame, reserve=frame.loaded.window // part if part else 0, beside=0)
 
     async def fitted(self, frame: Frame, exchange: Exchange) -> Prompt:
@@ -123,9 +153,9 @@ class Fitter:
         past = exchange.past
         dropped = left_out(measured, past)
         start = min(len(past.turns), past.start + dropped)
-        if past.compaction is not None and measured.sizes.head > measured.room:  # not even the summary fits beside this question
-            dropped, start = past.compaction.turns + len(past.standing), len(past.turns)
-            past = replace(past, compaction=None)
+        if measured.sizes.head > measured.room:  # not even the summary fits beside this question
+            dropped, start = past.summarised + len(past.standing), len(past.turns)
+            past = replace(past, compaction=None, others=())
         again, turns, measured = await self._recalled(frame, exchange, past, start, measured)
         beside = frame.beside + _tokens(measured.counter, again)
         most = measured.sizes.fixed + measured.sizes.question + _standing(measured, past, start) + beside
@@ -135,7 +165,7 @@ class Fitter:
             subject=subject,
             fit=fit_of(frame, measured, subject, most=most),
             dropped=dropped,
-            compacted=past.compaction.turns if past.compaction else 0,
+            compacted=past.summarised,
             recalled=tuple(turn.number for turn in turns),
             beside=beside,
             calls=found.calls + (made is not None),
@@ -170,9 +200,9 @@ class Fitter:
     ) -> tuple[str, tuple[Recalled, ...], Measured]:
         """The earlier turns that the question needs, as far as they no longer stand word for word; and what that was measured by."""
         first = past.turns[start] if start < len(past.turns) else exchange.turn
-        if not exchange.record.id or not start or first is None:
+        if not exchange.record.id or not (start or exchange.segment) or first is None:
             return "", (), measured
-        found = await self._found(exchange.text, past.turns[-1].question, before=first.id)
+        found = await self._found(exchange, past, past.turns[start:], before=first.id)
         language: Language = "zh" if frame.record.language == "zh" else "en"
         speakers = labels_of(frame.record) if frame.base else SPEAKERS[language]
 
@@ -188,9 +218,14 @@ class Fitter:
             text, turns = shown(measured)
         return text, turns, measured
 
-    async def _found(self, question: str, previous: str, *, before: str) -> list[Recalled]:
+    async def _found(self, exchange: Exchange, past: Past, stands: Sequence[Turn], *, before: str) -> list[Recalled]:
+        previous, standing = past.turns[-1].question if past.turns else "", list[str]()
+        if exchange.segment and exchange.turn:  # what was said elsewhere later than the own turns that stand counts as well
+            before, standing = exchange.turn.id, [turn.id for turn in stands]
         try:
-            found = await self._client.runtime.call(lambda: recalled(self._store, before, question, previous=previous, limit=RECALLED))
+            found = await self._client.runtime.call(
+                lambda: recalled(self._store, before, exchange.text, previous=previous, standing=standing, limit=RECALLED)
+            )
         except StoreFault:  # what cannot be recalled keeps nobody from an answer
             return []
         return [turn for turn in found if turn.fits]
@@ -198,7 +233,7 @@ class Fitter:
 
 def _standing(measured: Measured, past: Past, start: int) -> int:
     """The tokens of summary and turns that stand in the prompt."""
-    head = measured.sizes.head if past.compaction is not None else 0
+    head = measured.sizes.head if past.headed else 0
     return head + sum(measured.sizes.turns[start - past.start :])
 
 

@@ -8,7 +8,7 @@ a model has written must not speak with the system's voice.
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -61,13 +61,17 @@ class Frame:
 class Past:
     """What was said before: the turns that have an answer, and the summary in which the first `start` of them stand.
 
-    `tried` is how many turns the last attempt at a further summary was to cover, where that failed.
+    `tried` is how many turns the last attempt at a further summary was to cover, where that failed. In a dialogue with
+    segments these are the turns of one of them: `others` has a line for each other one, and `reopened` are the turns (ids)
+    before which somebody else had been talked to.
     """
 
     turns: tuple[Turn, ...] = ()
     compaction: Compaction | None = None
     start: int = 0
     tried: int = 0
+    others: tuple[str, ...] = ()
+    reopened: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, history: Sequence[Turn], compactions: Sequence[Compaction], model: str) -> Past:
@@ -86,9 +90,19 @@ class Past:
         """The turns that stand word for word."""
         return self.turns[self.start :]
 
+    @property
+    def headed(self) -> bool:
+        """Whether something stands before the turns."""
+        return self.compaction is not None or bool(self.others)
+
+    @property
+    def summarised(self) -> int:
+        """How many turns stand as a summary."""
+        return self.compaction.turns if self.compaction else 0
+
 
 class Sizes(NamedTuple):
-    """A prompt's parts in tokens: persona and template, summary, turns that stand word for word, question."""
+    """A prompt's parts in tokens: persona and template, what stands before the turns, these word for word, question."""
 
     fixed: int
     head: int
@@ -105,12 +119,11 @@ def bounded(frame: Frame, past: Past, text: str) -> Sizes:
     """The most that each part can take, without a tokenizer: as the daemon counted it before, else the bound in bytes."""
     labels = sum(map(most_tokens, labels_of(frame.record))) if frame.base else 0
     template = 0 if frame.base else most_tokens(frame.template)
-    costs = _costs(past.turns, frame.model, labels)
-    head = 0
-    if past.compaction is not None:
-        said, counted = most_tokens(past.compaction.text), past.compaction.tokens
-        own = counted is not None and past.compaction.model == frame.model
-        head = PER_MESSAGE + min(said, (counted or 0) + PER_MESSAGE if own else said) + most_tokens(_headed(frame, past.compaction)) - said
+    costs = _costs(past.turns, frame.model, labels, past.reopened)
+    head = PER_MESSAGE + most_tokens(_head(frame, past)) if past.headed else 0
+    if past.compaction is not None and past.compaction.tokens is not None and past.compaction.model == frame.model:
+        said = most_tokens(past.compaction.text)
+        head += min(said, past.compaction.tokens + PER_MESSAGE) - said
     seed = most_tokens(frame.seed)
     # the smallest prompt that the daemon has counted held the template as well, and perhaps another persona
     prompts = [prompt for turn in past.turns if turn.model == frame.model and (prompt := _told_tokens(turn)[0]) is not None]
@@ -141,18 +154,19 @@ def counted(frame: Frame, past: Past, text: str, counter: Counter) -> Sizes:
 
     return Sizes(
         fixed=min(most.fixed, fixed),
-        head=min(most.head, cost("", _headed(frame, past.compaction))) if past.compaction else 0,
+        head=min(most.head, cost("", _head(frame, past))) if past.headed else 0,
         turns=tuple(min(turn, cost(said.question, said.answer)) for turn, said in zip(most.turns, past.standing, strict=True)),
         question=min(most.question, cost(text, "")),
     )
 
 
-def _costs(turns: Sequence[Turn], model: str, labels: int = 0) -> list[int]:
+def _costs(turns: Sequence[Turn], model: str, labels: int = 0, reopened: Collection[str] = ()) -> list[int]:
     """The most tokens that each turn can take in a prompt: as the daemon counted them for `model`, else the bound in bytes.
 
     Two turns in a row, the prompt of the second holding the whole first: the difference of their totals is what
     the second added. A turn's cost never changes once it is finished, so that the same turns are dropped each time.
-    `labels` is what the speakers' labels take, in each turn of a transcript.
+    `labels` is what the speakers' labels take, in each turn of a transcript. Before the turns `reopened` the lines of
+    other segments may have changed, so that nothing follows from the difference.
     """
     costs: list[int] = []
     before: tuple[int, tuple[int, int]] | None = None
@@ -168,7 +182,7 @@ def _costs(turns: Sequence[Turn], model: str, labels: int = 0) -> list[int]:
         bound = question + answer + 2 * PER_MESSAGE + labels
         if now and completion is not None:
             bound = min(bound, now[0] + PER_MESSAGE)  # the whole prompt held the question
-            if before and now[1] == before[1]:
+            if before and now[1] == before[1] and turn.id not in reopened:
                 # never below the answer alone: the persona may have been another one at the turn before
                 bound = min(bound, max(now[0] - before[0], completion) + PER_MESSAGE)
         costs.append(bound)
@@ -184,7 +198,7 @@ def _told_tokens(turn: Turn) -> tuple[int | None, int | None]:
 
 
 def messages(frame: Frame, past: Past, text: str, *, start: int, beside: str = "") -> tuple[Message, ...]:
-    """Persona, summary, the turns from `start` on, question, and what stands beside it for this once.
+    """Persona, other segments and summary, the turns from `start` on, question, and what stands beside it for this once.
 
     Each question ends with its language line, always the same: the prefix stays.
     """
@@ -194,8 +208,8 @@ def messages(frame: Frame, past: Past, text: str, *, start: int, beside: str = "
             said.append(Message("user", _lined(frame, turn.question)))
         said.append(Message("assistant", turn.answer))
     said.append(Message("user", _lined(frame, text, beside)))
-    if past.compaction is not None:
-        before = _headed(frame, past.compaction)
+    if past.headed:
+        before = _head(frame, past)
         # in the message that follows, since some templates refuse two of one role in a row
         first = said.pop(0).content if said[0].role == "user" else ""
         said.insert(0, Message("user", f"{before}\n\n{first}" if first else before))
@@ -213,8 +227,8 @@ def told(frame: Frame, past: Past, *, start: int) -> list[str]:
     """The lines of a transcript up to the question."""
     asks, answers = labels = labels_of(frame.record)
     lines = [frame.seed, ""] if frame.seed else []
-    if past.compaction is not None:
-        lines += [unlabelled(_headed(frame, past.compaction), labels), ""]
+    if past.headed:
+        lines += [unlabelled(_head(frame, past), labels), ""]
     for turn in past.turns[start:]:
         if turn.question:
             lines.append(f"{asks}: {unlabelled(turn.question, labels)}")
@@ -229,11 +243,11 @@ def unlabelled(text: str, labels: Sequence[str]) -> str:
     """
     if ":" not in text and "：" not in text:
         return text
-    heads = [_head(label) for label in labels]
+    heads = [_begins(label) for label in labels]
     kept: list[str] = []
     for line in text.splitlines(keepends=True):
         bare = line.lstrip()
-        if any(_head(bare[: len(label) + LONGEST_GAP]).startswith(head + ":") for label, head in zip(labels, heads, strict=True)):
+        if any(_begins(bare[: len(label) + LONGEST_GAP]).startswith(head + ":") for label, head in zip(labels, heads, strict=True)):
             while kept and not kept[-1].strip():
                 kept.pop()
             if kept:
@@ -243,7 +257,7 @@ def unlabelled(text: str, labels: Sequence[str]) -> str:
     return "".join(kept)
 
 
-def _head(text: str) -> str:
+def _begins(text: str) -> str:
     """What a line begins with, as a reader takes it: without blanks, case, width and what nobody can see."""
     return "".join(unicodedata.normalize("NFKC", visible(text)).casefold().split())
 
@@ -273,10 +287,13 @@ async def unindented(pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
             yield piece
 
 
-def _headed(frame: Frame, compaction: Compaction) -> str:
-    """The summary, and who goes on answering: the same until the next summary."""
-    said = BEFORE[language_of(compaction.text)] + compaction.text
-    return f"{said}\n\n{frame.reminder}" if frame.reminder else said
+def _head(frame: Frame, past: Past) -> str:
+    """A line for each other segment; then the summary, and who goes on answering. The same until one of these changes."""
+    others = "\n".join(past.others)
+    if past.compaction is None:
+        return others
+    said = BEFORE[language_of(past.compaction.text)] + past.compaction.text
+    return "\n\n".join(part for part in (others, said, frame.reminder) if part)
 
 
 def _lined(frame: Frame, question: str, beside: str = "") -> str:

@@ -12,7 +12,7 @@ import math
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -75,6 +75,7 @@ _SENTENCE_END = re.compile(r"[。！？!?\n]+\s*|\.\s+|\Z")
 _ASKS = ("?", "？")
 
 _LAST = "SELECT p.seq, p.root, p.depth FROM turn t JOIN turn p ON p.seq = t.parent WHERE t.id = ?"
+_NUMBER = "SELECT depth FROM turn WHERE id = ?"
 _CHAIN = """
     WITH RECURSIVE chain(seq, parent) AS (
         SELECT seq, parent FROM turn WHERE seq = ?
@@ -132,10 +133,13 @@ class Recalled:
     words: tuple[Word, ...] = ()
 
 
-def recalled(store: Store, before: str, question: str, *, previous: str = "", limit: int = 2) -> list[Recalled]:
+def recalled(
+    store: Store, before: str, question: str, *, previous: str = "", standing: Collection[str] = (), limit: int = 2
+) -> list[Recalled]:
     """The turns before the turn `before` (its id) that share most with the question, best first.
 
-    `previous` is the question before this one, which a short one may refer to. What shares too little has `fits` False.
+    `previous` is the question before this one, which a short one may refer to; the turns `standing` (ids) are none to be
+    recalled. What shares too little has `fits` False.
     """
     if len(question) > 2 * LONGEST_END:  # what is asked stands at one end of what is pasted
         question = f"{question[:LONGEST_END]}\n{question[-LONGEST_END:]}"
@@ -146,7 +150,7 @@ def recalled(store: Store, before: str, question: str, *, previous: str = "", li
     def work(connection: sqlite3.Connection) -> list[Recalled]:
         found: list[Recalled] = []
         for words in attempts:
-            found = _found(connection, before, question, words) or found
+            found = _found(connection, before, question, words, standing) or found
             if any(turn.fits for turn in found):
                 break
         return found[:limit]
@@ -182,11 +186,16 @@ def _latin(word: str, weight: float) -> Word:
     return Word(stem, begins=len(stem) > 3, weight=weight)
 
 
-def _found(connection: sqlite3.Connection, before: str, question: str, words: Sequence[Word]) -> list[Recalled]:
+def _found(
+    connection: sqlite3.Connection, before: str, question: str, words: Sequence[Word], standing: Collection[str]
+) -> list[Recalled]:
     numbers = _chain(connection, before)
     if not numbers:
         return []
     weights, scores = _weighed(connection, numbers, words)
+    for turn in standing:
+        (number,) = connection.execute(_NUMBER, (turn,)).fetchone() or (0,)
+        scores.pop(int(number), None)
     best = sorted(scores, key=lambda number: (scores[number], number), reverse=True)[:READ]
     read = _read(connection, {number: seq for seq, number in numbers.items()}, best)
     kinds = [told for asked, told in _KINDS_OF_ANSWER if asked.search(question)]
