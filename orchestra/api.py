@@ -8,13 +8,14 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar, Unpack
 
-from orchestra.agents.budget import STEPS, Budget, Limits
+from orchestra.agents.budget import LANDING, STEPS, Budget, Limits
 from orchestra.agents.contributions import Step
 from orchestra.agents.coordinator import Plan, solve
 from orchestra.agents.experts import Named, Source, resolved
 from orchestra.agents.lineage import Lineage
 from orchestra.agents.personas import Library
 from orchestra.agents.reasoning import Team, Thought
+from orchestra.agents.remote import Remote
 from orchestra.agents.router import AUTO, Route, Router, leading
 from orchestra.agents.team_ground import TeamGround
 from orchestra.agents.team_ground import turn as team_turn
@@ -55,11 +56,12 @@ class AskFields(OptionFields, HowFields, total=False):
 class TaskFields(OptionFields, total=False):
     """What else `integrate` takes: the most `steps`, or a `panel` that asks all the task; what services are for; who asked before.
 
-    `session` is the stored dialogue in which the task is a turn; `trace` is told each step as it begins and ends.
+    `max_total_tokens` bounds all that coordinator and experts generate, `max_tokens` the answer alone. `session` is the stored dialogue in which the task is a turn; `trace` is told each step as it begins and ends.
     """
 
     steps: int
     panel: bool
+    max_total_tokens: int | None
     session: str
     trace: Callable[[Thought | Step], object]
     descriptions: Mapping[str, str]
@@ -73,6 +75,7 @@ class AsyncOrchestra(AsyncModels):
         self, *, settings: Settings | None = None, runtime: Runtime | None = None, observe: Observe | None = None,
         tell: Tell | None = None, **overrides: Any,
     ) -> None:  # fmt: skip
+        self._met: dict[str, Remote] = {}  # who was met at which address
         self._tell = tell  # which service will see a question, where a persona looks things up
         self.settings = settings or Settings.read(**overrides)
         self.runtime = runtime or Looped(parallel=self.settings.parallel)
@@ -103,6 +106,11 @@ class AsyncOrchestra(AsyncModels):
         )  # fmt: skip
         ground = self._ground(lookup) if "search" in lookup or "knowledge" in lookup else None
         return AsyncSession(store=self.store, client=self.client, name=name, opening=opening, options=options, ground=ground)
+
+    @property
+    def grounds(self) -> Callable[[Persona], Ground | None]:
+        """What a persona looks its questions up in, None where nothing: for whoever puts one to work."""
+        return self._grounded
 
     def _grounded(self, persona: Persona) -> Ground | None:
         """A persona that looks things up does so before each answer, unless the session looks elsewhere."""
@@ -194,7 +202,7 @@ class AsyncOrchestra(AsyncModels):
         return await router.route(message, client=self.client, model=model, current=current)
 
     async def integrate(
-        self, task: str, *, experts: Sequence[Named] = DEFAULT_EXPERTS, coordinator: str = DEFAULT_COORDINATOR,
+        self, task: str, *, experts: Sequence[Named] = DEFAULT_EXPERTS, coordinator: str | Persona = DEFAULT_COORDINATOR,
         model: str = "", options: Options | None = None, **fields: Unpack[TaskFields],
     ) -> Plan:  # fmt: skip
         """A task solved by a coordinator with experts: names of personas, addresses, functions, tools."""
@@ -202,7 +210,7 @@ class AsyncOrchestra(AsyncModels):
         return await _whole(parts, Plan)
 
     async def integrate_stream(
-        self, task: str, *, experts: Sequence[Named] = DEFAULT_EXPERTS, coordinator: str = DEFAULT_COORDINATOR,
+        self, task: str, *, experts: Sequence[Named] = DEFAULT_EXPERTS, coordinator: str | Persona = DEFAULT_COORDINATOR,
         model: str = "", options: Options | None = None, **fields: Unpack[TaskFields],
     ) -> AsyncGenerator[Thought | Step | Piece | Plan]:  # fmt: skip
         """The same as it happens: steps of coordinator and experts, pieces of the answer, at last the `Plan`.
@@ -213,12 +221,21 @@ class AsyncOrchestra(AsyncModels):
         if not name:  # a stored dialogue chooses its own, once the task is on disk
             model = await self.model_for("chat", model)
         source = Source(
-            personas=self.personas, client=self.client, model=model, grounded=self._grounded, descriptions=fields.get("descriptions", {})
-        )
-        leader, lineage = self.personas.persona(coordinator), fields.get("lineage", Lineage()).at(coordinator)
-        team = Team(client=self.client, model=model, coordinator=leader, experts=await resolved(experts, source))
-        limits = Limits(steps=lineage.steps(fields.get("steps", STEPS)), seconds=options.deadline or self.settings.deadline)
+            personas=self.personas, client=self.client, model=model, grounded=self._grounded,
+            descriptions=fields.get("descriptions", {}), met=self._met,
+        )  # fmt: skip
+        leader = self.personas.persona(coordinator) if isinstance(coordinator, str) else coordinator
+        lineage, seconds = fields.get("lineage", Lineage()).at(leader.name), options.deadline or self.settings.deadline
+        limits = Limits(steps=lineage.steps(fields.get("steps", STEPS)), tokens=fields.get("max_total_tokens"), seconds=seconds)
         budget, panel = partial(Budget, limits, lineage=lineage), fields.get("panel", False)
+        begun = budget()  # to find out who there is takes part of the task's time
+        tools = await resolved(experts, source, seconds=seconds * LANDING)
+
+        async def team(model: str) -> Team:
+            again = [one if isinstance(one, Remote) else each for each, one in zip(experts, tools, strict=True)]
+            asked = tools if model == source.model else await resolved(again, replace(source, model=model))
+            return Team(client=self.client, model=model, coordinator=leader, experts=asked)
+
         if name:
             ground = TeamGround(team, options=options, panel=panel, budget=budget, trace=trace)
             opening = Opening(persona=leader, known=self.personas.persona, model=model)
@@ -227,7 +244,7 @@ class AsyncOrchestra(AsyncModels):
             )
             parts = team_turn(session.stream(task), ground)
         else:
-            parts = solve(task, team=team, options=options, panel=panel, budget=budget())
+            parts = solve(task, team=await team(model), options=options, panel=panel, budget=begun)
         async with aclosing(parts):
             async for part in parts:
                 if trace is not None and not name and isinstance(part, Thought | Step):

@@ -13,27 +13,16 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from orchestra.agents.budget import Budget, Limits
-from orchestra.agents.contributions import LEAST, Step, accounts, missing
+from orchestra.agents.contributions import LEAST, Step, accounts
 from orchestra.agents.expert import Expert
+from orchestra.agents.landing import SHORTENED, beside, lacking, landed, longest, note, noted, notice
 from orchestra.agents.reasoning import Reasoning, Team, Thought
 from orchestra.agents.tool import Tool
-from orchestra.errors import EmptyReply, FirstTokenTimeout, PromptTooLong, UsageError
+from orchestra.errors import PromptTooLong, UsageError
 from orchestra.model.client import Client
-from orchestra.model.messages import FinishReason, Language, Options, Piece, Receipt, Usage, gathered
+from orchestra.model.messages import FinishReason, Options, Piece, Receipt, Usage, gathered
 from orchestra.model.notice import announced
 from orchestra.model.persona import Persona
-
-_INTEGRATE = {
-    "zh": "请把以上意见整合成一份完整、可实施的方案。",
-    "en": "Integrate what they said into one complete plan that can be implemented.",
-}
-_LACKING = {
-    "zh": "以下专家没有回答：{names}。请写明方案因此缺少哪部分。",
-    "en": "These experts did not answer: {names}. Say which part the plan lacks for it.",
-}
-_NOTICE = {"zh": "（以下专家没有回答，方案缺少其意见：{names}。）", "en": "(No answer came from {names}; the plan lacks that part.)"}
-_VERBATIM = {"zh": "（来不及整合，以下是各位专家的原话。）", "en": "(There was no time to integrate; this is what the experts said.)"}
-_SHORTENED = "shortened"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +74,9 @@ async def solve(
     async with aclosing(run.whole(panel=panel)) as happening:
         async for part in happening:
             yield part
-    lacking = list({one.name: one for one in [*missing(run.said), *run.left_out()]}.values())
+    missed = lacking(run)
     pieces: list[Piece] = []
-    async with aclosing(_told(task, run, team, replace(options, deadline=None), lacking, budget)) as stream:
+    async with aclosing(_told(task, run, team, replace(options, deadline=None), missed, budget)) as stream:
         async for piece in stream:
             pieces.append(piece)
             yield piece
@@ -97,7 +86,7 @@ async def solve(
         finish_reason=final.finish_reason,
         model=final.model,
         steps=tuple(one.step for one in run.said),
-        missing=tuple(one.name for one in lacking),
+        missing=tuple(one.name for one in missed),
         value=final.value,
         trace=tuple(run.trace),
         **accounts([*run.replies, final], time.monotonic() - started),
@@ -105,94 +94,32 @@ async def solve(
 
 
 def _told(
-    task: str, run: Reasoning, team: Team, options: Options, lacking: Sequence[Tool], budget: Budget
+    task: str, run: Reasoning, team: Team, options: Options, missed: Sequence[Tool], budget: Budget
 ) -> AsyncGenerator[Piece]:
     """The answer as it comes, what it lacks before its first word, why the steps ended in its end."""
-    names = _listed(lacking, run.language)
     options = budget.options(options.over(team.coordinator.options), landing=True)
-    pieces = _landed(_integrated(task, run, team, options, names), run, typed=options.schema is not None)
-    return announced(
-        pieces,
-        notice=_NOTICE[run.language].format(names=names) if lacking else "",
-        note=f"missing: {', '.join(one.name for one in lacking)}" if lacking else "",
-    )
+    pieces = landed(_integrated(task, run, team, options, missed), run, typed=options.schema is not None)
+    return announced(pieces, notice=notice(missed, run.language), note=note(missed))
 
 
-async def _integrated(task: str, run: Reasoning, team: Team, options: Options, names: str) -> AsyncGenerator[Piece]:
+async def _integrated(
+    task: str, run: Reasoning, team: Team, options: Options, missed: Sequence[Tool]
+) -> AsyncGenerator[Piece]:
     """What the coordinator makes of it; where that is more than the window holds, contributions are shortened, and it is noted."""
     expert = Expert(persona=team.coordinator, client=team.client, model=team.model)
     most, begun = 0, False
     while True:
         try:
-            stream = expert.stream(task, options=options, material=_beside(run, names, most))
+            stream = expert.stream(task, options=options, material=beside(run, missed, most=most))
             async with aclosing(stream) as pieces:
                 async for piece in pieces:
                     begun = True
-                    yield _noted(piece, _SHORTENED) if most else piece
+                    yield noted(piece, SHORTENED) if most else piece
             return
         except PromptTooLong:
-            longest = max((len(one.step.answer) for one in run.said if one.step.ok), default=0)
-            most = min(most or longest, longest) // 2
+            most = (most or longest(run.said)) // 2
             if begun or most < LEAST:
                 raise
-
-
-def _beside(run: Reasoning, names: str, most: int) -> str:
-    """What stands after the task: as in the steps before, so that the daemon has read it; then what to do with it."""
-    material = run.material(most)
-    parts = [
-        run.team_text() if any(isinstance(part, Thought) for part in run.trace) else "",
-        material,
-        _INTEGRATE[run.language] if material else "",
-        _LACKING[run.language].format(names=names) if names else "",
-    ]
-    return "\n\n".join(part for part in parts if part)
-
-
-async def _landed(pieces: AsyncGenerator[Piece], run: Reasoning, *, typed: bool) -> AsyncGenerator[Piece]:
-    """The answer; where its time ends before its first word, what the experts said, as they said it."""
-    said = False
-    own = "" if typed else _verbatim(run)
-    try:
-        async with aclosing(pieces):
-            async for piece in pieces:
-                said = said or bool(piece.kind == "text" and piece.text.strip())
-                if piece.finish_reason is None:
-                    yield piece
-                    continue
-                if not said and own:
-                    yield Piece(own)
-                    piece = piece._replace(keep=None)
-                yield _ended(piece, run)
-    except (EmptyReply, FirstTokenTimeout) as error:
-        if said or not own:
-            raise
-        reason = FinishReason.DEADLINE if isinstance(error, FirstTokenTimeout) else FinishReason.INCOMPLETE
-        yield Piece(own)
-        yield _ended(Piece("", finish_reason=reason, usage=Usage(), receipt=Receipt()), run)
-
-
-def _ended(piece: Piece, run: Reasoning) -> Piece:
-    """The last piece: it says which limit ended the steps, where nothing else ended the answer."""
-    if run.ended is not None and piece.finish_reason is FinishReason.STOP:
-        piece = piece._replace(finish_reason=run.ended)
-    return _noted(piece, *run.notes)
-
-
-def _noted(piece: Piece, *notes: str) -> Piece:
-    if piece.receipt is None or not notes:
-        return piece
-    return piece._replace(receipt=replace(piece.receipt, notes=(*piece.receipt.notes, *notes)))
-
-
-def _verbatim(run: Reasoning) -> str:
-    """The contributions under their names."""
-    good = [f"{one.expert.titled(run.language)}:\n{one.step.answer}" for one in run.said if one.step.ok]
-    return "\n\n".join([_VERBATIM[run.language], *good]) if good else ""
-
-
-def _listed(experts: Sequence[Tool], language: Language) -> str:
-    return ("、" if language == "zh" else ", ").join(one.titled(language) for one in experts)
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

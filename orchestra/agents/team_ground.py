@@ -1,0 +1,175 @@
+"""A task as a turn of a dialogue: the ground of a session, made of the same halves as `solve`.
+
+Before the turn's answer the team is asked - its coordinator has read what was said before - and what the experts said
+stands in the last user message; the session writes the answer, and keeps with the turn what happened on the way.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from orchestra.agents.budget import Budget, Limits
+from orchestra.agents.contributions import LEAST, Step
+from orchestra.agents.coordinator import Plan, trace_as_json
+from orchestra.agents.dialects import Call
+from orchestra.agents.landing import EACH, INTEGRATE, SHORTENED, beside, lacking, landed, longest, note, notice
+from orchestra.agents.reasoning import Reasoning, Team, Thought
+from orchestra.agents.tool import Tool
+from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt, Reply, gathered
+from orchestra.model.stages import summed
+from orchestra.sessions.grounding import Inquiry, Material
+
+Part = Thought | Step
+_CUT = " …"
+
+
+class TeamGround:
+    """Gives a session's turns what a team says to them; `team` makes it, given the session's model.
+
+    `calls` are asked in place of what the coordinator would want, a `panel` is asked the message itself. `trace` is told
+    each step as it begins and ends. `options` hold for all, but length and form for the answer alone. `run` and `missing`
+    are of the last turn, `happened` is what `trace` was told of it.
+    """
+
+    def __init__(
+        self, team: Callable[[str], Awaitable[Team]], *, options: Options | None = None, panel: bool = False, calls: Sequence[Call] = (),
+        budget: Callable[[], Budget] | None = None, trace: Callable[[Part], object] | None = None,
+    ) -> None:  # fmt: skip
+        self.run: Reasoning | None = None
+        self.missing: tuple[str, ...] = ()
+        self.happened: list[Part] = []
+        self._team = team
+        self._options = options or Options()
+        self._panel = panel
+        self._calls = tuple(calls)
+        self._budget = budget
+        self._trace = trace
+
+    async def __call__(self, inquiry: Inquiry) -> Material:
+        """What the experts said to one message. Raises what the client raises where nobody could be asked."""
+        self.run, self.missing, self.happened = None, (), []
+        team, options = await self._team(inquiry.model), self._options.over(Options(language=inquiry.language))
+        limits = Limits(seconds=options.deadline or team.client.settings.deadline)
+        budget = self._budget() if self._budget is not None else Budget(limits)
+        shared = replace(options, max_tokens=None, format=None, schema=None, deadline=None)
+        self.run = run = Reasoning(inquiry.question, team, shared, budget, _before(inquiry))
+        experts = {one.name: one for one in team.experts}
+        calls = [(experts[call.expert], call.question) for call in self._calls]
+        happening = run.ask(calls) if calls else run.whole(panel=self._panel)
+        async with aclosing(happening) as parts:
+            async for part in parts:
+                self.happened.append(part)
+                if self._trace is not None:
+                    self._trace(part)
+        missed = _unheard(calls, run) if calls else lacking(run)
+        self.missing = tuple(one.name for one in missed)
+        text, cut = self._text(run, missed, inquiry)
+        return Material(
+            text=text,
+            calls=sum(reply.receipt.calls for reply in run.replies),
+            usage=summed([reply.usage for reply in run.replies]),
+            notes=tuple(filter(None, (SHORTENED if cut else "", note(missed)))),
+            notice=notice(missed, run.language),
+            stage=partial(_ending, run=run, typed=options.schema is not None, until=_until(budget)),
+            kept=partial(_kept, trace=trace_as_json(run.trace), missing=self.missing),
+        )
+
+    def _text(self, run: Reasoning, missed: Sequence[Tool], inquiry: Inquiry) -> tuple[str, bool]:
+        """What stands beside the message, and whether contributions had to be shortened for its room."""
+        closing, most = EACH if self._calls else INTEGRATE, 0
+        while True:
+            text = beside(run, missed, most=most, closing=closing)
+            needed = inquiry.tokens(text)
+            if needed <= inquiry.room or 0 < most <= LEAST:
+                return text, most > 0
+            most = max(LEAST, int((most or longest(run.said)) * min(0.9, inquiry.room / needed)))
+
+
+async def turn(pieces: AsyncGenerator[Piece], ground: TeamGround) -> AsyncGenerator[Part | Piece | Plan]:
+    """One turn of a session that has `ground`: what happened before its answer, its pieces, at last the `Plan`."""
+    started, told, shown = time.monotonic(), list[Piece](), 0
+    async with aclosing(pieces):
+        async for piece in pieces:
+            for part in ground.happened[shown:]:
+                shown += 1
+                yield part
+            told.append(piece._replace(ground=None))  # the `Plan` has it
+            yield told[-1]
+    yield _planned(gathered(told), ground, time.monotonic() - started)
+
+
+def _planned(reply: Reply, ground: TeamGround, seconds: float) -> Plan:
+    """The plan that a reply is; its usage and calls are of the whole already."""
+    run = ground.run
+    replies = run.replies if run else []
+    receipt = replace(
+        reply.receipt,
+        loads=reply.receipt.loads + sum(each.receipt.loads for each in replies),
+        reloads=reply.receipt.reloads + sum(each.receipt.reloads for each in replies),
+        retries=reply.receipt.retries + sum(each.receipt.retries for each in replies),
+        seconds=round(seconds, 6),
+    )
+    return Plan(
+        text=reply.text,
+        finish_reason=reply.finish_reason,
+        model=reply.model,
+        steps=tuple(one.step for one in run.said) if run else (),
+        missing=ground.missing,
+        usage=reply.usage,
+        receipt=receipt,
+        value=reply.value,
+        trace=tuple(run.trace) if run else (),
+    )
+
+
+def _unheard(calls: Sequence[tuple[Tool, str]], run: Reasoning) -> list[Tool]:
+    """Those among the called who have not answered, each once."""
+    heard = {one.expert.name for one in run.said if one.step.ok}
+    return list({tool.name: tool for tool, _ in calls if tool.name not in heard}.values())
+
+
+def _before(inquiry: Inquiry) -> list[Message]:
+    """The last of what was said, as far as the room for material holds it: each message at most half of that."""
+    kept: list[Message] = []
+    left = inquiry.room
+    for message in reversed(inquiry.said):
+        text = message.content
+        while (needed := inquiry.tokens(text)) > inquiry.room // 2 and len(text) > LEAST:
+            text = text[: max(LEAST, int(len(text) * min(0.9, inquiry.room / 2 / needed)) - len(_CUT))].rstrip() + _CUT
+        left -= needed
+        if left < 0:
+            break
+        kept.insert(0, replace(message, content=text))
+    return kept[next((place for place, message in enumerate(kept) if message.role == "user"), len(kept)) :]
+
+
+def _kept(answer: str, trace: Sequence[Mapping[str, Any]], missing: Sequence[str]) -> Mapping[str, Any]:
+    """What is stored with the turn, as plain JSON values; nothing where nobody was asked."""
+    return {"trace": list(trace), "missing": list(missing)} if trace else {}
+
+
+def _until(budget: Budget) -> float | None:
+    """When the time of the whole task is over."""
+    left = budget.options(Options(), landing=True).deadline
+    return None if left is None else time.monotonic() + left
+
+
+async def _ending(pieces: AsyncGenerator[Piece], run: Reasoning, *, typed: bool, until: float | None) -> AsyncGenerator[Piece]:
+    """The answer, which lands; it has what is left of the task's time."""
+    async with aclosing(landed(_within(pieces, until), run, typed=typed)) as stream:
+        async for piece in stream:
+            yield piece
+
+
+async def _within(pieces: AsyncGenerator[Piece], until: float | None) -> AsyncGenerator[Piece]:
+    async with aclosing(pieces):
+        async for piece in pieces:
+            yield piece
+            if piece.finish_reason is None and until is not None and time.monotonic() >= until:
+                yield Piece("", finish_reason=FinishReason.DEADLINE, receipt=Receipt())
+                return
