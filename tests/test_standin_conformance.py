@@ -20,7 +20,7 @@ from orchestra.standin import Scripted, StandIn
 WIRE = Path(__file__).parent / "wire"
 MORE = {case["case"]: case for case in map(json.loads, (WIRE / "more.jsonl").read_text(encoding="utf-8").splitlines())}
 CASES = sorted([*(path.stem for path in WIRE.glob("*.json")), *MORE])
-EVERY_MODEL = ("mid", "tiny-loop-native", "llama3", "llama3:text", "tiny-native", "tiny-embed", "tiny-loop")
+EVERY_MODEL = ("mid", "tiny-loop-native", "llama3", "llama3:text", "tiny-native", "tiny-embed", "tiny-loop", "tiny-tools")
 LONGEST_WHOLE = 2048
 
 THREE_LOADED = ("loop-native-chat-endless-noshift", "embed-single", "generate-empty-prompt-load")
@@ -131,7 +131,7 @@ def words(case: str) -> list[Scripted]:
     answer = expected(case)
     if answer.headers.get("content-type", [""])[0].startswith("text/plain"):
         return []
-    pieces = [said for line in answer.lines if "error" not in line and (said := text(line))]
+    pieces = [said for line in answer.lines if "error" not in line and (said := text(line))] or called(answer)
     if case in LEFT:
         return [Scripted([*pieces, *pieces])]
     if b"unexpected EOF\"}" in answer.body and case.startswith("runner-killed"):
@@ -145,6 +145,13 @@ def words(case: str) -> list[Scripted]:
         return [Scripted(pieces, end="length")]
     asked = json.loads(content(recorded(case)["request"]))
     return [Scripted([*pieces, *asked.get("options", asked).get("stop", [])])]
+
+
+def called(answer: Answer) -> list[str]:
+    """What a model wrote that called tools, as the list that its template asks for."""
+    calls = [call["function"] for line in answer.lines for call in line.get("message", {}).get("tool_calls", ())]
+    written = [json.dumps({"name": call["name"], "parameters": call["arguments"]}) for call in calls]
+    return ["[", *(part for each in written for part in (each[:9], each[9:], ", ")), "]"] if calls else []
 
 
 def text(line: dict[str, Any]) -> str:
@@ -288,7 +295,8 @@ def test_framing_status_and_the_text_of_an_error_are_noticed() -> None:
 
 
 def test_all_recordings_are_compared() -> None:
-    """None is left out: the 368 of one recording, and those of the OpenAI interface that were made for this test."""
+    """None is left out: the 368 of one recording, those of the OpenAI interface and those with tools that were made for this test."""
     own = [case for case in CASES if case.startswith("v1-") and case not in V1_AT_FIRST]
-    assert (len(CASES) - len(own), len(own)) == (368, 39)
+    tools = [case for case in CASES if case.startswith("tools-")]
+    assert (len(CASES) - len(own) - len(tools), len(own), len(tools)) == (368, 39, 19)
     assert sum(path.stat().st_size for path in WIRE.iterdir()) < 2_000_000

@@ -27,7 +27,7 @@ class Answering:
     `expected` are the prompt's tokens where they were counted exactly, else 0; `counts_all` says whether the daemon's
     own count holds what it had in its cache.
 
-    `watched` is False where the caller wants loops to go on.
+    `watched` is False where the caller wants loops to go on; `offered` says that there are tools to call.
     """
 
     model: str
@@ -45,6 +45,7 @@ class Answering:
     thoughts: list[str] = field(default_factory=list)
     equal: int = 0
     watched: bool = True
+    offered: bool = False
     ended: bool = False
 
     def pieces(self, event: dict[str, Any]) -> tuple[Piece, ...]:
@@ -59,26 +60,28 @@ class Answering:
             self.equal = 0
             self.parts.append(text)
             return (Piece(text),)
+        calls = wire.tool_calls_of(event) if self.offered else ()
+        logprobs = None if self.offered else event.get("logprobs")
         self.equal = self.equal + 1 if self.parts and text == self.parts[-1] else 0
         self.parts.append(text)
         if event.get("done") is True:
-            last: Piece | None = self._last(event, text)
+            last: Piece | None = self._last(event, text)._replace(logprobs=logprobs)
         elif self.watched and self.equal >= SOON_CUT and text.strip().isalnum():
             last = self.closing(FinishReason.REPETITION)._replace(text=text, keep=self._clean())
         elif len(self.parts) > self.bound + EQUAL_PIECES:  # a daemon that knows no bound
             last = self.closing(FinishReason.LENGTH)
         else:
-            last = Piece(text, logprobs=event.get("logprobs")) if text else None
+            last = Piece(text, logprobs=logprobs) if text else None
         if thinking:
             self.thoughts.append(thinking)
-            return (Piece(thinking, "thinking"), last) if last else (Piece(thinking, "thinking"),)
-        return (last,) if last else ()
+        told = (Piece(thinking, "thinking") if thinking else None, Piece("", tool_calls=calls) if calls else None, last)
+        return tuple(piece for piece in told if piece is not None)
 
     def _usual(self, event: dict[str, Any], text: str, thinking: str) -> bool:
         """Whether this is a token like most: nothing ends with it, and nothing is to be said of it."""
         parts = self.parts
         return bool(
-            text and not thinking and event.get("done") is False and len(parts) < self.bound
+            text and not thinking and not self.offered and event.get("done") is False and len(parts) < self.bound
             and parts and text != parts[-1] and "logprobs" not in event
         )  # fmt: skip
 
@@ -88,7 +91,7 @@ class Answering:
 
     def _last(self, event: dict[str, Any], text: str) -> Piece:
         reason = FinishReason.LENGTH if event.get("done_reason") == "length" else FinishReason.STOP
-        return self.closing(reason, wire.usage_of(event))._replace(text=text, logprobs=event.get("logprobs"))
+        return self.closing(reason, wire.usage_of(event))._replace(text=text)
 
     def retried(self) -> None:
         """One more try was needed before an answer began."""

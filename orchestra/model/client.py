@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import fields, replace
 from functools import partial
@@ -27,7 +27,7 @@ from orchestra.model.messages import FinishReason, Message, Options, Piece, Rece
 from orchestra.model.stages import Ask, Question, in_language, skipping
 from orchestra.model.stopping import Watch
 from orchestra.model.thinking import Thoughts, opens_thinking, told_apart
-from orchestra.model.tokens import Count, Counter, Subject, most_tokens_of
+from orchestra.model.tokens import Count, Counter, most_tokens_of, most_tokens_of_tools
 from orchestra.model.typed import typed
 from orchestra.model.window import (
     Fit,
@@ -108,12 +108,18 @@ class Client:
     # --- inference
 
     def chat(
-        self, messages: Sequence[Message], *, model: str, options: Options | None = None, fit: Fit | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        model: str,
+        options: Options | None = None,
+        fit: Fit | None = None,
+        tools: Sequence[Mapping[str, Any]] = (),
     ) -> AsyncGenerator[Piece]:
-        """The answer of an instruct model to a dialogue, as it comes."""
+        """The answer of an instruct model to a dialogue, as it comes; `tools`, in the daemon's form, are what it may call instead."""
         if not messages:
             raise UsageError(detail="there is no message", detail_zh="没有消息", fix="say something", fix_zh="请输入内容")
-        return self._asked(Question(subject=list(messages), options=options or Options(), fit=fit), model)
+        return self._asked(Question(subject=list(messages), options=options or Options(), fit=fit, tools=tools), model)
 
     def complete(
         self, prompt: str, *, model: str, options: Options | None = None, raw: bool = False, fit: Fit | None = None
@@ -139,7 +145,7 @@ class Client:
             return self._once(question, model)
 
         ask: Ask = once
-        language = None if options.format is not None or question.raw else held_to(question.subject)
+        language = None if options.format is not None or question.raw or question.tools else held_to(question.subject)
         if language is not None and options.schema is None:
             ask = partial(in_language, ask, language=language)
         if options.on_repetition == "skip":
@@ -152,7 +158,7 @@ class Client:
         """One answer of the daemon, its thinking told apart; it is ended where it loops or has turned to garbage."""
         options = question.options
         watch = None if options.on_repetition == "ignore" or options.format is not None else Watch()
-        run, body, patience = await self._prepared(question.subject, model, options, raw=question.raw, fit=question.fit)
+        run, body, patience = await self._prepared(question, model)
         if question.begun is not None:
             question.begun(run.receipt)
         opened = opens_thinking(question.subject if question.raw else (await self.facts(model)).get("template"))
@@ -160,7 +166,7 @@ class Client:
         try:
             async with aclosing(self._pieces(run, body, patience)) as pieces:
                 async for raw in pieces:
-                    for piece in thoughts.push(raw):
+                    for piece in (raw,) if raw.tool_calls else thoughts.push(raw):
                         verdict = watch.push(piece) if watch else None
                         if verdict is None:
                             yield piece
@@ -175,10 +181,9 @@ class Client:
                 error.reply = told_apart(error.reply, opened=opened)
             raise
 
-    async def _prepared(
-        self, subject: Subject, model: str, options: Options, *, raw: bool, fit: Fit | None
-    ) -> tuple[Answering, dict[str, Any], Patience]:
+    async def _prepared(self, question: Question, model: str) -> tuple[Answering, dict[str, Any], Patience]:
         """The request, with its bounds taken from the loaded window."""
+        subject, options, raw, tools = question.subject, question.options, question.raw, question.tools
         _checked(model)
         _sound(options)
         deadline = time.monotonic() + (options.deadline or self.settings.deadline)
@@ -189,23 +194,24 @@ class Client:
             options = replace(options, stop=tuple(dict.fromkeys((*options.stop, *own_stops(facts)))))
         if options.repeat_penalty is None:
             options = replace(options, repeat_penalty=self.settings.repeat_penalty)
-        fit = fit or Fit(
+        fit = question.fit or Fit(
             loaded=await self.ready(model, options),
             most=most_tokens_of(subject, "" if raw else str(facts.get("template", "")) + str(facts.get("system", ""))),
         )
+        fit = replace(fit, most=fit.most + most_tokens_of_tools(tools), counted="bound") if tools else fit
         loaded, count = fit.loaded, Count(fit.most, fit.counted)
         wanted = answer_share(loaded.window, options, self.settings)
         asked = wire.Asked(url=self.connection.url, model=model, window=loaded.window, most=context_length(facts))
         calls = 1
         bounds = wire.Bounds(num_predict=1, num_ctx=loaded.window if loaded.told else None)
         if count.tokens + wanted > loaded.window and count.counted != "exact":
-            count = (await self.counter(model)).measure(subject, raw=raw)
+            count = count if tools else (await self.counter(model)).measure(subject, raw=raw)
             if count.counted != "exact" or not loaded.told:
                 calls = 2
                 patience = self.connection.patience(prompt_tokens=count.tokens, deadline=deadline)
-                body = wire.inference_body(model, subject, options, bounds, raw=raw)
+                body = wire.inference_body(model, subject, options, bounds, raw=raw, tools=tools)
                 said = await self._measured(body, asked, patience)
-                if said:
+                if said and not tools:
                     await self._counting.heard(model, facts, subject, said, raw=raw)
                 if count.counted == "exact" and 0 < said < count.tokens and await self._counts_all():
                     raise wire.too_long(count.tokens, loaded.window, asked)  # an old daemon, which has cut it
@@ -218,9 +224,10 @@ class Client:
         run = Answering(
             model=model, asked=asked, bound=bounds.num_predict, receipt=receipt, observe=self._observe, clamped=wanted > room,
             watched=options.on_repetition != "ignore", expected=count.tokens if count.counted == "exact" else 0,
-            heard=partial(self._counting.heard, model, facts, subject, raw=raw), counts_all=self._counts_all,
+            heard=None if tools else partial(self._counting.heard, model, facts, subject, raw=raw), counts_all=self._counts_all,
+            offered=bool(tools),
         )  # fmt: skip
-        body = wire.inference_body(model, subject, options, bounds, raw=raw)
+        body = wire.inference_body(model, subject, options, bounds, raw=raw, tools=tools)
         if self.settings.keep_alive:
             body["keep_alive"] = wire.keep_alive(self.settings.keep_alive)
         return run, body, self.connection.patience(prompt_tokens=count.tokens, deadline=deadline)

@@ -39,6 +39,14 @@ class Message:
     content: str
 
 
+class ToolCall(NamedTuple):
+    """A tool that a model wants called; `arguments` is None where what it wrote is no JSON object."""
+
+    name: str
+    arguments: Mapping[str, Any] | None
+    id: str = ""
+
+
 class OptionFields(TypedDict, total=False):
     """The fields of `Options`, for `**fields` in signatures (PEP 692)."""
 
@@ -159,7 +167,7 @@ class Piece(NamedTuple):
     `keep` is the number of characters of the text so far that the reply, the history and the store keep (a loop's
     repetitions are streamed, not kept). On the last piece, where `finish_reason` is set, it is the answer's length;
     on one before it, which then has no text, the answer goes on from there, and what is cut off was thinking where
-    the piece's kind says so.
+    the piece's kind says so. A piece with `tool_calls` has no text.
     """
 
     text: str
@@ -172,11 +180,15 @@ class Piece(NamedTuple):
     logprobs: Any = None
     value: Any = None
     ground: Mapping[str, Any] | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reply:
-    """A whole answer; `value` is what it says where a schema was asked for, `ground` its sources where it was given some."""
+    """A whole answer; `value` is what it says where a schema was asked for, `ground` its sources where it was given some.
+
+    `tool_calls` are what the model wants called, where it was offered tools; the text may then be empty.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -187,6 +199,7 @@ class Reply:
     logprobs: tuple[Any, ...] = ()
     value: Any = None
     ground: Mapping[str, Any] | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
 
 
 def gathered(pieces: Iterable[Piece], *, unfinished: FinishReason = FinishReason.INCOMPLETE) -> Reply:
@@ -194,11 +207,13 @@ def gathered(pieces: Iterable[Piece], *, unfinished: FinishReason = FinishReason
     text: list[str] = []
     thinking: list[str] = []
     logprobs: list[Any] = []
+    calls: list[ToolCall] = []
     last = Piece("")
     for piece in pieces:
         (text if piece.kind == "text" else thinking).append(piece.text)
         if piece.logprobs:
             logprobs.extend(piece.logprobs)
+        calls.extend(piece.tool_calls)
         if piece.keep is not None and piece.finish_reason is None:
             text, cut = cut_back(text, piece.keep)
             thinking += [cut] if piece.kind == "thinking" else []
@@ -214,6 +229,7 @@ def gathered(pieces: Iterable[Piece], *, unfinished: FinishReason = FinishReason
         logprobs=tuple(logprobs),
         value=last.value,
         ground=last.ground,
+        tool_calls=tuple(calls),
     )
 
 

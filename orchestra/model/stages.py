@@ -8,9 +8,10 @@ the receipt of the last piece.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from orchestra.errors import OrchestraError, SchemaMismatch
 from orchestra.model.language import Heard, insisting
@@ -30,13 +31,15 @@ SKIPPED = "repetition_skipped"
 class Question:
     """What a model is asked: messages, or a text to go on from; `raw` leaves the model's template out.
 
-    `begun` is told what the preparation took: who leaves an answer early sees no last piece with its receipt.
+    `tools`, in the daemon's form, are what the model may call. `begun` is told what the preparation took: who leaves
+    an answer early sees no last piece with its receipt.
     """
 
     subject: Sequence[Message] | str
     options: Options
     raw: bool = False
     fit: Fit | None = None
+    tools: Sequence[Mapping[str, Any]] = ()
     begun: Callable[[Receipt], None] | None = None
 
 

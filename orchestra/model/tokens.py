@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,11 @@ def most_tokens_of(subject: Subject, template: str = "") -> int:
     if isinstance(subject, str):
         return fixed + most_tokens(subject)
     return fixed + sum(most_tokens(message.content) + PER_MESSAGE for message in subject)
+
+
+def most_tokens_of_tools(tools: Sequence[Mapping[str, Any]]) -> int:
+    """A bound for tools in a prompt, which templates print once, as JSON, with more or fewer blanks."""
+    return 2 * most_tokens(json.dumps(list(tools), ensure_ascii=False)) if tools else 0
 
 
 class Counter:

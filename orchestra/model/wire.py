@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,7 +27,7 @@ from orchestra.errors import (
     PromptTooLong,
     RedirectRefused,
 )
-from orchestra.model.messages import Message, Options, Usage
+from orchestra.model.messages import Message, Options, ToolCall, Usage
 
 STAND_IN = "orchestra-standin"  # the `Server` header of Orchestra's own stand-in daemon
 
@@ -79,9 +79,15 @@ class Bounds:
 
 
 def inference_body(
-    model: str, subject: Sequence[Message] | str, options: Options, bounds: Bounds, *, raw: bool = False
+    model: str,
+    subject: Sequence[Message] | str,
+    options: Options,
+    bounds: Bounds,
+    *,
+    raw: bool = False,
+    tools: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """The body of /api/chat (messages) or /api/generate (a prompt).
+    """The body of /api/chat (messages, and the `tools` that may be called) or /api/generate (a prompt).
 
     Always `truncate:false`, a repeat penalty and a bound on tokens; never `shift`, which would reload a model
     that others loaded without it.
@@ -97,12 +103,22 @@ def inference_body(
         body["format"] = options.format
     if options.think is not None:
         body["think"] = options.think
-    if options.logprobs:
+    if tools:
+        body["tools"] = _neutral_within(tools)
+    if options.logprobs or tools:  # while it holds back what may be a call, the daemon sends nothing but these: a sign of life
         body["logprobs"] = True
         if options.top_logprobs:
             body["top_logprobs"] = options.top_logprobs
     body["options"] = _sampling(options, bounds)
     return body
+
+
+def _neutral_within(value: Any) -> Any:
+    if isinstance(value, str):
+        return neutral(storable(value))
+    if isinstance(value, Mapping):
+        return {neutral(storable(str(key))): _neutral_within(item) for key, item in value.items()}
+    return [_neutral_within(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def keep_alive(text: str) -> str | int:
@@ -199,6 +215,31 @@ def text_of(event: dict[str, Any]) -> tuple[str, str]:
     text = source.get("content") if source is message else event.get("response")
     thinking = source.get("thinking")
     return (text if isinstance(text, str) else ""), (thinking if isinstance(thinking, str) else "")
+
+
+def tool_calls_of(event: dict[str, Any]) -> tuple[ToolCall, ...]:
+    """The calls in one line of /api/chat: arguments are an object, from some servers its JSON; anything else is None."""
+    message = event.get("message")
+    calls = message.get("tool_calls") if isinstance(message, dict) else None
+    return tuple(_call(call) for call in calls[:MOST_CALLS]) if isinstance(calls, list) else ()
+
+
+MOST_CALLS = 64  # in one line; more is a model that lists
+
+
+def _call(call: Any) -> ToolCall:
+    function = call.get("function") if isinstance(call, dict) else None
+    if not isinstance(function, dict):
+        return ToolCall("", None)
+    name, given, number = function.get("name"), function.get("arguments"), call.get("id")
+    if isinstance(given, str):
+        try:
+            given = parsed(given.encode("utf-8", "replace")) if given.strip() else {}
+        except Corrupt:
+            given = None
+    return ToolCall(
+        name if isinstance(name, str) else "", given if isinstance(given, dict) else None, number if isinstance(number, str) else ""
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,13 @@ def compact(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).translate(_ESCAPES)
 
 
+def in_order(value: Any) -> Any:
+    """`value` with the names of its objects sorted, as Go's maps come out."""
+    if isinstance(value, dict):
+        return {name: in_order(value[name]) for name in sorted(value)}
+    return [in_order(each) for each in value] if isinstance(value, list) else value
+
+
 def encoded(value: Any) -> bytes:
     """`value` as the bytes of one JSON document. A lone surrogate, which has no UTF-8, becomes U+FFFD."""
     return sound(compact(value)).encode()

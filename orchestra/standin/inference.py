@@ -6,7 +6,7 @@ import itertools
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,11 +19,12 @@ from orchestra.standin.engine import Engine, Token
 from orchestra.standin.generation import THOUGHT, Bounds, Generation
 from orchestra.standin.library import Library
 from orchestra.standin.options import Settings, checked, settle
-from orchestra.standin.pieces import Pieces
+from orchestra.standin.pieces import Chunk, Pieces
 from orchestra.standin.prompt import Prompt, Window
 from orchestra.standin.refusal import Refusal, engine_refusal
 from orchestra.standin.scheduler import Runner, Scheduler
 from orchestra.standin.script import Script, Scripted, spoken
+from orchestra.standin.tools import Calls, chosen, mark_of, offered
 from orchestra.standin.versions import Profile
 from orchestra.standin.voice import Voice
 from orchestra.standin.weights import Model
@@ -71,6 +72,8 @@ class Inference:
         self.voice, self.link = voice, voice.link
         self.name = body.get("model", "")
         self.loaded_at = 0.0
+        self.tools = offered(self.body.get("tools") or ()) if chat else []
+        self.calls: Calls | None = None
 
     def answer(self) -> None:
         """Answer the request. Raises `Refusal` and `ClientGone`."""
@@ -105,7 +108,7 @@ class Inference:
         if "completion" not in model.capabilities:
             raise Refusal(400, f"{quoted(self.name)} does not support {'chat' if self.chat else 'generate'}")
         for field, ability in (("tools", "tools"), ("suffix", "insert")):
-            if self.body.get(field):
+            if self.body.get(field) and ability not in model.capabilities:
                 raise Refusal(400, f"{model.name.full} does not support {ability}")
         if self.body.get("think") and "thinking" not in model.capabilities:
             raise Refusal(400, f"{quoted(self.name)} does not support thinking")
@@ -117,7 +120,7 @@ class Inference:
         window = Window(settings=settings, truncate=self.body.get("truncate", True), native=jinja, profile=self.house.profile)
         debug = self.body.get("_debug_render_only", False)
         if self.chat:
-            prompt = prompts.chat(model, self.body["messages"], words, window)
+            prompt = prompts.chat(model, self.body["messages"], words, window, self.tools)
         else:
             text = prompts.complete(model, self.body, words)
             prompt = Prompt(text=text, tokens=[]) if debug else prompts.fitted(text, words, window)
@@ -148,16 +151,25 @@ class Inference:
         generation = Generation(tokens, pieces, bounds, end=reply.end if reply else "stop", pace=pace)
         read = time.perf_counter_ns() - began
         entries: list[dict[str, Any]] = []
+        if self.tools:
+            self.calls = Calls(self.tools, mark_of(model.template or ""), random.Random(settings.sampling.seed))
         with closing(generation.chunks(self.link)) as chunks:
             for chunk in chunks:
-                if self.body.get("stream", True):
-                    extra: dict[str, Any] = {"logprobs": chunk.logprobs} if chunk.logprobs else {}
-                    said = ("", chunk.text) if chunk.thinking else (chunk.text, "")
-                    self.voice.piece(self._event(said[0], said[1], done=False, **extra))
-                else:
-                    entries += chunk.logprobs
+                self._tell(chunk, entries)
         runner.prompts.append((*prompt.tokens, *self.house.engine.vocabulary.encode(generation.text)))
         return partial(self._finish, generation, prompt, (cached, read), entries)
+
+    def _tell(self, chunk: Chunk, entries: list[dict[str, Any]]) -> None:
+        """A piece of a stream; what is told as a whole is told at the end."""
+        text, calls = chunk.text, list[dict[str, Any]]()
+        if self.calls is not None and not chunk.thinking:
+            text, calls = self.calls.push(text)
+        if not self.body.get("stream", True):
+            entries += chunk.logprobs
+        elif text or calls or chunk.logprobs:
+            extra: dict[str, Any] = {"logprobs": chunk.logprobs} if chunk.logprobs else {}
+            said = ("", text) if chunk.thinking else (text, "")
+            self.voice.piece(self._event(*said, calls=[] if text else calls, done=False, **extra))
 
     def _bounds(self, settings: Settings, prompt: Prompt, runner: Runner, model: Model) -> Bounds:
         native = self.chat and model.template is None
@@ -188,7 +200,7 @@ class Inference:
 
     def _tokens(self, model: Model, settings: Settings, prompt: Prompt) -> Iterator[Token]:
         """The engine's tokens; the first is drawn at once, so that what it cannot do is refused before a line is sent."""
-        wanted = self.body.get("format") or None
+        wanted = self.body.get("format") or chosen(self.tools, random.Random(settings.sampling.seed))
         if wanted is not None and wanted != "json" and not isinstance(wanted, dict):
             raise Refusal(500, f'invalid format: {quoted(compact(wanted))}; expected "json" or a valid JSON Schema object')
         if model.weights.says:
@@ -212,11 +224,14 @@ class Inference:
         extra: dict[str, Any] = {"logprobs": entries} if entries else {}
         streaming = self.body.get("stream", True)
         text, thinking = ("", "") if streaming else (generation.text, generation.thinking)
+        calls: list[dict[str, Any]] = []
+        if self.calls is not None:
+            text, calls = (self.calls.rest(), []) if streaming else (self.calls.text + self.calls.rest(), self.calls.found)
         if generation.reason is None:
             if streaming:
                 self.voice.end()
             else:
-                self.voice.whole(self._event(text, thinking, done=False, **extra))
+                self.voice.whole(self._event(text, thinking, calls=calls, done=False, **extra))
             return
         words = self.house.engine.vocabulary
         context: dict[str, Any] = {}
@@ -230,6 +245,7 @@ class Inference:
         last = self._event(
             text,
             thinking,
+            calls=calls,
             done=True,
             done_reason=generation.reason,
             **context,
@@ -246,7 +262,11 @@ class Inference:
         else:
             self.voice.whole(last)
 
-    def _event(self, text: str, thinking: str = "", *, role: str = "assistant", **rest: Any) -> dict[str, Any]:
-        thought = {"thinking": thinking} if thinking else {}
+    def _event(
+        self, text: str, thinking: str = "", *, role: str = "assistant", calls: Sequence[Mapping[str, Any]] = (), **rest: Any
+    ) -> dict[str, Any]:
+        thought: dict[str, Any] = {"thinking": thinking} if thinking else {}
+        if calls:
+            thought["tool_calls"] = list(calls)
         said = {"message": {"role": role, "content": text, **thought}} if self.chat else {"response": text, **thought}
         return {"model": self.name, "created_at": stamp(), **said, **rest}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from orchestra.standin.options import Settings
@@ -46,13 +47,15 @@ class Window:
         return self.size - 1 if self.profile.has("engine of its own") else self.size
 
 
-def chat(model: Model, messages: Sequence[Mapping[str, Any]], words: Vocabulary, window: Window) -> Prompt:
-    """The prompt of a chat. Raises `Refusal` (400) where it does not fit and must not be cut."""
+def chat(
+    model: Model, messages: Sequence[Mapping[str, Any]], words: Vocabulary, window: Window, tools: Sequence[Mapping[str, Any]] = ()
+) -> Prompt:
+    """The prompt of a chat, with the tools that are offered. Raises `Refusal` (400) where it does not fit and must not be cut."""
     lead = tuple(model.messages)
     given = [*lead, *messages]
     if model.system and messages[0].get("role") != "system":
         given = [{"role": "system", "content": model.system}, *given]
-    render = native if model.template is None else Template(model.template).render
+    render = native if model.template is None else partial(Template(model.template).render, tools=tools)
     text = render(given)
     if window.truncate:
         start = 0

@@ -2,8 +2,9 @@
 
 Ollama's older templates, and llama3's is one, know no list of messages: only `.System`, `.Prompt` and `.Response`,
 filled turn by turn. What follows from that (a `tool` message vanishes, a second system message leaves an empty
-answer before it) is what clients of the daemon meet, so it is done the same way here. Of Go's template language
-only fields and `if` are understood.
+answer before it) is what clients of the daemon meet, so it is done the same way here. Templates that go through
+`.Messages` themselves get them as they are, with `.Tools`. Of Go's template language only fields, `if` (a field, `or`
+of fields, `eq` of a field and a text) and `range` are understood.
 """
 
 from __future__ import annotations
@@ -13,24 +14,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestra.standin.encoding import compact, in_order
 from orchestra.standin.refusal import Refusal
 
 Messages = Sequence[Mapping[str, Any]]
 _ACTION = re.compile(r"(\s*)\{\{(-?)\s*(.*?)\s*(-?)\}\}(\s*)", re.DOTALL)
-_FIELD = re.compile(r"\$?\.(\w+)\Z")
+_FIELD = re.compile(r"\$?\.(\w+(?:\.\w+)*|)\Z")
+_EQUAL = re.compile(r"eq \.(\w+) \"(\w*)\"\Z")
 PLAIN = "{{ .Prompt }}"
 ROLES = ("system", "user", "assistant")
 
 
 @dataclass(slots=True)
 class _If:
-    name: str
+    """Where one of the fields `names` is there, or equal to `text`; a `loop` is done for each of its members."""
+
+    names: tuple[str, ...]
+    text: str | None = None
+    loop: bool = False
     then: list[str | _Field | _If] = field(default_factory=list)
     otherwise: list[str | _Field | _If] = field(default_factory=list)
 
 
 class _Field(str):
-    """The name of a field that stands in a template."""
+    """The name of a field that stands in a template; `Function.Name` is a field of a field, the empty one the value itself."""
 
     __slots__ = ()
 
@@ -43,12 +50,17 @@ class Template:
 
     def __init__(self, source: str) -> None:
         self.nodes = _parse(source)
-        if not _mentions(self.nodes, "Response"):
+        self._turns = not _mentions(self.nodes, "Messages")
+        if self._turns and not _mentions(self.nodes, "Response"):
             self.nodes.append(_Field("Response"))
 
-    def render(self, messages: Messages) -> str:
+    def render(self, messages: Messages, tools: Sequence[Mapping[str, Any]] = ()) -> str:
         """The prompt for these messages; the last answer among them is left open, so that the model goes on with it."""
         text: list[str] = []
+        if not self._turns:
+            system = "\n\n".join(content for role, content in _merged(messages) if role == "system")
+            _fill(self.nodes, {"System": system, "Messages": _fields(messages), "Tools": tools}, text, False)
+            return "".join(text)
         turn = dict.fromkeys(ROLES, "")
         for role, content in _merged(messages):
             if role not in turn:
@@ -85,14 +97,38 @@ def _merged(messages: Messages) -> list[tuple[str, str]]:
     return merged
 
 
-def _fill(nodes: Sequence[_Node], fields: Mapping[str, str], text: list[str], open_end: bool) -> bool:
+def _fields(messages: Messages) -> list[dict[str, Any]]:
+    """The messages as a template sees them: those of one role in a row are one, but not those of tools."""
+    shown: list[dict[str, Any]] = []
+    for message in messages:
+        role, content = str(message.get("role") or "").lower(), str(message.get("content") or "")
+        if shown and shown[-1]["Role"] == role and role != "tool":
+            shown[-1]["Content"] += f"\n\n{content}"
+            continue
+        functions = [call.get("function") or {} for call in message.get("tool_calls") or ()]
+        calls = [{"Function": {"Name": each.get("name", ""), "Arguments": in_order(each.get("arguments") or {})}} for each in functions]
+        shown.append({"Role": role, "Content": content, "ToolCalls": calls})
+    return shown
+
+
+def _value(path: str, dot: Any) -> Any:
+    for name in path.split(".") if path else ():
+        dot = dot.get(name, "") if isinstance(dot, Mapping) else ""
+    return dot
+
+
+def _fill(nodes: Sequence[_Node], fields: Any, text: list[str], open_end: bool) -> bool:
     """Append what the nodes give; false once the answer's place was reached and the rest is to be left out."""
     for node in nodes:
         if isinstance(node, _If):
-            if not _fill(node.then if fields.get(node.name) else node.otherwise, fields, text, open_end):
-                return False
+            values = [_value(name, fields) for name in node.names]
+            holds = any(values) if node.text is None else node.text in values
+            for dot in values[0] if node.loop and holds else (fields,):
+                if not _fill(node.then if holds else node.otherwise, dot, text, open_end):
+                    return False
         elif isinstance(node, _Field):
-            text.append(fields.get(node, ""))
+            value = _value(node, fields)
+            text.append(value if isinstance(value, str) else compact(value))
             if open_end and node == "Response":
                 return False
         else:
@@ -102,7 +138,7 @@ def _fill(nodes: Sequence[_Node], fields: Mapping[str, str], text: list[str], op
 
 def _mentions(nodes: Sequence[_Node], name: str) -> bool:
     return any(
-        node.name == name or _mentions(node.then, name) or _mentions(node.otherwise, name)
+        name in node.names or _mentions(node.then, name) or _mentions(node.otherwise, name)
         if isinstance(node, _If)
         else isinstance(node, _Field) and node == name
         for node in nodes
@@ -131,8 +167,8 @@ def _act(action: str, target: list[_Node], open_ifs: list[_If], root: list[_Node
     if name := _FIELD.match(action):
         target.append(_Field(name[1]))
         return target
-    if word == "if" and (name := _FIELD.match(rest.strip())):
-        branch = _If(name[1])
+    branch = _branch(word, rest.strip())
+    if branch is not None:
         target.append(branch)
         open_ifs.append(branch)
         return branch.then
@@ -142,3 +178,15 @@ def _act(action: str, target: list[_Node], open_ifs: list[_If], root: list[_Node
         open_ifs.pop()
         return open_ifs[-1].then if open_ifs else root
     raise Refusal(500, f'template: :1: function "{word}" not defined')
+
+
+def _branch(word: str, test: str) -> _If | None:
+    """An `if` or `range` on a field; None for what is not understood."""
+    if word == "range" and (name := _FIELD.match(test)):
+        return _If((name[1],), loop=True)
+    if word == "if" and (equal := _EQUAL.match(test)):
+        return _If((equal[1],), equal[2])
+    names = [_FIELD.match(each) for each in test.removeprefix("or ").split()]
+    if word == "if" and names and all(names) and (len(names) == 1 or test.startswith("or ")):
+        return _If(tuple(name[1] for name in names if name))
+    return None

@@ -22,6 +22,16 @@ LLAMA3_TEMPLATE = (
     "{{ if .Prompt }}<|start_header_id|>user<|end_header_id|>\n\n{{ .Prompt }}<|eot_id|>{{ end }}"
     "<|start_header_id|>assistant<|end_header_id|>\n\n{{ .Response }}<|eot_id|>"
 )
+TOOLS_TEMPLATE = (
+    "{{- if or .System .Tools }}<|start_header_id|>system<|end_header_id|>\n\n{{ .System }}{{ if .Tools }}\n\n"
+    'To call tools, write a list and nothing else: [{"name": ..., "parameters": {...}}]\n{{ range .Tools }}\n{{ . }}'
+    "{{ end }}{{ end }}<|eot_id|>{{ end }}"
+    '{{- range .Messages }}{{ if eq .Role "user" }}<|start_header_id|>user<|end_header_id|>\n\n{{ .Content }}<|eot_id|>{{ end }}'
+    '{{- if eq .Role "assistant" }}<|start_header_id|>assistant<|end_header_id|>\n\n{{ .Content }}{{ if .ToolCalls }}'
+    '[{{ range .ToolCalls }}{"name": "{{ .Function.Name }}", "parameters": {{ .Function.Arguments }}}{{ end }}]{{ end }}<|eot_id|>{{ end }}'
+    '{{- if eq .Role "tool" }}<|start_header_id|>ipython<|end_header_id|>\n\n{{ .Content }}<|eot_id|>{{ end }}'
+    "{{- end }}<|start_header_id|>assistant<|end_header_id|>\n\n"
+)
 NATIVE_TEMPLATE = (
     "{%- for m in messages -%}{{- '<|start_header_id|>' + m['role'] + '<|end_header_id|>\\n\\n' + "
     "(m['content'] | trim) + '<|eot_id|>' -}}{%- endfor -%}{%- if add_generation_prompt -%}"
@@ -163,7 +173,8 @@ class Model:
         """What it can do."""
         if self.weights.pooling:
             return ["embedding"]
-        return ["completion", "thinking"] if self.weights.thinks else ["completion"]
+        tools = ["tools"] if ".Tools" in (self.template or "") else []
+        return ["completion", *tools, "thinking"] if self.weights.thinks else ["completion", *tools]
 
 
 def digest(text: str) -> str:
@@ -187,6 +198,7 @@ CATALOGUE: dict[str, dict[str, Any]] = {
     "llama3": {"weights": _LLAMA3, "template": LLAMA3_TEMPLATE, "parameters": LLAMA3_PARAMETERS},
     "llama3:text": {"weights": _BASE, "template": PLAIN},
     "tiny-native": {"weights": _NATIVE},
+    "tiny-tools": {"weights": _LLAMA3, "template": TOOLS_TEMPLATE, "parameters": LLAMA3_PARAMETERS},
     "tiny-embed": {"weights": _EMBED},
     "tiny-loop": {"weights": _LOOP, "template": PLAIN},
     "tiny-loop-native": {"weights": _LOOP},
