@@ -92,7 +92,7 @@ def test_both_experts_are_asked_and_one_answer_comes(daemon: StandIn, drive: Dri
         ("computer_scientist", TASK, True, ""),
         ("lawyer", TASK, True, ""),
     ]
-    assert all(step.answer and step.duration > 0 for step in plan.steps)
+    assert all(step.answer and step.duration > 0 and step.tokens for step in plan.steps)
     assert plan.missing == plan.receipt.notes == ()
     assert re.search("[\u4e00-\u9fff]", plan.text)
 
@@ -130,7 +130,7 @@ def test_an_english_task_is_solved_in_english(drive: Drive) -> None:
 def test_the_plan_as_json(daemon: StandIn, drive: Drive) -> None:
     value = json.loads(json.dumps(as_json(plan_of(drive(daemon.url, solving())))))
     assert set(value) == {"text", "finish_reason", "model", "steps", "missing", "usage", "receipt", "trace"}
-    assert set(value["steps"][0]) == {"expert", "question", "answer", "ok", "duration", "error", "steps"}
+    assert set(value["steps"][0]) == {"expert", "question", "answer", "ok", "duration", "tokens", "error", "steps"}
     assert value["missing"] == []
     assert value["finish_reason"] == "stop"
 

@@ -40,6 +40,7 @@ async def asked(expert: Tool, question: str, context: CallContext) -> Answered:
         answer=said.answer,
         ok=not error,
         duration=round(time.monotonic() - started, 6),
+        tokens=said.usage.completion_tokens,
         error=error,
         steps=said.steps,
     )

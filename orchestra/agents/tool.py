@@ -47,7 +47,7 @@ class CallContext:
 class Step:
     """One question to one expert: `ok` is None while it is being answered; `duration` in seconds; `error` says why not.
 
-    `steps` are the questions that the expert itself asked others for it.
+    `tokens` are those of the answer, None where nobody said; `steps` are the questions that the expert itself asked others for it.
     """
 
     expert: str
@@ -55,6 +55,7 @@ class Step:
     answer: str = ""
     ok: bool | None = None
     duration: float = 0.0
+    tokens: int | None = None
     error: str = ""
     steps: tuple[Step, ...] = ()
 
