@@ -15,13 +15,14 @@ from orchestra.cli.answers import show
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import Patience, complete
 from orchestra.cli.sources import ground_below, noticed
-from orchestra.cli.terminal import harmless, tell
+from orchestra.cli.terminal import tell
 from orchestra.cli.tracing import traced
 from orchestra.errors import UsageError
 from orchestra.model.catalog import Purpose
 from orchestra.model.messages import Options, Piece
 from orchestra.model.stages import settled
 from orchestra.retrieval.places import LookupFields
+from orchestra.sessions.conversation import Leader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +98,8 @@ async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
     async with at_work() as (orchestra, patience):
         name = dialogue.session or (last_session(orchestra) if dialogue.last else None)
         found = orchestra.store.find(name) if name else None
-        persona = dialogue.persona or (found and found.persona) or None
+        auto = dialogue.persona == AUTO or bool(found and found.auto and not dialogue.persona)
+        persona = AUTO if auto else dialogue.persona or (found and found.persona) or None
         session = orchestra.session(
             name, persona=persona, model=dialogue.model, options=dialogue.options, base=dialogue.base,
             **looked_up(dialogue.lookup, patience, trace=dialogue.trace, wish=wish),
@@ -105,7 +107,7 @@ async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
         if not dialogue.model and not (found and found.model) and not wish.json:
             # the session chooses: what was said is stored before anybody asks the daemon which models it has
             patience.turned = lambda: tell(_model_line(session.model))
-        beside = _led_beside(session, patience, wish) if persona == AUTO else {}
+        beside = _led_beside(session, patience, wish) if auto else {}
         pieces = readable(session.stream(message), dialogue.options)
         reply = await show(pieces, wish, patience, session=lambda: session.name, **beside)
         if reply.ground and not wish.json:
@@ -124,14 +126,25 @@ def _led_beside(session: AsyncSession, patience: Patience, wish: Wish) -> dict[s
         begun()
         if session.leader and not told and not wish.json:  # while a model is asked who answers, nobody has been picked yet
             told = True
-            name, why = session.leader.persona.name, session.leader.reason
-            tell(harmless(words.say(f"persona: {name} ({why})", f"角色：{name}（{why}）")))
+            tell(_led_line(session.leader))
 
     patience.begun = named
     return {
         "persona": lambda: session.leader.persona.name if session.leader else "",
         "reason": lambda: session.leader.reason if session.leader else "",
     }
+
+
+def _led_line(leader: Leader) -> str:
+    """Who answers and why; an arrow where the topic has turned, another where it has come back."""
+    name, why = leader.persona.name, leader.reason
+    match leader.turned:
+        case "to":
+            return words.say(f"-> {name} ({why})", f"-> {name}（{why}）")
+        case "back":
+            return words.say(f"<- back to {name} ({why})", f"<- 回到 {name}（{why}）")
+        case _:
+            return words.say(f"persona: {name} ({why})", f"角色：{name}（{why}）")
 
 
 def looked_up(lookup: LookupFields, patience: Patience, *, trace: bool, wish: Wish) -> LookupFields:

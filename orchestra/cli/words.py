@@ -48,6 +48,7 @@ def note(name: str) -> str:
         "no sources": say("this answer has no sources", "该回答没有来源"),
         "ground_failed": say("what was to be looked up could not be: answered without it", "未能查找资料，回答时没有参考资料"),
         "ground_too_long": say("what was looked up did not fit and was left out", "查到的资料放不下，未包含在内"),
+        "segments_left_out": say("the lines about other topics did not fit and were left out", "关于其他话题的说明放不下，未包含在内"),
         "repeated_call": say("the coordinator asked the same thing again and again and was stopped", "协调者反复提出同一问题，已停止询问"),
         "no_usable_step": say("the coordinator's steps could not be used; every expert was asked the task", "协调者的步骤无法使用，已直接询问每位专家"),
         "step_failed": say("a step of the coordinator failed; the answer is made of what there was", "协调者的一个步骤失败，已用现有内容作答"),

@@ -155,6 +155,7 @@ class Fitter:
         start = min(len(past.turns), past.start + dropped)
         if measured.sizes.head > measured.room:  # not even the summary fits beside this question
             dropped, start = past.summarised + len(past.standing), len(past.turns)
+            notes += ["segments_left_out"] if past.others else []
             past = replace(past, compaction=None, others=())
         again, turns, measured = await self._recalled(frame, exchange, past, start, measured)
         beside = frame.beside + _tokens(measured.counter, again)
