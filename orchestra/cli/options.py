@@ -69,6 +69,22 @@ Base = Annotated[
     bool | None,
     typer.Option("--base/--instruct", help=say("treat the model as base or instruct", "按基础模型或指令模型处理")),
 ]
+Expert = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--expert",
+        metavar="NAME|NAME=URL|URL",
+        help=say("whom to ask: a persona, or a service at an address (or several)", "要询问的专家：角色，或某地址上的服务（可多次）"),
+    ),
+]
+ExpertDescription = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--expert-description",
+        metavar="NAME=TEXT",
+        help=say("what a service is for that does not say it itself (or several)", "说明自身未作介绍的服务有何用途（可多次）"),
+    ),
+]
 Persona = Annotated[
     str,
     typer.Option(
@@ -102,6 +118,23 @@ def looked_up(*, search: bool, provider: str, knowledge: list[str] | None) -> An
     if knowledge:
         found["knowledge"] = knowledge
     return found
+
+
+def descriptions(written: list[str] | None) -> dict[str, str]:
+    """What `--expert-description NAME=TEXT` says, by name or address. Raises `UsageError`."""
+    from orchestra.errors import UsageError
+
+    said: dict[str, str] = {}
+    for each in written or ():
+        name, _, text = each.partition("=")
+        if not name.strip() or not text.strip():
+            raise UsageError(
+                detail=f"{each!r} describes nobody", detail_zh=f"{each!r} 没有描述任何专家",
+                fix='write it as NAME=TEXT, for example --expert-description "carrier=knows where parcels are"',
+                fix_zh='请写成 名称=文本，例如 --expert-description "carrier=了解包裹位置"',
+            )  # fmt: skip
+        said[name.strip()] = " ".join(text.split())
+    return said
 
 
 def given(**fields: Any) -> Any:

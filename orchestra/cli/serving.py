@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from orchestra.api import DEFAULT_COORDINATOR, DEFAULT_EXPERTS
 from orchestra.cli.outcome import Wish
 from orchestra.cli.terminal import tell
-from orchestra.cli.words import say
+from orchestra.cli.words import LANGUAGE, say
 from orchestra.errors import UsageError
 from orchestra.gateway import require
 from orchestra.settings import Settings
@@ -24,6 +25,7 @@ class Served:
     persona: str = ""
     coordinator: bool = False
     experts: tuple[str, ...] = ()
+    descriptions: Mapping[str, str] = field(default_factory=dict)
     lesson: bool = False
     port: int = 5002
     host: str = "127.0.0.1"
@@ -42,8 +44,16 @@ def serve_until_told(served: Served, wish: Wish) -> None:
     from orchestra.gateway.serving import Service, serve
 
     settings = Settings.read()
-    services = [Service(app, served.host, port) for app, port in apps(served, settings)]
-    asyncio.run(serve(services, settings, ready=_announced))
+    made = apps(served, settings)
+    services = [Service(app, served.host, port) for app, port in made]
+    notices = {app.state.notice for app, _ in made if app.state.notice}
+
+    def ready(addresses: list[str]) -> None:
+        _announced(addresses)
+        for notice in notices:
+            tell(notice.text(LANGUAGE))
+
+    asyncio.run(serve(services, settings, ready=ready))
 
 
 def apps(served: Served, settings: Settings) -> list[tuple[Any, int]]:
@@ -52,7 +62,9 @@ def apps(served: Served, settings: Settings) -> list[tuple[Any, int]]:
 
     coordinator = DEFAULT_COORDINATOR if served.coordinator or served.experts or served.lesson else ""
     if not served.lesson:
-        app = create_app(persona=served.persona, experts=served.experts, coordinator=coordinator, settings=settings)
+        app = create_app(
+            persona=served.persona, experts=served.experts, coordinator=coordinator, descriptions=served.descriptions, settings=settings
+        )
         return [(app, served.port)]
     # in one process the coordinator asks the personas themselves: neither a token nor an address comes between
     experts = [(create_app(persona=name, settings=settings), LESSON_PORT + i) for i, name in enumerate(DEFAULT_EXPERTS)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestra import __version__
-from orchestra.agents.coordinator import as_json
+from orchestra.agents.coordinator import Plan, as_json
 from orchestra.agents.expert import Expert
 from orchestra.agents.experts import Named
 from orchestra.agents.lineage import Lineage
@@ -28,7 +28,10 @@ from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
 from orchestra.gateway.access import admit, language_for
 from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, WhoAnswers, read
 from orchestra.gateway.roster import Roster
+from orchestra.model.messages import Reply
+from orchestra.model.persona import Persona
 from orchestra.settings import Settings
+from orchestra.texts import Words
 
 # Where OpenTelemetry is installed FastAPI would report requests and the texts of exceptions: nothing is sent from here.
 SILENT: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
@@ -45,20 +48,26 @@ class Gateway(FastAPI):
         from orchestra.gateway.serving import Service, serve
 
         def ready(addresses: list[str]) -> None:
-            print(*(f"serving at {address}" for address in addresses), sep="\n", file=sys.stderr, flush=True)
+            told = [*(f"serving at {address}" for address in addresses), *([self.state.notice.en] if self.state.notice else [])]
+            print(*told, sep="\n", file=sys.stderr, flush=True)
 
         asyncio.run(serve([Service(self, host, port)], self.state.orchestra.settings, ready))
 
 
 def create_app(
-    seed_memory: str = "", *, persona: str = "", experts: Sequence[Named] = (), coordinator: str = "", settings: Settings | None = None
-) -> Gateway:
+    seed_memory: str = "", *, persona: str = "", experts: Sequence[Named] = (), coordinator: str = "",
+    descriptions: Mapping[str, str] | None = None, settings: Settings | None = None,
+) -> Gateway:  # fmt: skip
     """A service: one expert of this `seed_memory` or this `persona`; a `coordinator` with its `experts`; else everybody.
 
-    With both, `persona` is the name of the expert with that seed memory. Raises `PersonaMissing`.
+    With both, `persona` is the name of the expert with that seed memory. `descriptions` say what services are for that
+    do not say it themselves. Raises `PersonaMissing`.
     """
-    orchestra = AsyncOrchestra(settings=settings)
-    roster = Roster.of(orchestra.personas, seed_memory=seed_memory, persona=persona, experts=experts, coordinator=coordinator)
+    orchestra = AsyncOrchestra(settings=settings, tell=_seen)
+    roster = Roster.of(
+        orchestra.personas, seed_memory=seed_memory, persona=persona, experts=experts, coordinator=coordinator,
+        descriptions=descriptions or {},
+    )  # fmt: skip
 
     @asynccontextmanager
     async def life(_: FastAPI) -> AsyncIterator[None]:
@@ -68,6 +77,7 @@ def create_app(
     # no /docs: that page would bring its script from somebody else's server
     app = Gateway(title="Orchestra", version=__version__, lifespan=life, docs_url=None, redoc_url=None, telemetry=SILENT)
     app.state.orchestra = orchestra
+    app.state.notice = roster.notice(orchestra.settings)
     app.add_middleware(Border, settings=orchestra.settings)
     app.add_exception_handler(OrchestraError, _refused)
     app.add_exception_handler(HTTPException, _misdirected)
@@ -76,6 +86,11 @@ def create_app(
     if roster.integrates:
         _integrate(app, orchestra, roster)
     return app
+
+
+def _seen(words: Words) -> None:
+    """Which service sees a question for the first time: named at the start already."""
+    _log.info(words.en)
 
 
 # --- the routes
@@ -93,15 +108,19 @@ def _chat(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
             if body.session:
                 session = orchestra.session(body.session, persona=persona)
                 reply = await session.ask(body.intent, turn_id=request.headers.get("idempotency-key"))
-            else:
-                model = persona.model or await orchestra.model_for()
-                reply = await Expert(persona=persona, client=orchestra.client, model=model).answer(body.intent)
-            return ChatAnswer(
-                response=reply.text, persona=persona.name, model=reply.model, finish_reason=str(reply.finish_reason),
-                session=body.session,
-            )  # fmt: skip
+                return _spoken(reply, persona, session=body.session)
+            if persona.experts and not lineage.deepest:  # to whoever asks it is one expert all the same
+                plan = await orchestra.integrate(body.intent, experts=persona.experts, coordinator=persona, lineage=lineage)
+                return _spoken(plan, persona, missing=list(plan.missing))
+            model = persona.model or await orchestra.model_for()
+            expert = Expert(persona=persona, client=orchestra.client, model=model, ground=orchestra.grounds(persona))
+            return _spoken(await expert.answer(body.intent), persona)
 
         return await _attended(request, answer())
+
+
+def _spoken(said: Reply | Plan, persona: Persona, **more: Any) -> ChatAnswer:
+    return ChatAnswer(response=said.text, persona=persona.name, model=said.model, finish_reason=str(said.finish_reason), **more)
 
 
 def _integrate(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
@@ -112,7 +131,10 @@ def _integrate(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
         lineage.at(roster.coordinator)
 
         async def answer() -> TaskAnswer:
-            plan = await orchestra.integrate(body.task, experts=roster.experts, coordinator=roster.coordinator, lineage=lineage)
+            plan = await orchestra.integrate(
+                body.task, experts=roster.experts, coordinator=roster.coordinator, lineage=lineage,
+                descriptions=roster.descriptions, max_total_tokens=body.max_total_tokens,
+            )  # fmt: skip
             whole = as_json(plan)
             return TaskAnswer(
                 response=plan.text, steps=whole["steps"], missing=whole["missing"], finish_reason=whole["finish_reason"]

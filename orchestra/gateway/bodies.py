@@ -24,21 +24,23 @@ class ChatBody(BaseModel):
 
 
 class TaskBody(BaseModel):
-    """A task for the coordinator and its experts."""
+    """A task for the coordinator and its experts; `max_total_tokens` bounds what all of them generate together."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     task: str
+    max_total_tokens: int | None = Field(default=None, ge=1)
 
 
 class ChatAnswer(BaseModel):
-    """What the expert says, who it is, and why the answer ended."""
+    """What the expert says, who it is, why the answer ended; of one with experts of its own, whose part is missing."""
 
     response: str
     persona: str
     model: str
     finish_reason: str
     session: str | None = None
+    missing: list[str] | None = None
 
 
 class TaskAnswer(BaseModel):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from orchestra.agents.experts import Named
@@ -11,6 +12,10 @@ from orchestra.api import DEFAULT_COORDINATOR, DEFAULT_EXPERTS
 from orchestra.errors import PersonaMissing
 from orchestra.model.language import language_of
 from orchestra.model.persona import Persona
+from orchestra.retrieval.available import line_of
+from orchestra.retrieval.search import leaves, service_of
+from orchestra.settings import Settings
+from orchestra.texts import Words
 
 UNNAMED = "expert"
 GENERAL = "general"
@@ -23,11 +28,14 @@ class Roster:
     library: Library
     alone: Persona | None
     experts: tuple[Named, ...]
+    descriptions: Mapping[str, str]
     coordinator: str
     integrates: bool
 
     @classmethod
-    def of(cls, library: Library, *, seed_memory: str, persona: str, experts: Sequence[Named], coordinator: str) -> Roster:
+    def of(
+        cls, library: Library, *, seed_memory: str, persona: str, experts: Sequence[Named], coordinator: str, descriptions: Mapping[str, str]
+    ) -> Roster:
         """The roster as `create_app` is told it. Raises `PersonaMissing` for a persona that is not there."""
         alone = None
         if seed_memory:
@@ -40,6 +48,7 @@ class Roster:
             library=library,
             alone=alone,
             experts=tuple(experts) or DEFAULT_EXPERTS,
+            descriptions=descriptions,
             coordinator=coordinator or DEFAULT_COORDINATOR,
             integrates=alone is None or bool(experts or coordinator),
         )
@@ -55,6 +64,32 @@ class Roster:
     def face(self) -> Persona:
         """Who the service is to others: the one expert, else the coordinator."""
         return self.alone or self.library.persona(self.coordinator)
+
+    def searching(self) -> list[str]:
+        """The names of those who look things up on the web when they are asked here, as far as they are personas."""
+        named = [each if isinstance(each, Persona) else self._file(each) for each in (self.experts if self.integrates else ())]
+        served = [self.alone, *named] if self.alone else self.library.all()
+        return sorted({persona.name for persona in served if persona and persona.search})
+
+    def notice(self, settings: Settings) -> Words | None:
+        """Where the questions to those who search go, for whoever starts the service; None where they stay on this machine.
+
+        Raises what a wrong setting of the search services raises.
+        """
+        names = self.searching()
+        services = [service_of(provider) for step in line_of(settings) for provider in step if leaves(provider)] if names else []
+        if not services:
+            return None
+        who, seen = ", ".join(names), ", ".join(dict.fromkeys(services))
+        return Words(
+            f"questions to {who} are sent to a search service, the first that answers: {seen} (ORCHESTRA_SEARCH chooses)",
+            f"发给 {who} 的问题会发送到搜索服务（第一个应答的）：{seen}（可用 ORCHESTRA_SEARCH 选择）",
+        )
+
+    def _file(self, named: Named) -> Persona | None:
+        with suppress(PersonaMissing):
+            return self.library.persona(named) if isinstance(named, str) else None
+        return None
 
 
 def _seeded(library: Library, seed_memory: str, name: str) -> Persona:

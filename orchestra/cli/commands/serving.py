@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from orchestra.cli import options as o
 from orchestra.cli.words import say
 
 
@@ -15,10 +16,8 @@ def serve(
     coordinator: Annotated[
         bool, typer.Option("--coordinator", help=say("the coordinator with its experts", "提供协调者及其专家"))
     ] = False,
-    expert: Annotated[
-        list[str] | None,
-        typer.Option("--expert", metavar="NAME|URL", help=say("an expert of the coordinator (or several)", "协调者的专家（可多次）")),
-    ] = None,
+    expert: o.Expert = None,
+    expert_description: o.ExpertDescription = None,
     lesson: Annotated[
         bool,
         typer.Option("--lesson", help=say("two experts on 5000 and 5001, the coordinator on 5002", "专家在 5000 与 5001，协调者在 5002")),
@@ -34,6 +33,8 @@ def serve(
     """Personas over HTTP."""
     from orchestra.cli.serving import Served, serve_until_told
 
-    serve_until_told(
-        Served(persona=persona, coordinator=coordinator, experts=tuple(expert or ()), lesson=lesson, port=port, host=host), context.obj
-    )
+    served = Served(
+        persona=persona, coordinator=coordinator, experts=tuple(expert or ()), descriptions=o.descriptions(expert_description),
+        lesson=lesson, port=port, host=host,
+    )  # fmt: skip
+    serve_until_told(served, context.obj)

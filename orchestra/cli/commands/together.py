@@ -82,9 +82,8 @@ def route(
 def integrate(
     context: typer.Context,
     task: Annotated[str, typer.Argument(metavar="TASK", help=say("what to solve; - reads standard input", "要解决的任务；- 表示标准输入"))],
-    expert: Annotated[
-        list[str] | None, typer.Option("--expert", metavar="NAME", help=say("a persona to ask (or several)", "要询问的角色（可多次）"))
-    ] = None,
+    expert: o.Expert = None,
+    expert_description: o.ExpertDescription = None,
     panel: Annotated[
         bool, typer.Option("--panel", help=say("ask every expert the task itself, then integrate", "把任务直接交给每位专家，再整合"))
     ] = False,
@@ -93,6 +92,10 @@ def integrate(
     ] = 5,
     model: o.Model = "",
     max_tokens: o.MaxTokens = None,
+    max_total_tokens: Annotated[
+        int | None,
+        typer.Option("--max-total-tokens", min=1, help=say("most tokens of coordinator and experts together", "协调者与专家合计的最大 token 数")),
+    ] = None,
     temperature: o.Temperature = None,
     seed: o.Seed = None,
     window: o.Window = None,
@@ -106,5 +109,6 @@ def integrate(
     from orchestra.cli.together import integrate_once
 
     wanted = o.given(max_tokens=max_tokens, temperature=temperature, seed=seed, window=window, deadline=deadline, lang=lang)
-    how = TaskFields(panel=panel, steps=steps)
+    described = o.descriptions(expert_description)
+    how = TaskFields(panel=panel, steps=steps, max_total_tokens=max_total_tokens, descriptions=described)
     integrate_once(o.text_of(task), how, experts=expert, model=model, options=wanted, wish=context.obj)
