@@ -12,11 +12,12 @@ from orchestra.agents.budget import LANDING, STEPS, Budget, Limits
 from orchestra.agents.contributions import Step
 from orchestra.agents.coordinator import Plan, solve
 from orchestra.agents.experts import Named, Source, resolved
+from orchestra.agents.leading import leading
 from orchestra.agents.lineage import Lineage
 from orchestra.agents.personas import Library
 from orchestra.agents.reasoning import Team, Thought
 from orchestra.agents.remote import Remote
-from orchestra.agents.router import AUTO, Route, Router, leading
+from orchestra.agents.router import AUTO, Route, Router
 from orchestra.agents.team_ground import TeamGround
 from orchestra.agents.team_ground import turn as team_turn
 from orchestra.errors import OrchestraError
@@ -51,6 +52,12 @@ class AskFields(OptionFields, HowFields, total=False):
 
     said: Sequence[Message]
     session: str
+
+
+class SessionFields(LookupFields, total=False):
+    """What else a session takes: how its questions are looked up; who is told the `steps` of experts that a message needs."""
+
+    steps: Callable[[Thought | Step], object]
 
 
 class TaskFields(OptionFields, total=False):
@@ -91,18 +98,20 @@ class AsyncOrchestra(AsyncModels):
     def session(
         self, name: str | None = None, *, persona: str | Persona | None = None, model: str = "",
         history: Sequence[Message | str] = (), options: Options | None = None, base: bool | None = None,
-        **lookup: Unpack[LookupFields],
+        **lookup: Unpack[SessionFields],
     ) -> AsyncSession:  # fmt: skip
         """A named dialogue, made on its first turn; `history` is what was said before that, messages or "Speaker: text".
 
-        The persona "auto" is whoever fits each message, and stays until the topic turns.
+        The persona "auto" is whoever fits each message, and stays until the topic turns; a message that asks several experts is
+        answered from what they say, each asked its own question.
         With `search` or `knowledge` each turn is looked up before its answer, as by `ask`; the sources are kept with it.
         """
         messages, speakers = labelled(history)
         auto = persona == AUTO
         opening = Opening(
             persona=None if auto else self._persona(persona), known=self.personas.persona, grounded=self._grounded,
-            routed=leading(self.personas, self.client, model), auto=auto, model=model, base=base, history=messages, speakers=speakers,
+            routed=leading(self._source(model), options=options, trace=lookup.get("steps")), auto=auto, model=model, base=base,
+            history=messages, speakers=speakers,
         )  # fmt: skip
         ground = self._ground(lookup) if "search" in lookup or "knowledge" in lookup else None
         return AsyncSession(store=self.store, client=self.client, name=name, opening=opening, options=options, ground=ground)
@@ -220,10 +229,7 @@ class AsyncOrchestra(AsyncModels):
         options, name, trace = _options(fields).over(options), fields.get("session"), fields.get("trace")
         if not name:  # a stored dialogue chooses its own, once the task is on disk
             model = await self.model_for("chat", model)
-        source = Source(
-            personas=self.personas, client=self.client, model=model, grounded=self._grounded,
-            descriptions=fields.get("descriptions", {}), met=self._met,
-        )  # fmt: skip
+        source = self._source(model, fields.get("descriptions", {}))
         leader = self.personas.persona(coordinator) if isinstance(coordinator, str) else coordinator
         lineage, seconds = fields.get("lineage", Lineage()).at(leader.name), options.deadline or self.settings.deadline
         limits = Limits(steps=lineage.steps(fields.get("steps", STEPS)), tokens=fields.get("max_total_tokens"), seconds=seconds)
@@ -250,6 +256,11 @@ class AsyncOrchestra(AsyncModels):
                 if trace is not None and not name and isinstance(part, Thought | Step):
                     trace(part)
                 yield part
+
+    def _source(self, model: str, descriptions: Mapping[str, str] | None = None) -> Source:
+        return Source(
+            personas=self.personas, client=self.client, model=model, grounded=self._grounded, descriptions=descriptions or {}, met=self._met
+        )
 
     # --- the end
 
@@ -334,11 +345,12 @@ class Orchestra(Models):
     def session(
         self, name: str | None = None, *, persona: str | Persona | None = None, model: str = "",
         history: Sequence[Message | str] = (), options: Options | None = None, base: bool | None = None,
-        **lookup: Unpack[LookupFields],
+        **lookup: Unpack[SessionFields],
     ) -> Session:  # fmt: skip
         """A named dialogue, made on its first turn; `history` is what was said before that, messages or "Speaker: text".
 
-        The persona "auto" is whoever fits each message, and stays until the topic turns.
+        The persona "auto" is whoever fits each message, and stays until the topic turns; a message that asks several experts is
+        answered from what they say, each asked its own question.
         With `search` or `knowledge` each turn is looked up before its answer, as by `ask`; the sources are kept with it.
         """
         core = self._core.session(name, persona=persona, model=model, history=history, options=options, base=base, **lookup)

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from runtimes import RUNTIMES, inferences, run
 
 from orchestra import Orchestra, StandIn
+from orchestra.agents.contributions import Step
 from orchestra.agents.personas import Library, shipped
+from orchestra.agents.reasoning import Thought
 from orchestra.agents.router import Route, Router, likelihood, schema_of
 from orchestra.agents.topics import words_of_topics
 from orchestra.model.client import Client
@@ -101,7 +103,22 @@ def test_several_questions_of_different_experts_go_to_the_coordinator() -> None:
     assert route.persona == "standardization_expert"
     assert set(route.experts) == {"computer_scientist", "lawyer"}
     alike = ROUTER.lexical("房东不退押金我可以起诉吗？合同没写违约金怎么办？")
-    assert (alike.persona, alike.experts) == ("lawyer", ())
+    assert (alike.persona, alike.experts, alike.questions) == ("lawyer", (), {})
+
+
+def test_each_of_several_experts_has_questions_of_its_own() -> None:
+    route = ROUTER.lexical("我的订单 12345 能加急吗？合同违约怎么办？再说，房东不退押金我可以起诉吗？谢谢！")
+    assert (route.persona, route.experts) == ("standardization_expert", ("support", "lawyer"))
+    assert route.questions == {"support": "我的订单 12345 能加急吗？", "lawyer": "合同违约怎么办？\n再说，房东不退押金我可以起诉吗？"}
+    both = ROUTER.lexical("制定人工智能合规标准，避免人工智能伤害人类")
+    assert both.questions == {}, "one question for all of them"
+
+
+def test_whoever_leads_a_dialogue_asks_nobody_else_where_it_stays() -> None:
+    message = "怎样用加密技术和软件架构证明我们的合同与法律责任合规？"
+    assert ROUTER.lexical(message).experts
+    stays = ROUTER.lexical(message, current="lawyer")
+    assert (stays.persona, stays.experts, stays.questions) == ("lawyer", (), {})
 
 
 @given(st.text(max_size=200), st.sampled_from(["", "lawyer", "nobody"]))
@@ -203,6 +220,9 @@ def test_the_command_names_a_persona_without_a_daemon(line: Line, monkeypatch: p
     found = line("route", "我的订单 12345 能加急吗？", "--json").json
     assert (found["persona"], found["confidence"], found["calls"]) == ("support", 1.0, 0)
     assert found["reason"]
+    several = line("route", "我的订单 12345 能加急吗？合同违约怎么办？", "--json").json
+    assert several["experts"] == ["support", "lawyer"]
+    assert several["questions"] == {"support": "我的订单 12345 能加急吗？", "lawyer": "合同违约怎么办？"}
     plain = line("route", "Where is my second parcel?")
     assert (plain.code, plain.out) == (0, "support\n")
     assert "parcel" in plain.err
@@ -255,6 +275,55 @@ def test_an_answer_that_is_given_again_is_not_routed_again(tmp_path: Path) -> No
         session = orchestra.session("again", persona="auto")
         session.ask("我的订单 12345 能加急吗？", turn_id="1")
         assert session.ask("我的订单 12345 能加急吗？", turn_id="1").receipt.calls == 0
+
+
+SEVERAL = "我的订单 12345 能加急吗？合同违约怎么办？"
+
+
+def several(daemon: StandIn, home: Path, **more: Any) -> tuple[Reply, list[Step | Thought], list[dict[str, Any]]]:
+    told: list[Step | Thought] = []
+    with Orchestra(host=daemon.url, home=str(home)) as orchestra:
+        reply = orchestra.session("several", persona="auto", steps=told.append, **more).ask(SEVERAL)
+    return reply, told, inferences(daemon)
+
+
+def test_several_questions_are_asked_of_their_experts_before_the_answer(tmp_path: Path) -> None:
+    with StandIn(replies=["明天发货。", "可以要求赔偿。", "订单明天发货；违约可以要求赔偿。"]) as daemon:
+        reply, told, (support, lawyer, answer) = several(daemon, tmp_path)
+        with Orchestra(host=daemon.url, home=str(tmp_path)) as orchestra:
+            (turn,) = orchestra.store.history("several")
+    for body, name, question in ((support, "support", "我的订单 12345 能加急吗？"), (lawyer, "lawyer", "合同违约怎么办？")):
+        assert body["messages"][0]["content"] == ROUTER.personas[name].speaks("zh")
+        assert question in body["messages"][-1]["content"]
+    assert "合同违约" not in support["messages"][-1]["content"]
+    assert answer["messages"][0]["content"] == ROUTER.personas["standardization_expert"].speaks("zh")
+    assert answer["messages"][-1]["content"].startswith(SEVERAL)
+    assert "明天发货。" in answer["messages"][-1]["content"]
+    assert reply.receipt.calls == 3
+    assert [(step.expert, step.ok) for step in told if isinstance(step, Step)] == [
+        ("support", None), ("support", True), ("lawyer", None), ("lawyer", True),
+    ]  # fmt: skip
+    assert turn.persona == "standardization_expert"
+    assert turn.answer == "订单明天发货；违约可以要求赔偿。"
+    assert [step["expert"] for step in (turn.ground or {})["trace"]] == ["support", "lawyer"]
+
+
+def test_an_expert_of_a_message_who_is_missing_is_named(tmp_path: Path) -> None:
+    with StandIn(["明天发货。"], models=["llama3"]) as daemon:
+        own = tmp_path / "personas"
+        own.mkdir(parents=True)
+        page = (shipped() / "lawyer.md").read_text("utf-8").replace("---\n", "---\nmodel: not-here\n", 1)
+        (own / "lawyer.md").write_text(page, "utf-8")
+        reply, told, _ = several(daemon, tmp_path)
+    assert {(step.expert, step.ok) for step in told if isinstance(step, Step)} >= {("support", True), ("lawyer", False)}
+    assert reply.ground is not None
+    assert reply.ground["missing"] == ["lawyer"]
+
+
+def test_a_session_that_looks_things_up_itself_asks_no_experts(tmp_path: Path) -> None:
+    with StandIn(["好的。"]) as daemon:
+        _, told, _ = several(daemon, tmp_path, search="none")
+    assert told == []
 
 
 def test_chat_says_who_answers(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -13,11 +13,10 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestra.agents.personas import Library
 from orchestra.agents.topics import TOPICS, words_of_topics
 from orchestra.errors import OrchestraError
 from orchestra.model.catalog import chosen
@@ -27,8 +26,6 @@ from orchestra.model.messages import Language, Message, Options, Reply, gathered
 from orchestra.model.persona import Persona
 from orchestra.model.untrusted import Entry, fenced, visible
 from orchestra.retrieval.terms import terms
-from orchestra.sessions.conversation import Leader
-from orchestra.sessions.grounding import Ground
 
 FALLBACK = "general"
 AUTO = "auto"
@@ -210,24 +207,6 @@ class Router:
                     scores[name] += weight
                     why[name] += [] if any(term in word for word in why[name]) else [term]
         return scores, why
-
-
-def leading(
-    library: Library, client: Client, model: str = "", *, team: Callable[[Persona, Route], Ground] | None = None
-) -> Callable[[str, str], Awaitable[Leader]]:
-    """Who answers each turn of a dialogue, for a session to ask: whoever led it, until the topic turns.
-
-    `team` gives what experts say to a message that needs several of them, for its coordinator to read.
-    """
-
-    async def routed(message: str, current: str) -> Leader:
-        router = Router(await client.runtime.call(library.all))
-        route = await router.route(message, client=client, model=model, current=current)
-        persona = router.personas[route.persona]
-        ground = team(persona, route) if team is not None and route.experts else None
-        return Leader(persona, route.reason, route.calls, ground)
-
-    return routed
 
 
 def schema_of(personas: Mapping[str, Persona]) -> dict[str, Any]:
