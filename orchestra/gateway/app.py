@@ -120,6 +120,8 @@ def _chat(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
 
 
 def _spoken(said: Reply | Plan, persona: Persona, **more: Any) -> ChatAnswer:
+    if isinstance(said, Reply) and said.ground:
+        more["ground"] = dict(said.ground)
     return ChatAnswer(response=said.text, persona=persona.name, model=said.model, finish_reason=str(said.finish_reason), **more)
 
 

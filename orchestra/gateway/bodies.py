@@ -33,13 +33,17 @@ class TaskBody(BaseModel):
 
 
 class ChatAnswer(BaseModel):
-    """What the expert says, who it is, why the answer ended; of one with experts of its own, whose part is missing."""
+    """What the expert says, who it is, why the answer ended.
+
+    Of one that looks things up its sources are in `ground`; of one with experts of its own it is said whose part is `missing`.
+    """
 
     response: str
     persona: str
     model: str
     finish_reason: str
     session: str | None = None
+    ground: dict[str, Any] | None = None
     missing: list[str] | None = None
 
 
