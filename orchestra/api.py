@@ -11,6 +11,7 @@ from typing import Any, TypeVar, Unpack
 from orchestra.agents.budget import LANDING, STEPS, Budget, Limits
 from orchestra.agents.contributions import Step
 from orchestra.agents.coordinator import Plan, solve
+from orchestra.agents.drift import TURNS, Drift, How, Part, measured
 from orchestra.agents.experts import Named, Source, resolved
 from orchestra.agents.leading import leading
 from orchestra.agents.lineage import Lineage
@@ -23,7 +24,7 @@ from orchestra.agents.team_ground import turn as team_turn
 from orchestra.errors import OrchestraError
 from orchestra.model.asking import AsyncModels, Models
 from orchestra.model.client import Client, Observe
-from orchestra.model.messages import Message, OptionFields, Options, Piece
+from orchestra.model.messages import Language, Message, OptionFields, Options, Piece
 from orchestra.model.persona import Persona
 from orchestra.retrieval.excerpts import enriched
 from orchestra.retrieval.ground import SearchGround, turn
@@ -262,6 +263,22 @@ class AsyncOrchestra(AsyncModels):
             personas=self.personas, client=self.client, model=model, grounded=self._grounded, descriptions=descriptions or {}, met=self._met
         )
 
+    async def drift(
+        self, persona: str | Persona, *, turns: int = TURNS, language: Language | None = None, model: str = "", judge: str = ""
+    ) -> Drift:
+        """How firm a persona is: its scores over a long dialogue that presses on it, and how they changed."""
+        return await _whole(self.drift_stream(persona, turns=turns, language=language, model=model, judge=judge), Drift)
+
+    async def drift_stream(
+        self, persona: str | Persona, *, turns: int = TURNS, language: Language | None = None, model: str = "", judge: str = ""
+    ) -> AsyncGenerator[Part]:
+        """The same as it goes: what is about to be done, each line that was answered, each turn's scores, the `Drift` so far."""
+        known = self.personas.persona(persona) if isinstance(persona, str) else persona
+        how = How(turns=turns, language=language, model=model, judge=judge)
+        async with aclosing(measured(known, client=self.client, how=how)) as parts:
+            async for part in parts:
+                yield part
+
     # --- the end
 
     async def close(self) -> None:
@@ -340,6 +357,8 @@ class Orchestra(Models):
     route = blocking(AsyncOrchestra.route)
     integrate = blocking(AsyncOrchestra.integrate)
     integrate_stream = stepping(AsyncOrchestra.integrate_stream)
+    drift = blocking(AsyncOrchestra.drift)
+    drift_stream = stepping(AsyncOrchestra.drift_stream)
     close = blocking(AsyncOrchestra.close)
 
     def session(
