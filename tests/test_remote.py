@@ -225,6 +225,12 @@ def test_agents_that_ask_each_other_in_a_circle_come_to_an_end(known: bool) -> N
     assert circle(20, known=known) == [20, 100, 100]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("known", [True, False])
+def test_a_hundred_of_a_hundred_come_to_an_end(known: bool) -> None:
+    assert circle(100, known=known) == [100, 500, 500]
+
+
 def test_without_the_names_and_the_limit_they_would_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lineage, "DEEPEST", 5)
     monkeypatch.setattr(Lineage, "at", lambda self, name: self)

@@ -34,8 +34,9 @@ class Roster:
 
     @classmethod
     def of(
-        cls, library: Library, *, seed_memory: str, persona: str, experts: Sequence[Named], coordinator: str, descriptions: Mapping[str, str]
-    ) -> Roster:
+        cls, library: Library, *, seed_memory: str, persona: str, experts: Sequence[Named], coordinator: str,
+        descriptions: Mapping[str, str],
+    ) -> Roster:  # fmt: skip
         """The roster as `create_app` is told it. Raises `PersonaMissing` for a persona that is not there."""
         alone = None
         if seed_memory:
