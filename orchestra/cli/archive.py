@@ -13,6 +13,7 @@ from orchestra.cli.sources import ground_below
 from orchestra.cli.tables import moment, table
 from orchestra.cli.terminal import as_line, colourful, harmless, tell, unseen, write
 from orchestra.cli.tracing import one_line
+from orchestra.cli.tree import tree_below
 from orchestra.cli.words import note, say
 from orchestra.errors import ImportInvalid, UsageError
 from orchestra.retrieval.ledger import NO_SOURCES
@@ -63,8 +64,8 @@ def _described(record: SessionRecord) -> dict[str, Any]:
     }
 
 
-def show(name: str, wish: Wish) -> None:
-    """One dialogue, without a name the last one."""
+def show(name: str, wish: Wish, *, trace: bool = False) -> None:
+    """One dialogue, without a name the last one; with the tree of what happened before each answer, where it is wanted."""
     with opened() as store:
         record = store.session(name or last_name(store))
         said = store.history(record.id)
@@ -82,14 +83,20 @@ def show(name: str, wish: Wish) -> None:
     for turn in said:
         write(headings.get(turn.id, ""))
         write(_bold(harmless(f"> {turn.question}\n")) if turn.question else "")
+        if trace:
+            tree_below((turn.ground or {}).get("trace"), task=turn.question)
         ended = STATUSES.get(turn.status)
         write(harmless(turn.answer) + (f" [{say(*ended)}]" if ended else "") + "\n")
         ground_below(turn.ground or {})
-        if NO_SOURCES in (turn.receipt or {}).get("notes", ()):
-            write(f"! {note(NO_SOURCES)}\n")
-        write("\n")
+        write("".join(f"! {one_line(note(told))}\n" for told in _lacks(turn)) + "\n")
         if turn.id in summaries:
             write(_marked(summaries[turn.id], part=record.auto))
+
+
+def _lacks(turn: Turn) -> list[str]:
+    """The notes of a turn that say what its answer lacks: sources, the part of an expert."""
+    notes = (turn.receipt or {}).get("notes") or ()
+    return [told for told in notes if isinstance(told, str) and (told == NO_SOURCES or told.startswith("missing: "))]
 
 
 def _headings(record: SessionRecord, said: Sequence[Turn]) -> dict[str, str]:
@@ -161,6 +168,7 @@ def _messages(turn: Turn, segment: int) -> Iterator[dict[str, Any]]:
         "usage": turn.usage,
         "receipt": turn.receipt,
         "persona": turn.persona,
+        "ground": turn.ground,
         **of,
     }
 

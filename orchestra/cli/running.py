@@ -43,6 +43,7 @@ class Patience:
         self._since = time.monotonic()
         self._task: asyncio.Task[None] | None = None
         self._shown = False
+        self.silent = False  # where somebody else shows what is being waited for
         self.turned: Callable[[], object] | None = None  # called once, when the model has been chosen
         self.begun: Callable[[], object] = str  # called before the first word of an answer is shown
 
@@ -63,19 +64,23 @@ class Patience:
             self._task = asyncio.get_running_loop().create_task(self._tick())
 
     async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(0.25)
+            if not self.silent and (line := self.words()):
+                sys.stderr.write(f"\r\x1b[K\x1b[2m… {line}\x1b[0m")
+                sys.stderr.flush()
+                self._shown = True
+
+    def words(self) -> str:
+        """What is being waited for, and since when; empty before it is worth saying."""
         phases = {
             "waiting": words.say("waiting", "等待中"),
             "searching": words.say("searching", "正在搜索"),
             "loading": words.say("loading the model", "正在加载模型"),
             "reading": words.say("the model is reading the prompt", "模型正在读取提示词"),
         }
-        while True:
-            await asyncio.sleep(0.25)
-            seconds = time.monotonic() - self._since
-            if seconds >= PATIENT_SECONDS and self._phase in phases:
-                sys.stderr.write(f"\r\x1b[K\x1b[2m… {phases[self._phase]} ({seconds:.0f} s)\x1b[0m")
-                sys.stderr.flush()
-                self._shown = True
+        seconds = time.monotonic() - self._since
+        return f"{phases[self._phase]} ({seconds:.0f} s)" if seconds >= PATIENT_SECONDS and self._phase in phases else ""
 
     def clear(self) -> None:
         """Take the line away."""

@@ -14,12 +14,12 @@ from orchestra.agents.reasoning import Thought
 from orchestra.api import DEFAULT_EXPERTS, TaskFields
 from orchestra.cli.answering import at_work, named_model
 from orchestra.cli.answers import show
+from orchestra.cli.archive import last_name, opened
 from orchestra.cli.outcome import Wish
-from orchestra.cli.running import Patience, complete
+from orchestra.cli.running import complete
 from orchestra.cli.sources import noticed, sources_below, unreached
-from orchestra.cli.terminal import as_line, plain, tell, write
-from orchestra.cli.tracing import one_line, traced
-from orchestra.cli.words import say
+from orchestra.cli.steps import Steps, steps_shown
+from orchestra.cli.tracing import traced
 from orchestra.model.messages import Options, Piece
 from orchestra.retrieval.ledger import Strategy
 from orchestra.retrieval.pipeline import Answer
@@ -54,7 +54,7 @@ def ask_once(question: str, inquiry: Inquiry, *, model: str, options: Options, w
                 trace=partial(traced, patience=patience, shown=inquiry.trace, wish=wish), tell=partial(noticed, patience),
             )  # fmt: skip
             await show(
-                _pieces(parts, kept, wish, patience),
+                _pieces(parts, kept, Steps()),
                 wish,
                 patience,
                 sources=lambda: [source for answer in kept for source in answer.sources],
@@ -75,20 +75,35 @@ def integrate_once(
 
     async def main() -> None:
         async with at_work() as (orchestra, patience):
-            chosen = await named_model(orchestra, "chat", model, wish)
+            session = how.get("session", "")
+            # a stored dialogue has its own model
+            chosen = model if session else await named_model(orchestra, "chat", model, wish)
             kept: list[Plan] = []
-            parts = orchestra.integrate_stream(task, experts=experts or DEFAULT_EXPERTS, model=chosen, options=options, **how)
+            steps = steps_shown(task, wish, patience)
+            watched: TaskFields = {**how, "trace": steps.push}
+            parts = orchestra.integrate_stream(
+                task, experts=experts or DEFAULT_EXPERTS, model=chosen, options=options, **watched
+            )
             await show(
-                _pieces(parts, kept, wish, patience),
+                _pieces(parts, kept, steps),
                 wish,
                 patience,
                 steps=lambda: [step for plan in kept for step in plan.steps],
                 missing=lambda: [name for plan in kept for name in plan.missing],
                 trace=lambda: [part for plan in kept for part in trace_as_json(plan.trace)],
                 **_totals(kept),
+                **({"session": session} if session else {}),
             )
 
     complete(main())
+
+
+def dialogue(name: str, *, last: bool) -> TaskFields:
+    """The stored dialogue in which a task is a turn, as the command line names it; empty where it names none."""
+    if last and not name:
+        with opened() as store:
+            name = last_name(store)
+    return TaskFields(session=name) if name else TaskFields()
 
 
 def _totals(kept: list[Plan]) -> dict[str, Any]:
@@ -100,44 +115,16 @@ def _totals(kept: list[Plan]) -> dict[str, Any]:
 
 
 async def _pieces(
-    parts: AsyncGenerator[Thought | Step | Piece | Plan] | AsyncGenerator[Piece | Answer], kept: list[Whole], wish: Wish, patience: Patience
+    parts: AsyncGenerator[Thought | Step | Piece | Plan] | AsyncGenerator[Piece | Answer], kept: list[Whole], steps: Steps
 ) -> AsyncGenerator[Piece]:
-    """The pieces among the parts; steps are told as they come, and the whole is kept."""
-    async with aclosing(parts):
-        async for part in parts:
-            if isinstance(part, Piece):
-                yield part
-            elif isinstance(part, Thought):
-                patience.clear()
-                _thought(part, wish)
-            elif isinstance(part, Step):
-                patience.clear()
-                _told(part, wish)
-            else:
-                kept.append(part)  # type: ignore[arg-type]
-
-
-def _thought(thought: Thought, wish: Wish) -> None:
-    """A step of the coordinator, and below it whom it asks what."""
-    if wish.json:
-        if wish.stream:
-            write(as_line({"thought": trace_as_json([thought])[0]}) + "\n")
-        return
-    took = f"{thought.duration:.1f} s" if thought.tokens is None else f"{thought.duration:.1f} s, {thought.tokens} tokens"
-    tell(f"{thought.number}. {thought.by}: {one_line(thought.text) or '-'} ({took})")
-    for call in thought.calls:
-        tell(f"   → {call.expert}: {one_line(call.question)}")
-    if thought.fault:
-        tell(f"   ! {one_line(thought.fault)}")
-
-
-def _told(step: Step, wish: Wish) -> None:
-    if wish.json:
-        if wish.stream:
-            write(as_line({"step": plain(step)}) + "\n")
-    elif step.ok is None:
-        tell(say(f"{step.expert} is asked ...", f"正在询问 {step.expert} ..."))
-    elif step.ok:
-        tell(say(f"{step.expert} answered ({step.duration:.1f} s)", f"{step.expert} 已回答（{step.duration:.1f} 秒）"))
-    else:
-        tell(say(f"{step.expert} did not answer: {step.error}", f"{step.expert} 没有回答：{step.error}"))
+    """The pieces among the parts, and the whole kept; what is shown of the steps ends before the first of them."""
+    try:
+        async with aclosing(parts):
+            async for part in parts:
+                if isinstance(part, Piece):
+                    steps.close()
+                    yield part
+                elif not isinstance(part, Thought | Step):
+                    kept.append(part)  # type: ignore[arg-type]
+    finally:
+        steps.close()

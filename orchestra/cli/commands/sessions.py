@@ -29,11 +29,18 @@ def list_(context: typer.Context, json: o.Json = False) -> None:
     list_sessions(context.obj)
 
 
-def show(context: typer.Context, name: Last = "", json: o.Json = False) -> None:
+def show(
+    context: typer.Context,
+    name: Last = "",
+    trace: Annotated[
+        bool, typer.Option("--trace", help=say("with who was asked what before each answer", "同时显示每个回答之前询问了谁、问了什么"))
+    ] = False,
+    json: o.Json = False,
+) -> None:
     """Show a dialogue."""
     from orchestra.cli.archive import show as show_session
 
-    show_session(name, context.obj)
+    show_session(name, context.obj, trace=trace)
 
 
 def search(

@@ -90,6 +90,10 @@ def integrate(
     steps: Annotated[
         int, typer.Option("--steps", min=1, max=50, help=say("most steps of the coordinator", "协调者的最多步数"))
     ] = 5,
+    session: Annotated[
+        str, typer.Option("--session", "-s", metavar="NAME", help=say("a stored dialogue in which the task is a turn", "任务作为该会话的一轮"))
+    ] = "",
+    last: Annotated[bool, typer.Option("--continue", "-c", help=say("the task is a turn of the last dialogue", "任务作为上一个会话的一轮"))] = False,
     model: o.Model = "",
     max_tokens: o.MaxTokens = None,
     max_total_tokens: Annotated[
@@ -106,9 +110,9 @@ def integrate(
 ) -> None:
     """Solve a task with several experts, one answer."""
     from orchestra.api import TaskFields
-    from orchestra.cli.together import integrate_once
+    from orchestra.cli.together import dialogue, integrate_once
 
     wanted = o.given(max_tokens=max_tokens, temperature=temperature, seed=seed, window=window, deadline=deadline, lang=lang)
     described = o.descriptions(expert_description)
-    how = TaskFields(panel=panel, steps=steps, max_total_tokens=max_total_tokens, descriptions=described)
+    how = TaskFields(panel=panel, steps=steps, max_total_tokens=max_total_tokens, descriptions=described, **dialogue(session, last=last))
     integrate_once(o.text_of(task), how, experts=expert, model=model, options=wanted, wish=context.obj)
