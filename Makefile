@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export VENV
 
-.PHONY: help demo test lint fix bench soak clean core dev reference map pictures
+.PHONY: help demo test lint fix bench eval soak clean core dev reference map pictures
 
 help:
 	@echo "make demo    show the main job, on a real daemon or on the stand-in"
@@ -13,6 +13,7 @@ help:
 	@echo "make lint    linter and type checker alone"
 	@echo "make fix     repair what the linter can repair"
 	@echo "make bench   measure the ratios that the project promises"
+	@echo "make eval    measure the installed model's answers in 15 minutes: docs/quality.md"
 	@echo "make soak    the long variants of the tests"
 	@echo "make clean   remove the environment and the caches"
 
@@ -40,6 +41,9 @@ fix: dev
 
 bench: dev
 	@$(BIN)/python benchmarks/run.py $(ARGS)
+
+eval: dev
+	@$(BIN)/python benchmarks/quality.py $(ARGS)
 
 soak: dev
 	@$(BIN)/python -m pytest -q -ra -s -m slow --timeout 1200 --durations 12 $(ARGS)
