@@ -285,9 +285,9 @@ def test_a_step_of_any_size_is_read_in_no_time(text: str) -> None:
 
 
 def test_the_dialect_follows_the_daemon() -> None:
-    assert isinstance(dialect_for("0.32.15"), Schema)
-    assert isinstance(dialect_for(""), Schema)
-    assert isinstance(dialect_for("0.4.7"), Lines)
+    assert isinstance(dialect_for("0.32.15", {}), Schema)
+    assert isinstance(dialect_for("", {}), Schema)
+    assert isinstance(dialect_for("0.4.7", {}), Lines)
 
 
 def test_a_step_that_keeps_to_the_schema_ends_within_its_bound() -> None:
@@ -300,7 +300,7 @@ def test_a_step_that_keeps_to_the_schema_ends_within_its_bound() -> None:
 
 
 def test_an_old_daemon_is_asked_in_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reasoning, "dialect_for", lambda version: Lines())
+    monkeypatch.setattr(reasoning, "dialect_for", lambda version, facts: Lines())
     with StandIn(["Thought: 嗯\nAction：lawyer\nAction Input：谁负责？", "开发者。", "Final Answer: 可以", "方案。"]) as daemon:
         plan = plan_of(run(daemon, coordinator=FREE))
         assert all("format" not in body for body in daemon.asked("/api/chat"))

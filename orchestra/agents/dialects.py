@@ -1,8 +1,9 @@
-"""How a step is asked of a model: a JSON schema where the daemon keeps to one, else lines of text (ReAct).
+"""How a step is asked of a model: as calls of tools where it was trained on them, else in a JSON schema, else in lines (ReAct).
 
-Both say the same to the one loop: a thought, and calls or none. ReAct (Yao et al. 2022, arXiv 2210.03629) is text that has
-to be parsed, and a small model gets it wrong in many ways; a schema in `format` makes most of them impossible. What cannot
-be read all the same is no exception: it is a decision with a fault, which the model is told.
+All say the same to the one loop: a thought, and calls or none. ReAct (Yao et al. 2022, arXiv 2210.03629) is text that has
+to be parsed, and a small model gets it wrong in many ways; a schema in `format` makes most of them impossible. A call that
+the daemon does not know for one - another name, arguments that are a text - comes as text, and is read as such. What
+cannot be read all the same is no exception: it is a decision with a fault, which the model is told.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
-from orchestra.model.messages import Language, Options
+from orchestra.agents.tool import QUESTION, Tool
+from orchestra.errors import DaemonError, ModelUnsupported, OrchestraError
+from orchestra.model.messages import Language, Options, Reply, ToolCall
 from orchestra.model.untrusted import visible
 
 MOST_CALLS = 8  # in one step; more is a model that lists
@@ -42,13 +45,23 @@ class Decision:
 class Dialect(Protocol):
     """One way to ask for a step."""
 
-    def options(self, options: Options, names: Sequence[str]) -> Options:
+    def options(self, options: Options, experts: Sequence[Tool]) -> Options:
         """`options` with what the daemon is to keep to."""
+
+    def tools(self, experts: Sequence[Tool], language: Language) -> Sequence[Mapping[str, Any]]:
+        """The experts as the daemon offers them to the model, where it does."""
 
     def rules(self, language: Language) -> str:
         """What the model is told about the form."""
 
+    def decided(self, reply: Reply, experts: Sequence[Tool], language: Language) -> Decision:
+        """What a step says. Raises nothing."""
 
+
+_CALL_RULES = {
+    "zh": "用工具调用来提问，可以同时调用几个。意见已经足够时，不再调用，只写：可以整合。",
+    "en": "Ask by calling the experts as tools, several at once where you can. When enough has been said, call none and write only: ready.",
+}
 _OBJECT_RULES = {
     "zh": '只写一个 JSON 对象：{"thought": "简短的思考", "actions": [{"expert": "名称", "question": "问题"}]}。意见已经足够时，actions 写 []。',
     "en": 'Write one JSON object only: {"thought": "brief", "actions": [{"expert": "name", "question": "..."}]}. '
@@ -62,13 +75,45 @@ _LINE_RULES = {
 }
 
 
+class Native:
+    """Tools of the daemon's own, for models whose template has a place for them."""
+
+    def options(self, options: Options, experts: Sequence[Tool]) -> Options:
+        return options
+
+    def tools(self, experts: Sequence[Tool], language: Language) -> Sequence[Mapping[str, Any]]:
+        return [
+            {"type": "function", "function": {"name": one.name, "description": told, "parameters": one.parameters}}
+            for one in experts
+            if (told := one.described(language) or one.titled(language))
+        ]
+
+    def rules(self, language: Language) -> str:
+        return _CALL_RULES[language]
+
+    def decided(self, reply: Reply, experts: Sequence[Tool], language: Language) -> Decision:
+        """Calls; else what reads as some; else words, which say that enough has been said."""
+        if reply.tool_calls:
+            calls = [_native(call, experts) for call in reply.tool_calls[:MOST_CALLS]]
+            good = tuple(call for call in calls if call is not None)
+            return Decision(
+                thought=visible(reply.text), calls=good, fault="" if len(good) == len(calls) else fault_of("unreadable", language)
+            )
+        decision = read(reply.text, language)
+        words = reply.text.strip()
+        if not decision.fault or not words or words.startswith(_BEGINS) or _LABEL.match(words):
+            return decision
+        return Decision(thought=visible(words))
+
+
 class Schema:
     """A JSON schema in `format`: a name that is no expert's cannot be written."""
 
-    def options(self, options: Options, names: Sequence[str]) -> Options:
+    def options(self, options: Options, experts: Sequence[Tool]) -> Options:
+        names = [one.name for one in experts]
         call = {
             "type": "object",
-            "properties": {"expert": {"type": "string", "enum": list(names)}, "question": {"type": "string", "maxLength": _QUESTION}},
+            "properties": {"expert": {"type": "string", "enum": names}, "question": {"type": "string", "maxLength": _QUESTION}},
             "required": ["expert", "question"],
             "additionalProperties": False,
         }
@@ -80,24 +125,49 @@ class Schema:
             "additionalProperties": False,
         })  # fmt: skip
 
+    def tools(self, experts: Sequence[Tool], language: Language) -> Sequence[Mapping[str, Any]]:
+        return ()
+
     def rules(self, language: Language) -> str:
         return _OBJECT_RULES[language]
+
+    def decided(self, reply: Reply, experts: Sequence[Tool], language: Language) -> Decision:
+        return read(reply.text, language)
 
 
 class Lines:
     """ReAct as text, for daemons before 0.5.0, which know no schema."""
 
-    def options(self, options: Options, names: Sequence[str]) -> Options:
+    def options(self, options: Options, experts: Sequence[Tool]) -> Options:
         return options
+
+    def tools(self, experts: Sequence[Tool], language: Language) -> Sequence[Mapping[str, Any]]:
+        return ()
 
     def rules(self, language: Language) -> str:
         return _LINE_RULES[language]
 
+    def decided(self, reply: Reply, experts: Sequence[Tool], language: Language) -> Decision:
+        return read(reply.text, language)
 
-def dialect_for(version: str) -> Dialect:
-    """The dialect that a daemon of this version keeps to."""
+
+def dialect_for(version: str, facts: Mapping[str, Any]) -> Dialect:
+    """The dialect that a model with these `facts`, on a daemon of this version, keeps to."""
+    capabilities = facts.get("capabilities")
+    if isinstance(capabilities, list) and "tools" in capabilities:
+        return Native()
     number = tuple(map(int, re.findall(r"\d{1,6}", version)[:3]))
     return Schema() if not number or number >= (0, 5, 0) else Lines()
+
+
+def weaker(dialect: Dialect, error: OrchestraError) -> Dialect | None:
+    """What is tried where the daemon refuses a step in `dialect`; None where another way would not help.
+
+    A template that breaks on tools is the daemon's error in many words, a schema that it does not know is not.
+    """
+    if isinstance(dialect, Native) and isinstance(error, ModelUnsupported | DaemonError):
+        return Schema()
+    return Lines() if isinstance(dialect, Schema) and isinstance(error, ModelUnsupported) else None
 
 
 # --- reading
@@ -110,7 +180,8 @@ _LABEL = re.compile(
 _KINDS = {"思考": "thought", "想法": "thought", "行动输入": "actioninput", "动作输入": "actioninput", "输入": "actioninput",
           "行动": "action", "动作": "action", "最终答案": "finalanswer", "最终回答": "finalanswer", "观察": "observation"}  # fmt: skip
 _NAME = re.compile(r"[\w-]{1,64}")
-_STEP = frozenset({"actions", "action", "expert", "name", "answer"})  # an object with none of them is a question's
+_BEGINS = ("{", "[", "```", "<")  # of something that was to be a call
+_STEP = frozenset({"actions", "action", "expert", "name", "function", "tool_calls", "answer"})  # an object with none of them is a question's
 _FAULTS = {
     "unreadable": {"zh": "上一步的格式无法识别。", "en": "The last step could not be read."},
     "unknown": {"zh": "没有名为“{name}”的专家。", "en": "There is no expert called {name}."},
@@ -153,10 +224,10 @@ def _object(text: str) -> Mapping[str, Any] | None:
 def _from_object(value: Mapping[str, Any], language: Language) -> Decision:
     thought = value.get("thought")
     thought = thought if isinstance(thought, str) else ""
-    actions = value.get("actions", value.get("action"))
+    actions = value.get("actions", value.get("action", value.get("tool_calls")))
     if isinstance(actions, Mapping):
         actions = [actions]
-    if actions is None and ("expert" in value or "name" in value):
+    if actions is None and ("expert" in value or "name" in value or "function" in value):
         actions = [value]
     if not isinstance(actions, list):
         done = value.get("answer") is not None and actions is None
@@ -170,10 +241,15 @@ def _call(action: Any) -> Call | None:
     """One action, also as models trained on tools write it: `{"name", "arguments"}`."""
     if not isinstance(action, Mapping):
         return None
+    if isinstance(function := action.get("function"), Mapping):
+        action = function
     name = action.get("expert", action.get("name"))
-    given = action.get("question", action.get("arguments", action.get("input")))
+    given = next((action[field] for field in _GIVEN if field in action), None)
     question = _text(given)
     return Call(name.strip(), question) if isinstance(name, str) and question is not None else None
+
+
+_GIVEN = ("question", "arguments", "parameters", "input")
 
 
 def _text(given: Any) -> str | None:
@@ -181,6 +257,22 @@ def _text(given: Any) -> str | None:
     if isinstance(given, Mapping):
         given = given["question"] if "question" in given else json.dumps(given, ensure_ascii=False)
     return given.strip()[:LONGEST] if isinstance(given, str) else None
+
+
+def _native(call: ToolCall, experts: Sequence[Tool]) -> Call | None:
+    """A call of a tool: who takes a question gets it, a function its arguments as JSON."""
+    if call.arguments is None:
+        return None
+    takers = [one for one in experts if plain_name(one.name) == plain_name(call.name)]
+    named = takers[0].parameters.get("properties", {}) if takers else QUESTION["properties"]
+    if set(named) == set(QUESTION["properties"]):
+        question = call.arguments.get("question")
+        return Call(visible(call.name), visible(question).strip()[:LONGEST]) if isinstance(question, str) else None
+    try:
+        written = json.dumps(call.arguments, ensure_ascii=False)
+    except RecursionError:
+        return None
+    return Call(visible(call.name), written) if len(written) <= _READ else None
 
 
 def _from_lines(text: str, language: Language) -> Decision:

@@ -17,9 +17,9 @@ from functools import partial
 
 from orchestra.agents.budget import Budget
 from orchestra.agents.contributions import Answered, Step, asked, groups, material, missing
-from orchestra.agents.dialects import Call, Decision, Dialect, Lines, Schema, dialect_for, fault_of, plain_name, read
+from orchestra.agents.dialects import Call, Decision, Dialect, dialect_for, fault_of, plain_name, weaker
 from orchestra.agents.tool import CallContext, Contribution, Tool
-from orchestra.errors import EmptyReply, ModelUnsupported, OrchestraError, StreamTruncated
+from orchestra.errors import EmptyReply, OrchestraError, StreamTruncated
 from orchestra.model.client import Client
 from orchestra.model.language import language_of
 from orchestra.model.messages import FinishReason, Message, Options, Reply, gathered
@@ -27,6 +27,7 @@ from orchestra.model.persona import Persona
 
 STEP_TOKENS = 600  # the most of one step: a thought and a few questions
 REPEATED = 3  # the same call so often, and the model goes in a circle
+MOST_EACH = 3  # questions to one expert in one step; more is a model that lists
 UNUSABLE = 2  # steps in a row that ask nobody anything
 
 _TEAM = {"zh": "可以询问的专家：", "en": "The experts who can be asked:"}
@@ -36,6 +37,7 @@ _NEXT = {
     "experts see nothing of the above, so write each question out in full, in English.",
 }
 _FAILED = {"zh": "没有回答：{names}。", "en": "No answer came from: {names}."}
+_MANY = {"zh": "一步最多问 {name} {most} 个问题，其余的没有问。", "en": "At most {most} questions to {name} in one step; the others were not asked."}
 _KNOWN = {"zh": "{name} 已经被问过这个问题，结果见上。", "en": "{name} was asked this already; what came of it stands above."}
 
 
@@ -166,9 +168,7 @@ class Reasoning:
         """What the model wants next; None where it cannot be asked any more. Before anybody has said anything, its errors are raised."""
         started = time.monotonic()
         try:
-            if self._dialect is None:
-                self._dialect = dialect_for(await self._team.client.version())
-            reply = await self._stepped(self._dialect, fault)
+            reply, dialect = await self._stepped(fault)
         except (EmptyReply, StreamTruncated) as error:
             self._last = (error.reply, time.monotonic() - started)
             return Decision(fault=fault_of("unreadable", self.language))
@@ -180,25 +180,29 @@ class Reasoning:
             return None
         self._took(reply)
         self._last = (reply, time.monotonic() - started)
-        return read(reply.text, self.language)
+        return dialect.decided(reply, self._team.experts, self.language)
 
-    async def _stepped(self, dialect: Dialect, fault: str) -> Reply:
-        team = self._team
-        own = self._budget.options(replace(self._options.over(team.coordinator.options), max_tokens=STEP_TOKENS))
-        try:
-            return await self._chatted(dialect, fault, own)
-        except ModelUnsupported:
-            if not isinstance(dialect, Schema):
-                raise
-            self._dialect = Lines()
-            return await self._chatted(self._dialect, fault, own)
+    async def _stepped(self, fault: str) -> tuple[Reply, Dialect]:
+        """What the model writes, in the strongest dialect that it is not refused."""
+        client, model = self._team.client, self._team.coordinator.model or self._team.model
+        own = self._budget.options(replace(self._options.over(self._team.coordinator.options), max_tokens=STEP_TOKENS))
+        dialect = self._dialect or dialect_for(await client.version(), await client.facts(model))
+        while True:
+            self._dialect = dialect
+            try:
+                return await self._chatted(model, dialect, fault, own), dialect
+            except OrchestraError as error:
+                less = weaker(dialect, error)
+                if less is None:
+                    raise
+                dialect = less
 
-    async def _chatted(self, dialect: Dialect, fault: str, own: Options) -> Reply:
+    async def _chatted(self, model: str, dialect: Dialect, fault: str, own: Options) -> Reply:
         team = self._team
-        options = dialect.options(own, [expert.name for expert in team.experts])
+        options, tools = dialect.options(own, team.experts), dialect.tools(team.experts, self.language)
         seed, question = team.coordinator.speaks(self.language), self._asks(dialect, fault)
         messages = [Message("system", seed), *self._before, Message("user", question)]
-        stream = team.client.chat(messages, model=team.coordinator.model or team.model, options=options)
+        stream = team.client.chat(messages, model=model, options=options, tools=tools)
         async with aclosing(stream) as pieces:
             return gathered([piece async for piece in pieces])
 
@@ -233,19 +237,24 @@ class Reasoning:
         faults = [decision.fault]
         for call in dict.fromkeys(decision.calls):
             expert = self._known(call.expert)
-            if expert is None:
-                own = plain_name(call.expert) == plain_name(self._team.coordinator.name)
-                faults.append(fault_of("own" if own else "unknown", self.language, call.expert))
-            elif not call.question:
-                faults.append(fault_of("empty", self.language, expert.name))
-            else:
-                key = Call(expert.name, " ".join(call.question.split()))
-                self._counts[key] += 1
-                if self._counts[key] > 1:
-                    faults.append(_KNOWN[self.language].format(name=expert.name))
-                else:
-                    fresh.append((expert, call.question))
+            fault = self._refused(call, expert, sum(one is expert for one, _ in fresh))
+            faults.append(fault)
+            if expert is not None and not fault:
+                fresh.append((expert, call.question))
         return fresh, "\n".join(dict.fromkeys(fault for fault in faults if fault))
+
+    def _refused(self, call: Call, expert: Tool | None, already: int) -> str:
+        """Why a call is not asked, if so; `already` are the questions to this expert in the same step."""
+        if expert is None:
+            own = plain_name(call.expert) == plain_name(self._team.coordinator.name)
+            return fault_of("own" if own else "unknown", self.language, call.expert)
+        if not call.question:
+            return fault_of("empty", self.language, expert.name)
+        if already >= MOST_EACH:
+            return _MANY[self.language].format(name=expert.name, most=MOST_EACH)
+        key = Call(expert.name, " ".join(call.question.split()))
+        self._counts[key] += 1
+        return _KNOWN[self.language].format(name=expert.name) if self._counts[key] > 1 else ""
 
     def _known(self, name: str) -> Tool | None:
         plain = plain_name(name)

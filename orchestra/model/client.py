@@ -205,8 +205,9 @@ class Client:
         calls = 1
         bounds = wire.Bounds(num_predict=1, num_ctx=loaded.window if loaded.told else None)
         if count.tokens + wanted > loaded.window and count.counted != "exact":
-            count = count if tools else (await self.counter(model)).measure(subject, raw=raw)
-            if count.counted != "exact" or not loaded.told:
+            count = (await self.counter(model)).measure(subject, raw=raw, tools=tools)
+            fits = bool(tools) and count.tokens + wanted <= loaded.window
+            if not loaded.told or not (fits or count.counted == "exact"):
                 calls = 2
                 patience = self.connection.patience(prompt_tokens=count.tokens, deadline=deadline)
                 body = wire.inference_body(model, subject, options, bounds, raw=raw, tools=tools)

@@ -62,8 +62,13 @@ def most_tokens_of(subject: Subject, template: str = "") -> int:
 
 
 def most_tokens_of_tools(tools: Sequence[Mapping[str, Any]]) -> int:
-    """A bound for tools in a prompt, which templates print once, as JSON, with more or fewer blanks."""
-    return 2 * most_tokens(json.dumps(list(tools), ensure_ascii=False)) if tools else 0
+    """A bound for tools in a prompt."""
+    return most_tokens(_printed(tools))
+
+
+def _printed(tools: Sequence[Mapping[str, Any]]) -> str:
+    """Rather more than templates print of tools: once, as JSON, with more or fewer blanks."""
+    return 2 * json.dumps(list(tools), ensure_ascii=False) if tools else ""
 
 
 class Counter:
@@ -100,8 +105,14 @@ class Counter:
         """The tokens of a dialogue as the daemon renders it, the opening of the answer included."""
         return self.measure(messages).tokens
 
-    def measure(self, subject: Subject, *, raw: bool = False) -> Count:
-        """The tokens of a whole prompt, for `chat` (messages) or `complete` (a text; `raw` without the template)."""
+    def measure(self, subject: Subject, *, raw: bool = False, tools: Sequence[Mapping[str, Any]] = ()) -> Count:
+        """The tokens of a whole prompt, for `chat` (messages) or `complete` (a text; `raw` without the template).
+
+        With `tools`, of which it is not known how a template prints them, never "exact".
+        """
+        if tools:
+            beside = self.count(_printed(tools)) + self.count(str(self._facts.get("template") or ""))
+            return Count(self.measure(subject).tokens + beside, "calibrated")
         expected = self.expected(subject, raw=raw)
         if expected and (raw or self._sure):
             return Count(expected, "exact")

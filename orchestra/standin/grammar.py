@@ -1,7 +1,8 @@
 """JSON as a schema wants it, so that a client that asks for typed output gets some, whatever the schema.
 
 A real daemon lets its model choose within the schema; here a seeded chance chooses numbers, the corpus fills strings,
-and an enumeration gives the member that the prompt speaks of. What the schema says is kept to the letter, or refused.
+and an enumeration gives the member that the prompt speaks of most, then the others. What the schema says is kept to the
+letter, or refused.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -44,6 +46,7 @@ def write(format: str | dict[str, Any], say: Say, *, cue: str, random: Random) -
 class _Writer:
     def __init__(self, root: dict[str, Any], say: Say, cue: str, random: Random) -> None:
         self._root, self._say, self._cue, self._random = root, say, cue, random
+        self._given: Counter[tuple[int, str]] = Counter()  # how often each member of an enumeration was written
 
     def value(self, schema: object, depth: int) -> Any:
         """A value that `schema` allows."""
@@ -111,9 +114,12 @@ class _Writer:
     def _member(self, members: object) -> Any:
         if not isinstance(members, list) or not members:
             raise ValueError("enum without members")
-        near = [_nearness(str(member), self._cue) for member in members]
-        best = max(near)
-        return self._random.choice([member for member, share in zip(members, near, strict=True) if share == best])
+        keys = [(id(members), str(member)) for member in members]
+        ranks = [(-self._given[key], _nearness(key[1], self._cue)) for key in keys]
+        best = max(ranks)
+        chosen = self._random.choice([place for place, rank in enumerate(ranks) if rank == best])
+        self._given[keys[chosen]] += 1
+        return members[chosen]
 
     def _one_of(self, schema: dict[str, Any], word: str, depth: int) -> Any:
         choices = schema[word]
