@@ -142,9 +142,9 @@ Part = Outlook | Line | Scored | Drift
 
 
 async def measured(persona: Persona, *, client: Client, how: How | None = None) -> AsyncGenerator[Part]:
-    """The measurement as it goes: the `Outlook`, each `Line` once it was answered, the scores of each turn, the `Drift`.
+    """The measurement as it goes: the `Outlook`, each `Line` once it was answered, each turn's scores, then the `Drift` so far.
 
-    After each quarter's last score stands a `Drift` of all so far. Raises `UsageError` for a number of turns that cannot be compared.
+    The last `Drift` is the whole. Raises `UsageError` for a number of turns that cannot be compared.
     """
     how = how or How()
     language = how.language or ("zh" if "zh" in persona.seed_memory and "en" not in persona.seed_memory else "en")
@@ -198,7 +198,7 @@ class _Trial:
                 last = scored is spoken[-1]
                 self._scored.append(await self._judged(scored, answers if last else ()))
                 yield self._scored[-1]
-            yield self._drift()
+                yield self._drift()
 
     def _drift(self) -> Drift:
         return Drift(

@@ -70,6 +70,7 @@ def _who(app: typer.Typer) -> None:
         "show": (personas.show, say("One persona with its seed memory.", "显示一个角色及其种子记忆。")),
         "new": (personas.new, say("Begin a persona of your own: a file to fill in.", "新建角色：生成一个待填写的文件。")),
         "check": (personas.check, say("Whether persona files are sound.", "检查角色文件是否正确。")),
+        "test": (personas.drift, say("How firm one is, over a long dialogue that presses on it.", "在长对话的压力下测量一个角色的稳固程度。")),
         "install": (personas.install, say("Make models of personas, for plain `ollama run`.", "将角色安装为模型，可直接 `ollama run`。")),
         "uninstall": (personas.uninstall, say("Remove models that `install` made.", "移除 `install` 创建的模型。")),
     })  # fmt: skip

@@ -52,6 +52,25 @@ def check(
     return check_personas(names or (), context.obj)
 
 
+def drift(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help=say("name of the persona", "角色名称"))],
+    turns: Annotated[int, typer.Option("--turns", help=say("turns of the dialogue, from 4 to 200", "对话轮数（4 到 200）"))] = 20,
+    lang: Annotated[
+        Literal["zh", "en"] | None, typer.Option("--lang", "--language", help=say("language of the dialogue", "对话的语言"))
+    ] = None,
+    model: o.Model = "",
+    judge: Annotated[
+        str, typer.Option("--judge", metavar="MODEL", help=say("the model that judges; by default the one that answers", "担任裁判的模型；默认与回答的模型相同"))
+    ] = "",
+    json: o.Json = False,
+) -> None:
+    """Measure how firm a persona is."""
+    from orchestra.cli.drifting import measure_persona
+
+    measure_persona(name, turns=turns, language=lang, model=model, judge=judge, wish=context.obj)
+
+
 def install(
     context: typer.Context,
     names: Annotated[
