@@ -273,7 +273,7 @@ def test_the_deadline_is_of_the_whole(home: Path) -> None:
 
 
 def test_red_control_without_it_the_answer_has_a_deadline_of_its_own(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(team_ground, "_until", lambda budget: None)
+    monkeypatch.setattr(team_ground, "_left", lambda budget: team_ground._Left(None, None))
     slow = Scripted(["一句。"] * 200, pace=0.05)
     with StandIn([slow, slow, slow]) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:
         started = time.monotonic()
@@ -289,6 +289,29 @@ def test_whoever_leaves_in_the_answer_leaves_the_trace_with_it(home: Path) -> No
     assert stored.status == "interrupted"
     assert stored.ground is not None
     assert len(stored.ground["trace"]) == 2
+
+
+def test_the_total_of_tokens_is_of_the_whole(home: Path) -> None:
+    long = Scripted([f"{number}，" for number in range(200)])
+    with StandIn(["一。", "二。", long]) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:
+        plan = orchestra.integrate(TASK, session="s", panel=True, max_total_tokens=50)
+        stored = orchestra.store.history("s")[0]
+    assert plan.finish_reason is stored.finish_reason is FinishReason.TOKEN_LIMIT
+    assert 20 < plan.text.count("，") <= 50
+
+
+def test_whoever_leaves_before_the_answer_leaves_what_was_said_by_then(home: Path) -> None:
+    def leave(part: Part) -> None:
+        if isinstance(part, Step) and part.expert == "lawyer":
+            raise KeyboardInterrupt
+
+    with StandIn([BOTH, "逐项测试。"]) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:
+        with pytest.raises(KeyboardInterrupt):
+            orchestra.integrate(TASK, session="s", trace=leave)
+        (turn,) = orchestra.store.history("s")
+    assert (turn.status, turn.answer) == ("interrupted", "")
+    assert turn.ground is not None
+    assert [each.get("answer") for each in turn.ground["trace"]] == [None, "逐项测试。"]
 
 
 def test_what_an_operator_got_wrong_is_said_before_anything_is_stored(home: Path) -> None:

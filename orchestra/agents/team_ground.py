@@ -11,10 +11,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from orchestra.agents.budget import Budget, Limits
-from orchestra.agents.contributions import LEAST, Step
+from orchestra.agents.contributions import LEAST, Step, missing
 from orchestra.agents.coordinator import Plan, trace_as_json
 from orchestra.agents.dialects import Call
 from orchestra.agents.landing import EACH, INTEGRATE, SHORTENED, beside, lacking, landed, longest, note, notice
@@ -64,6 +64,7 @@ class TeamGround:
         async with aclosing(happening) as parts:
             async for part in parts:
                 self.happened.append(part)
+                inquiry.keep(_kept("", run, _unheard(calls, run) if calls else missing(run.said)))
                 if self._trace is not None:
                     self._trace(part)
         missed = _unheard(calls, run) if calls else lacking(run)
@@ -75,8 +76,8 @@ class TeamGround:
             usage=summed([reply.usage for reply in run.replies]),
             notes=tuple(filter(None, (SHORTENED if cut else "", note(missed)))),
             notice=notice(missed, run.language),
-            stage=partial(_ending, run=run, typed=options.schema is not None, until=_until(budget)),
-            kept=partial(_kept, trace=trace_as_json(run.trace), missing=self.missing),
+            stage=partial(_ending, run=run, typed=options.schema is not None, left=_left(budget)),
+            kept=partial(_kept, run=run, missed=missed),
         )
 
     def _text(self, run: Reasoning, missed: Sequence[Tool], inquiry: Inquiry) -> tuple[str, bool]:
@@ -148,28 +149,39 @@ def _before(inquiry: Inquiry) -> list[Message]:
     return kept[next((place for place, message in enumerate(kept) if message.role == "user"), len(kept)) :]
 
 
-def _kept(answer: str, trace: Sequence[Mapping[str, Any]], missing: Sequence[str]) -> Mapping[str, Any]:
+def _kept(answer: str, run: Reasoning, missed: Sequence[Tool]) -> Mapping[str, Any]:
     """What is stored with the turn, as plain JSON values; nothing where nobody was asked."""
-    return {"trace": list(trace), "missing": list(missing)} if trace else {}
+    return {"trace": trace_as_json(run.trace), "missing": [one.name for one in missed]} if run.trace else {}
 
 
-def _until(budget: Budget) -> float | None:
-    """When the time of the whole task is over."""
-    left = budget.options(Options(), landing=True).deadline
-    return None if left is None else time.monotonic() + left
+class _Left(NamedTuple):
+    """What is left of the task's limits for its answer: `until` on the monotonic clock, `tokens`; None = not bounded."""
+
+    until: float | None
+    tokens: int | None
 
 
-async def _ending(pieces: AsyncGenerator[Piece], run: Reasoning, *, typed: bool, until: float | None) -> AsyncGenerator[Piece]:
-    """The answer, which lands; it has what is left of the task's time."""
-    async with aclosing(landed(_within(pieces, until), run, typed=typed)) as stream:
+def _left(budget: Budget) -> _Left:
+    options = budget.options(Options(), landing=True)
+    return _Left(None if options.deadline is None else time.monotonic() + options.deadline, options.max_tokens)
+
+
+async def _ending(pieces: AsyncGenerator[Piece], run: Reasoning, *, typed: bool, left: _Left) -> AsyncGenerator[Piece]:
+    """The answer, which lands, within what is left of the task's limits."""
+    async with aclosing(landed(_within(pieces, left), run, typed=typed)) as stream:
         async for piece in stream:
             yield piece
 
 
-async def _within(pieces: AsyncGenerator[Piece], until: float | None) -> AsyncGenerator[Piece]:
+async def _within(pieces: AsyncGenerator[Piece], left: _Left) -> AsyncGenerator[Piece]:
+    """The pieces up to a limit; a piece is a token, at least."""
+    count = 0
     async with aclosing(pieces):
         async for piece in pieces:
             yield piece
-            if piece.finish_reason is None and until is not None and time.monotonic() >= until:
-                yield Piece("", finish_reason=FinishReason.DEADLINE, receipt=Receipt())
+            count += bool(piece.text)
+            late = left.until is not None and time.monotonic() >= left.until
+            if piece.finish_reason is None and (late or (left.tokens is not None and count >= left.tokens)):
+                reason = FinishReason.DEADLINE if late else FinishReason.TOKEN_LIMIT
+                yield Piece("", finish_reason=reason, receipt=Receipt())
                 return

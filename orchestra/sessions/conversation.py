@@ -192,8 +192,7 @@ class AsyncSession:
             pieces = unindented(client.complete(prompt.subject, model=frame.model, options=options, raw=True, fit=prompt.fit))
         else:
             pieces = client.chat(prompt.subject, model=frame.model, options=frame.options, fit=prompt.fit)
-        if exchange.journal is not None:  # whoever leaves in the middle leaves the sources with what was said
-            exchange.journal.ground = exchange.material.kept("") or None
+        exchange.keep(exchange.material.kept(""))  # whoever leaves in the middle leaves the sources with what was said
         said: list[Piece] = []
         async with aclosing(exchange.material.stage(pieces)) as shown:
             async for piece in shown:

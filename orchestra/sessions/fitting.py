@@ -7,8 +7,9 @@ prompt before that message is the same with them and without.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from orchestra.errors import OrchestraError, StoreFault
 from orchestra.model.budget import PASSAGES_PART, RECALL_PART
@@ -52,6 +53,11 @@ class Exchange:
     frame: Frame | None = None
     past: Past = field(default_factory=Past)
     material: Material = field(default_factory=Material)
+
+    def keep(self, ground: Mapping[str, Any]) -> None:
+        """What is to be stored with the turn, however it ends."""
+        if self.journal is not None:
+            self.journal.ground = ground or self.journal.ground
 
     @property
     def turn(self) -> Turn | None:
@@ -187,6 +193,7 @@ class Fitter:
             language=wanted(exchange.text, frame.options.language) or language_of(exchange.text),
             room=room - BETWEEN,
             tokens=counter.count,
+            keep=exchange.keep,
         )
         try:
             found = await frame.ground(inquiry)

@@ -18,6 +18,10 @@ def _nothing(answer: str) -> Mapping[str, Any]:
     return {}
 
 
+def _forgotten(kept: Mapping[str, Any]) -> None:
+    return None
+
+
 def as_they_are(pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
     """The stage that changes nothing."""
     return pieces
@@ -29,6 +33,7 @@ class Inquiry:
 
     `said` is the dialogue before it, oldest first, as far as it stands word for word; `room` is the most tokens that the
     material may take, and `tokens` counts them, rather too high than too low. `language` is the answer's.
+    `keep` takes what there is to store so far, as JSON: whoever leaves before the answer begins leaves it with the turn.
     """
 
     question: str
@@ -37,6 +42,7 @@ class Inquiry:
     language: Language
     room: int
     tokens: Callable[[str], int]
+    keep: Callable[[Mapping[str, Any]], object] = _forgotten
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
