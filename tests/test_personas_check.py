@@ -117,6 +117,24 @@ def test_check_in_chinese(line: Line, own: Path) -> None:  # noqa: F811
     assert "尚不存在" in line("personas", "check", "chief").out
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_what_new_wrote_is_to_be_filled_in(line: Line, own: Path, language: str, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr("orchestra.cli.words.LANGUAGE", language)
+    assert line("personas", "new", "miller").code == 0
+    file = own / "miller.md"
+    for part, words in (("seed memory", ("seed memory", "种子记忆")), ("examples", ("examples", "示例")), ("", ("", ""))):
+        done = line("personas", "check", "miller")
+        assert done.code == 0
+        assert ("`personas new`" in done.out) == bool(part)
+        assert words[language == "zh"] in done.out
+        text = file.read_text("utf-8")
+        if part == "seed memory":
+            head, _, _ = text.partition("<!-- ")
+            file.write_text(f"{head}<!-- {language} -->\nYou mill.\n", "utf-8")
+        else:
+            file.write_text(TEXT.format(name="miller", more=""), "utf-8")
+
+
 # --- one broken file
 
 

@@ -12,7 +12,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestra.agents.persona_file import line_naming
+from orchestra.agents.persona_file import LANGUAGES, line_naming, parsed
+from orchestra.agents.persona_template import template
 from orchestra.agents.personas import Library
 from orchestra.errors import PersonaInvalid, PersonaMissing
 from orchestra.model.persona import Persona
@@ -29,7 +30,7 @@ class Remark(NamedTuple):
 
 def remarks(persona: Persona, path: Path, library: Library, has_base: Callable[[str], bool]) -> list[Remark]:
     """What is wrong with the experts and the knowledge that the persona in the file at `path` names; empty where nothing is."""
-    found = [*_of_experts(persona, library), *_of_knowledge(persona, has_base)]
+    found = [*_of_experts(persona, library), *_of_knowledge(persona, has_base), *_of_template(persona, path)]
     return [Remark(line_naming(path, name), said, broken) for name, said, broken in found]
 
 
@@ -56,6 +57,15 @@ def _of_knowledge(persona: Persona, has_base: Callable[[str], bool]) -> Iterator
                 f"the knowledge base {name} is not there yet (orchestra knowledge add PATH --name {name})",
                 f"知识库 {name} 尚不存在（orchestra knowledge add 路径 --name {name}）",
             ), False
+
+
+def _of_template(persona: Persona, path: Path) -> Iterator[tuple[str, Words, bool]]:
+    for language in LANGUAGES:
+        begun = parsed(template(persona.name, language), path)
+        if any(persona.seed_memory.get(spoken) == text for spoken, text in begun.seed_memory.items()):
+            yield "", Words("the seed memory is still the one that `personas new` wrote", "种子记忆仍是 `personas new` 写入的模板"), False
+        elif set(begun.examples) & set(persona.examples) or set(begun.description.items()) & set(persona.description.items()):
+            yield "", Words("description or examples are still those that `personas new` wrote", "说明或示例仍是 `personas new` 写入的模板"), False
 
 
 def _way(name: str, goal: str, library: Library) -> tuple[str, ...]:

@@ -71,6 +71,10 @@ def execute(arguments: list[str]) -> int:
 
     tell_warnings()
     wish, arguments = wished(arguments)
+    if words.LANGUAGE == "zh" and (len(arguments) < 2 or {"--help", "-h"} & set(arguments)):
+        from orchestra.cli.folding import fold_help
+
+        fold_help()
     try:
         return guarded(lambda: built()(args=arguments, prog_name="orchestra", standalone_mode=False, obj=wish), wish)
     except typer.TyperException as error:

@@ -107,9 +107,11 @@ def print_modelfile(names: Sequence[str], *, language: str, name: str) -> None:
 
 def _chosen(names: Sequence[str], *, alone: str) -> list[Persona]:
     if alone and len(names) != 1:
+        example = f"{alone} my_lawyer" if alone == "--as" else alone
         raise UsageError(
             detail=f"{alone} goes with one persona", detail_zh=f"{alone} 只能用于一个角色",
-            fix="name one: orchestra personas list", fix_zh="请指定一个角色：orchestra personas list",
+            fix="name one (`orchestra personas list` shows them): orchestra personas install lawyer " + example,
+            fix_zh="请指定一个角色（`orchestra personas list` 可查看）：orchestra personas install lawyer " + example,
         )  # fmt: skip
     library = Library.of(Settings.read())
     return [library.persona(each) for each in dict.fromkeys(names)] if names else library.all()

@@ -32,4 +32,4 @@ def route_once(message: str, *, model: str, wish: Wish) -> None:
 def why(route: Route) -> str:
     """How sure it is, and why; whether a model was asked."""
     asked = say(", a model was asked", "，已询问模型") if route.calls else ""
-    return harmless(f"{route.confidence:.2f}{asked}: {route.reason}")
+    return harmless(say(f"confidence {route.confidence:.2f}{asked}: {route.reason}", f"把握 {route.confidence:.2f}{asked}：{route.reason}"))
