@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -124,34 +126,29 @@ def test_within_a_segment_the_prompt_keeps_its_beginning(tmp_path: Path) -> None
 
 # --- with a router that does as it is told
 
-CAT, DOG = (Persona(name=name, title={"en": name.title()}, seed_memory={"en": f"You are a {name}."}) for name in ("cat", "dog"))
+ANIMALS = {name: Persona(name=name, title={"en": name.title()}, seed_memory={"en": f"You are a {name}."}) for name in ("cat", "dog", "owl")}
+known = ANIMALS.__getitem__
 
 
 def told_to(message: str) -> Persona:
-    return CAT if "cat" in message else DOG
+    return next(persona for name, persona in ANIMALS.items() if name in message)
 
 
-def known(name: str) -> Persona:
-    found = {"cat": CAT, "dog": DOG}.get(name)
-    if found is None:
-        raise PersonaMissing(name=name, nearest="", nearest_zh="")
-    return found
-
-
-def session_of(client: Client, home: Path, ground: Ground | None = None, **about: Any) -> AsyncSession:
+def session_of(client: Client, store: Store, ground: Ground | None = None, **about: Any) -> AsyncSession:
     async def routed(message: str, current: str) -> Leader:
         return Leader(told_to(message), ground=ground)
 
     opening = Opening(**{"routed": routed, "auto": True, "known": known, **about})
-    return AsyncSession(store=Store(home), client=client, name="s", opening=opening)
+    return AsyncSession(store=store, client=client, name="s", opening=opening)
 
 
 def asked(
     daemon: StandIn, home: Path, *messages: str, kind: str = "blocking", ground: Ground | None = None, **about: Any
 ) -> tuple[list[Reply], AsyncSession]:
     async def work(client: Client) -> tuple[list[Reply], AsyncSession]:
-        session = session_of(client, home, ground, **about)
-        return [await session.ask(message, max_tokens=24) for message in messages], session
+        with Store(home) as store:
+            session = session_of(client, store, ground, **about)
+            return [await session.ask(message, max_tokens=24) for message in messages], session
 
     return run(kind, work, host=daemon.url)
 
@@ -167,13 +164,14 @@ def test_a_topic_that_turns_is_told_from_one_that_comes_back(kind: str, tmp_path
 
 def test_who_leads_is_on_disk_before_the_first_word(tmp_path: Path) -> None:
     async def work(client: Client) -> list[str | None]:
-        session = session_of(client, tmp_path)
         found = []
-        for message in ("my cat", "my dog"):
-            async for piece in session.stream(message):
-                if piece.text:
-                    found.append((await session.turns())[-1].persona)
-                    break
+        with Store(tmp_path) as store:
+            session = session_of(client, store)
+            for message in ("my cat", "my dog"):
+                async for piece in session.stream(message):
+                    if piece.text:
+                        found.append((await session.turns())[-1].persona)
+                        break
         return found
 
     with StandIn(replies=[["Yes", ", of course."]] * 2) as daemon:
@@ -200,6 +198,25 @@ def test_a_summary_is_of_its_segment_alone(tmp_path: Path) -> None:
     assert lines.startswith("Before, Dog on “my dog is called Rex”")
     assert summary.startswith("What was said before: ")
     assert 0 < replies[1].receipt.compacted < 12
+
+
+@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 22))])
+def test_whatever_has_to_go_goes_within_its_segment(seed: int, tmp_path: Path) -> None:
+    rng = random.Random(seed)
+    names = [rng.choice(["cat", "cat", "dog", "owl"]) for _ in range(18)]
+    with StandIn(window=512) as daemon:
+        replies, _ = asked(daemon, tmp_path, *(f"{name} {number}: " + "why? " * (number * 7 % 23) for number, name in enumerate(names)))
+        found = [prompt for prompt in prompts(daemon) if not for_summary(prompt)]
+    assert any(reply.receipt.compacted for reply in replies)
+    for place, (prompt, reply) in enumerate(zip(found, replies, strict=True)):
+        receipt, own = reply.receipt, [each for each in range(place) if names[each] == names[place]]
+        assert prompt[0]["content"] == f"You are a {names[place]}."
+        assert (receipt.used or 0) <= 512
+        stands = [int(number) for text in texts(prompt)[1::2] for number in re.findall(r"(?m)^[a-z]+ (\d+):", text)[:1]]
+        assert stands == [*own[receipt.compacted + receipt.dropped :], place], "the last of its own turns, word for word"
+        lines = [text.split()[1].lower() for text in texts(prompt)[1].split("\n") if text.startswith("Before, ")]
+        others = {*names[:place]} - {names[place]}
+        assert sorted(lines) == ([] if "segments_left_out" in receipt.notes else sorted(others))
 
 
 def test_what_was_said_elsewhere_is_recalled(tmp_path: Path) -> None:
@@ -234,7 +251,7 @@ def test_a_history_of_nobodys_belongs_to_whoever_answers_first(tmp_path: Path) -
 def test_a_persona_that_is_named_in_between_has_a_segment_as_well(tmp_path: Path) -> None:
     with StandIn(replies=["Yes."] * 3) as daemon:
         asked(daemon, tmp_path, "my cat")
-        asked(daemon, tmp_path, "my cat as well", persona=DOG, auto=False)
+        asked(daemon, tmp_path, "my cat as well", persona=ANIMALS["dog"], auto=False)
         asked(daemon, tmp_path, "the cat", auto=False)
         dog, cat = (texts(prompt) for prompt in prompts(daemon)[1:])
     assert (len(dog), len(cat)) == (2, 4)
@@ -285,7 +302,8 @@ def test_a_leader_may_bring_a_ground(tmp_path: Path) -> None:
         assert texts(prompts(daemon)[-1])[-1] == "how old is the cat?\n\nThe experts said: 42.\n\nAnswer in English."
         assert (reply.receipt.calls, reply.ground) == (3, {"trace": ["step"]})
         assert [each.question for each in inquiries] == ["how old is the cat?"]
-        assert Store(tmp_path).history("s")[-1].ground == {"trace": ["step"]}
+        with Store(tmp_path) as store:
+            assert store.history("s")[-1].ground == {"trace": ["step"]}
         assert session.leader is not None
 
 
