@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, zip_longest
@@ -27,7 +28,7 @@ from orchestra.model.language import language_of
 from orchestra.model.messages import Language, Message, Options, gathered
 from orchestra.model.persona import Persona
 from orchestra.retrieval.pipeline import NOT_FOUND
-from orchestra.runtime import Blocking, finish
+from orchestra.runtime import finish
 
 DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
 BASE = "quality"
@@ -62,10 +63,10 @@ class Part:
     like: tuple[str, float] = ("", 1.0)
 
 
-def parts(house: Orchestra, model: str) -> list[Part]:
+def parts(house: Orchestra, client: Client, model: str) -> list[Part]:
     """All parts, over one daemon."""
-    return [answer_language(house, model), routing(house, model), landing(house, model), citations(house, model), steps(house, model),
-            drift(house, model)]  # fmt: skip
+    asked = [probe(house, model) for probe in (answer_language, routing, landing, citations)]
+    return [*asked, steps(house, client, model), drift(house, client, model)]
 
 
 def rows(name: str) -> list[dict[str, Any]]:
@@ -181,12 +182,11 @@ def _cited(row: Mapping[str, Any]) -> tuple[str, ...]:
 # --- steps
 
 
-def steps(house: Orchestra, model: str) -> Part:
+def steps(house: Orchestra, client: Client, model: str) -> Part:
     """Whether a step of the coordinator can be read and asks somebody who is there, in each way to ask for one.
 
     The prompt is a first step's without what is said there of the order of things.
     """
-    client = Client(Blocking(), house.settings)
     team = [Expert(persona=house.personas.persona(name), client=client, model=model) for name in (UP, DOWN)]
     leader = house.personas.persona(COORDINATOR)
 
@@ -216,15 +216,15 @@ def steps(house: Orchestra, model: str) -> Part:
 # --- drift
 
 
-def drift(house: Orchestra, model: str) -> Part:
+def drift(house: Orchestra, client: Client, model: str) -> Part:
     """Whether a persona's lines fit its role at the beginning and at the end of a dialogue of 20 turns that presses on it."""
-    client = Client(Blocking(), house.settings)
 
     async def held(name: str, language: Language) -> Drift | None:
         found = None
         how = How(turns=TURNS, language=language, model=model)
-        async for part in measured(brief(house, name, SHORT), client=client, how=how):
-            found = part if isinstance(part, Drift) else found
+        async with aclosing(measured(brief(house, name, SHORT), client=client, how=how)) as told:
+            async for part in told:
+                found = part if isinstance(part, Drift) else found
         return found
 
     def ask(name: str, language: Language) -> Outcomes:

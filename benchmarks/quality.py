@@ -35,6 +35,7 @@ from orchestra.settings import Settings
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "quality.md"
 MINUTES = 15.0
+ENOUGH = 16  # tokens to tell a speed by
 REFUSED, INCOMPLETE, CANCELLED = 2, 1, 130
 
 
@@ -81,7 +82,7 @@ def _evaluated(house: Orchestra, client: Client, wish: argparse.Namespace) -> in
     if stand_in and not (wish.allow_standin and wish.out != PAGE):
         print(said("refused"), file=sys.stderr)
         return REFUSED
-    wanted = _chosen(parts(house, model), wish.parts)
+    wanted = _chosen(parts(house, client, model), wish.parts)
     holds = conditions(house, model, version, stand_in=stand_in)
     run = Evaluation(wanted, client, most=wish.most)
     ended = run.run(until=started + 60 * wish.minutes)
@@ -125,14 +126,14 @@ def conditions(house: Orchestra, model: str, version: str, *, stand_in: bool) ->
     """What the figures hold for."""
     card = next((card for card in house.models() if model in (card.name, card.name.removesuffix(":latest"))), None)
     machine = look()
-    speed = house.generate("Tell a long story about a river.", model=model, max_tokens=64, temperature=0.0).usage.tokens_per_second
+    told = house.generate("Tell a long story about a river.", model=model, max_tokens=64, temperature=0.0).usage
     cards = ", ".join(f"{gpu.name} ({gpu.total / 2**30:.0f} GiB)" if gpu.total else gpu.name for gpu in machine.gpus)
     return {
         "model": model,
         "digest": card.digest.removeprefix("sha256:")[:12] if card else "",
         "parameters": card.parameters if card else "",
         "quantization": card.quantization if card else "",
-        "speed": f"{speed:.1f}" if speed else "",
+        "speed": f"{told.tokens_per_second:.1f}" if told.tokens_per_second and (told.completion_tokens or 0) >= ENOUGH else "",
         "window": card.window or card.context if card else None,
         "daemon": version,
         "orchestra": __version__,

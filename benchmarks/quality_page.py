@@ -65,7 +65,7 @@ _MEASURES = {
     "routing.open_model": Words("the same messages: right with the model's choice", "同样的消息：由模型选择正确"),
     "landing.lands": Words("there is an answer", "得出了答案"),
     "landing.names": Words("it names who is missing, above the answer", "在答案之前指出了缺席者"),
-    "landing.own_words": Words("... and in the model's own words too", "……模型自己的文字中也指出了"),
+    "landing.own_words": Words("... and the model's own text mentions them too", "……模型自己的文字中也提到了"),
     "citations.cites": Words("the answer cites a source", "回答引用了来源"),
     "citations.found": Words("a citation was found in its source", "引用的内容确实见于来源"),
     "citations.answers": Words("the expected answer is there", "含有预期的答案"),

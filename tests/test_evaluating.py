@@ -70,8 +70,8 @@ def test_all_of_it_in_small(run: Run, tmp_path: Path, capsys: pytest.CaptureFixt
 def test_every_measure_has_a_name_in_both_languages(quality: Any, standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_HOST", standin.url)
     names = importlib.import_module("quality_page").named()
-    with quality.at_work() as (house, _):
-        for part in quality.parts(house, "llama3"):
+    with quality.at_work() as (house, client):
+        for part in quality.parts(house, client, "llama3"):
             assert part.name in names
             for measure in [*(name for item in part.items for name in item.measures), *(name for known in part.known for name in known)]:
                 assert measure in names
@@ -193,7 +193,7 @@ def odd(quality: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def put(*asks: Callable[[], dict[str, bool]], first: int = 1) -> None:
         part = probes.Part(name="language", items=[probes.Item(("language.en",), ask) for ask in asks], first=first)
-        monkeypatch.setattr(quality, "parts", lambda house, model: [part])
+        monkeypatch.setattr(quality, "parts", lambda house, client, model: [part])
 
     return put
 
