@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestra.cli.outcome import shown
 from orchestra.errors import FirstTokenTimeout, ModelUnsupported, PromptTooLong
 from orchestra.model import wire
 from orchestra.model.answering import Answering
@@ -138,6 +139,13 @@ def test_lines_of_garbage_raise_nothing(message: Any, calls: list[Any]) -> None:
 def test_a_list_of_calls_without_end_is_cut() -> None:
     calls = [{"function": {"name": "lookup", "arguments": {}}}] * 1000
     assert len(heard(line({"tool_calls": calls}), LAST).tool_calls) == wire.MOST_CALLS
+
+
+def test_json_has_calls_as_objects_and_nothing_where_there_are_none() -> None:
+    call = ToolCall("lookup", {"number": 5}, "call_1")
+    shape = {"name": "lookup", "arguments": {"number": 5}, "id": "call_1"}
+    assert shown(Reply(text="", finish_reason=FinishReason.STOP, tool_calls=(call,)))["tool_calls"] == [shape]
+    assert "tool_calls" not in shown(Reply(text="", finish_reason=FinishReason.STOP))
 
 
 # --- the whole way

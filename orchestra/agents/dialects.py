@@ -181,7 +181,8 @@ _KINDS = {"思考": "thought", "想法": "thought", "行动输入": "actioninput
           "行动": "action", "动作": "action", "最终答案": "finalanswer", "最终回答": "finalanswer", "观察": "observation"}  # fmt: skip
 _NAME = re.compile(r"[\w-]{1,64}")
 _BEGINS = ("{", "[", "```", "<")  # of something that was to be a call
-_STEP = frozenset({"actions", "action", "expert", "name", "function", "tool_calls", "answer"})  # an object with none of them is a question's
+# an object with none of these is a question's
+_STEP = frozenset({"actions", "action", "expert", "name", "function", "tool_calls", "answer"})
 _FAULTS = {
     "unreadable": {"zh": "上一步的格式无法识别。", "en": "The last step could not be read."},
     "unknown": {"zh": "没有名为“{name}”的专家。", "en": "There is no expert called {name}."},

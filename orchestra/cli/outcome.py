@@ -51,7 +51,7 @@ def report(error: OrchestraError, wish: Wish) -> int:
 def shown(reply: Any) -> dict[str, Any]:
     """A `Reply` as JSON has it; what is empty and rarely asked for is left out."""
     whole: dict[str, Any] = plain(reply)
-    for name in ("thinking", "logprobs"):
+    for name in ("thinking", "logprobs", "tool_calls"):
         if not whole.get(name):
             whole.pop(name, None)
     for name in ("value", "ground"):

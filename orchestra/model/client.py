@@ -198,16 +198,15 @@ class Client:
             loaded=await self.ready(model, options),
             most=most_tokens_of(subject, "" if raw else str(facts.get("template", "")) + str(facts.get("system", ""))),
         )
-        fit = replace(fit, most=fit.most + most_tokens_of_tools(tools), counted="bound") if tools else fit
-        loaded, count = fit.loaded, Count(fit.most, fit.counted)
+        loaded, count = fit.loaded, Count(fit.most + most_tokens_of_tools(tools), "bound" if tools else fit.counted)
         wanted = answer_share(loaded.window, options, self.settings)
         asked = wire.Asked(url=self.connection.url, model=model, window=loaded.window, most=context_length(facts))
         calls = 1
         bounds = wire.Bounds(num_predict=1, num_ctx=loaded.window if loaded.told else None)
         if count.tokens + wanted > loaded.window and count.counted != "exact":
             count = (await self.counter(model)).measure(subject, raw=raw, tools=tools)
-            fits = bool(tools) and count.tokens + wanted <= loaded.window
-            if not loaded.told or not (fits or count.counted == "exact"):
+            sure = count.counted == "exact" or (tools and count.tokens + wanted <= loaded.window)
+            if not (sure and loaded.told):
                 calls = 2
                 patience = self.connection.patience(prompt_tokens=count.tokens, deadline=deadline)
                 body = wire.inference_body(model, subject, options, bounds, raw=raw, tools=tools)

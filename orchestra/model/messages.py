@@ -39,7 +39,8 @@ class Message:
     content: str
 
 
-class ToolCall(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class ToolCall:
     """A tool that a model wants called; `arguments` is None where what it wrote is no JSON object."""
 
     name: str
