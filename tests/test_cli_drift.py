@@ -59,7 +59,7 @@ def test_it_speaks_chinese_and_measures_in_chinese(line: Line, monkeypatch: pyte
         done = line("personas", "test", "lawyer", "--turns", "4")
     assert done.out.split()[:2] == ["轮次", "压力"]
     assert "4 轮中文对话" in done.err
-    assert "没有对数概率" in done.err
+    assert "按 0 或 1 计" in done.err
 
 
 @pytest.mark.parametrize("json_wanted", [False, True])

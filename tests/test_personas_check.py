@@ -35,6 +35,24 @@ def found(folder: Path, name: str) -> list[Remark]:
     return remarks(library.persona(name), folder / f"{name}.md", library, lambda base: base == "handbook")
 
 
+# --- what every request sends
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("word " * 160, []),
+        ("word " * 161, ["the seed memory has 161 words; 160 are enough"]),
+        ("<!-- zh -->\n" + "法" * 250 + "\n<!-- en -->\nYou bake.\n", []),
+        ("<!-- zh -->\n" + "法" * 251 + "\n<!-- en -->\nYou bake.\n", ["the seed memory has 251 Han characters; 250 are enough"]),
+    ],
+)
+def test_a_long_seed_memory_is_remarked_on(tmp_path: Path, body: str, said: list[str]) -> None:
+    (tmp_path / "long.md").write_text("---\nname: long\ndescription: {en: Bakes.}\n---\n" + body, "utf-8")
+    remarked = found(tmp_path, "long")
+    assert [(remark.said.text("en"), remark.broken) for remark in remarked] == [(each, False) for each in said]
+
+
 # --- between files
 
 

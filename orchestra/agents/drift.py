@@ -7,7 +7,7 @@ Four measures, each from 0 to 1 for every turn:
   answered as they were before it began;
 - `distance`: one minus the cosine of the line's vector and the mean of those of the first quarter.
 The first three are a judge's likelihood of yes: the higher, the firmer. The fourth rises with the drift; it is there
-where an embedding model is. A verdict whose log-probability is not said counts as 0 or 1; `bare` tells how many did.
+where an embedding model is. A verdict whose likelihood is not known counts as 0 or 1; `bare` tells how many did.
 
     drift = orchestra.drift("lawyer", turns=20)
     drift.turns[19].prompt_to_line               # the score at turn 20
@@ -114,7 +114,7 @@ class Change:
 class Drift:
     """All scores, how they changed by measure, and what that took.
 
-    Of the `verdicts`, `bare` had no log-probability. `mechanical`: a stand-in spoke, the figures mean nothing.
+    Of the `verdicts`, `bare` had no likelihood. `mechanical`: a stand-in spoke, the figures mean nothing.
     """
 
     outlook: Outlook

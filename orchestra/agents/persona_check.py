@@ -17,7 +17,10 @@ from orchestra.agents.persona_template import template
 from orchestra.agents.personas import Library
 from orchestra.errors import PersonaInvalid, PersonaMissing
 from orchestra.model.persona import Persona
+from orchestra.retrieval.terms import HAN_CHARACTER
 from orchestra.texts import Words
+
+MOST_HAN, MOST_WORDS = 250, 160  # of a seed memory, beyond which it is remarked on; the window is not known here
 
 
 class Remark(NamedTuple):
@@ -30,7 +33,7 @@ class Remark(NamedTuple):
 
 def remarks(persona: Persona, path: Path, library: Library, has_base: Callable[[str], bool]) -> list[Remark]:
     """What is wrong with the experts and the knowledge that the persona in the file at `path` names; empty where nothing is."""
-    found = [*_of_experts(persona, library), *_of_knowledge(persona, has_base), *_of_template(persona, path)]
+    found = [*_of_experts(persona, library), *_of_knowledge(persona, has_base), *_of_template(persona, path), *_of_length(persona)]
     return [Remark(line_naming(path, name), said, broken) for name, said, broken in found]
 
 
@@ -66,6 +69,16 @@ def _of_template(persona: Persona, path: Path) -> Iterator[tuple[str, Words, boo
             yield "", Words("the seed memory is still the one that `personas new` wrote", "种子记忆仍是 `personas new` 写入的模板"), False
         elif set(begun.examples) & set(persona.examples) or set(begun.description.items()) & set(persona.description.items()):
             yield "", Words("description or examples are still those that `personas new` wrote", "说明或示例仍是 `personas new` 写入的模板"), False
+
+
+def _of_length(persona: Persona) -> Iterator[tuple[str, Words, bool]]:
+    """Each request sends the seed memory whole: a long one takes window and time from every question."""
+    for language, seed in persona.seed_memory.items():
+        han, words = len(HAN_CHARACTER.findall(seed)), len(seed.split())
+        if language == "zh" and han > MOST_HAN:
+            yield "", Words(f"the seed memory has {han} Han characters; {MOST_HAN} are enough", f"种子记忆有 {han} 个汉字；{MOST_HAN} 个足够"), False
+        elif language != "zh" and words > MOST_WORDS:
+            yield "", Words(f"the seed memory has {words} words; {MOST_WORDS} are enough", f"种子记忆有 {words} 个单词；{MOST_WORDS} 个足够"), False
 
 
 def _way(name: str, goal: str, library: Library) -> tuple[str, ...]:

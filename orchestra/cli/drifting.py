@@ -127,8 +127,9 @@ def _took(drift: Drift, ended: FinishReason) -> None:
     ))  # fmt: skip
     if drift.bare:
         tell(say(
-            f"{drift.bare} of {drift.verdicts} verdicts came without log-probabilities: they count as 0 or 1",
-            f"{drift.verdicts} 次评判中有 {drift.bare} 次没有对数概率，按 0 或 1 计",
+            f"{drift.bare} of {drift.verdicts} verdicts have no likelihood (the daemon does not say it, or neither yes nor no was "
+            "among the likeliest words): they count as 0 or 1",
+            f"{drift.verdicts} 次评判中有 {drift.bare} 次没有概率（Ollama 未给出，或最可能的词中没有 yes 和 no），按 0 或 1 计",
         ))  # fmt: skip
     if drift.mechanical:
         tell(say("a stand-in answered and judged: these figures mean nothing", "由替身服务回答和评判：这些数字没有意义"))

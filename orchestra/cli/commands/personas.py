@@ -61,7 +61,7 @@ def drift(
     ] = None,
     model: o.Model = "",
     judge: Annotated[
-        str, typer.Option("--judge", metavar="MODEL", help=say("the model that judges; by default the one that answers", "担任裁判的模型；默认与回答的模型相同"))
+        str, typer.Option("--judge", metavar="MODEL", help=say("the model that judges (else the one that answers)", "担任裁判的模型，默认与回答者相同"))
     ] = "",
     json: o.Json = False,
 ) -> None:
