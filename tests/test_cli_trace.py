@@ -16,10 +16,9 @@ from orchestra.agents.dialects import Call
 from orchestra.agents.reasoning import Thought
 from orchestra.agents.tool import Step
 from orchestra.cli import steps as module
-from orchestra.cli import together
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import Patience
-from orchestra.cli.steps import Lines, LiveTree, steps_shown
+from orchestra.cli.steps import Lines, LiveTree, stepped, steps_shown
 from orchestra.cli.tree import DEEPEST, LONGEST, branches, drawn, lines
 from orchestra.model.messages import Piece
 from orchestra.sessions.store import Store
@@ -194,6 +193,7 @@ def tree(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], LiveTree]]:
         monkeypatch.setenv("TERM", "xterm")
         monkeypatch.delenv("NO_COLOR", raising=False)
         made.append(LiveTree(TASK, Patience()))
+        made[-1].begin()
         return made[-1]
 
     yield make
@@ -242,6 +242,13 @@ def test_a_step_that_is_over_stays_and_the_next_one_is_drawn(tree: Callable[[], 
     ]  # fmt: skip
     assert screen().rindex(SHOWN) > screen().rindex(HIDDEN)
     live.close()
+
+
+def test_nothing_is_drawn_where_there_are_no_steps(tree: Callable[[], LiveTree]) -> None:
+    tree().close()
+    sys.stderr.truncate(0)
+    LiveTree(TASK, Patience()).close()
+    assert screen() == ""
 
 
 def test_what_is_told_meanwhile_stands_above_the_tree(tree: Callable[[], LiveTree]) -> None:
@@ -320,7 +327,7 @@ def test_red_control_without_the_end_of_the_steps_the_cursor_stays_hidden(
         yield Piece("")
 
     async def leave(live: LiveTree) -> None:
-        async for _ in together._pieces(parts(), [], live):
+        async for _ in stepped(parts(), live):
             pass
 
     def left() -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from orchestra.agents.contributions import Step
@@ -15,6 +17,7 @@ from orchestra.cli.terminal import as_line, colourful, plain, tell, write
 from orchestra.cli.tracing import one_line
 from orchestra.cli.tree import branches, drawn, took
 from orchestra.cli.words import say
+from orchestra.model.messages import Piece
 
 FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"  # a circle that turns
 REFRESHES = 8  # a second
@@ -27,14 +30,28 @@ def steps_shown(task: str, wish: Wish, patience: Patience) -> Steps:
     return LiveTree(task, patience) if colourful(sys.stderr) else Lines()
 
 
+async def stepped(pieces: AsyncGenerator[Piece], steps: Steps) -> AsyncGenerator[Piece]:
+    """The stage that ends what is shown of the steps before the first piece of an answer, or when there will be none."""
+    try:
+        async with aclosing(pieces):
+            async for piece in pieces:
+                steps.close()
+                yield piece
+    finally:
+        steps.close()
+
+
 class Steps:
     """Where steps are shown as they begin and end; this one shows nothing."""
+
+    def begin(self) -> None:
+        """Show that a first step is being thought of; without it nothing is shown before there is one."""
 
     def push(self, part: Thought | Step) -> None:
         """Show one step."""
 
     def close(self) -> None:
-        """Leave what was shown as it is, before the answer begins or when there will be none."""
+        """Leave what was shown as it is."""
 
 
 class Objects(Steps):
@@ -81,11 +98,15 @@ class LiveTree(Steps):
         self._live = Live(
             console=self._console, get_renderable=self._drawn, transient=True, refresh_per_second=REFRESHES, redirect_stdout=False
         )
-        patience.clear()
-        patience.silent = True
-        self._live.start()
+
+    def begin(self) -> None:
+        if not self._live.is_started:
+            self._patience.clear()
+            self._patience.silent = True
+            self._live.start()
 
     def push(self, part: Thought | Step) -> None:
+        self.begin()
         value = {**trace_as_json([part])[0], "since": time.monotonic()}
         if isinstance(part, Thought) or (self._parts and part.ok is None and not self._belongs(value)):
             self._settle()

@@ -18,7 +18,7 @@ from orchestra.cli.archive import last_name, opened
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import complete
 from orchestra.cli.sources import noticed, sources_below, unreached
-from orchestra.cli.steps import Steps, steps_shown
+from orchestra.cli.steps import stepped, steps_shown
 from orchestra.cli.tracing import traced
 from orchestra.model.messages import Options, Piece
 from orchestra.retrieval.ledger import Strategy
@@ -54,7 +54,7 @@ def ask_once(question: str, inquiry: Inquiry, *, model: str, options: Options, w
                 trace=partial(traced, patience=patience, shown=inquiry.trace, wish=wish), tell=partial(noticed, patience),
             )  # fmt: skip
             await show(
-                _pieces(parts, kept, Steps()),
+                _pieces(parts, kept),
                 wish,
                 patience,
                 sources=lambda: [source for answer in kept for source in answer.sources],
@@ -80,12 +80,13 @@ def integrate_once(
             chosen = model if session else await named_model(orchestra, "chat", model, wish)
             kept: list[Plan] = []
             steps = steps_shown(task, wish, patience)
+            steps.begin()
             watched: TaskFields = {**how, "trace": steps.push}
             parts = orchestra.integrate_stream(
                 task, experts=experts or DEFAULT_EXPERTS, model=chosen, options=options, **watched
             )
             await show(
-                _pieces(parts, kept, steps),
+                stepped(_pieces(parts, kept), steps),
                 wish,
                 patience,
                 steps=lambda: [step for plan in kept for step in plan.steps],
@@ -115,16 +116,12 @@ def _totals(kept: list[Plan]) -> dict[str, Any]:
 
 
 async def _pieces(
-    parts: AsyncGenerator[Thought | Step | Piece | Plan] | AsyncGenerator[Piece | Answer], kept: list[Whole], steps: Steps
+    parts: AsyncGenerator[Thought | Step | Piece | Plan] | AsyncGenerator[Piece | Answer], kept: list[Whole]
 ) -> AsyncGenerator[Piece]:
-    """The pieces among the parts, and the whole kept; what is shown of the steps ends before the first of them."""
-    try:
-        async with aclosing(parts):
-            async for part in parts:
-                if isinstance(part, Piece):
-                    steps.close()
-                    yield part
-                elif not isinstance(part, Thought | Step):
-                    kept.append(part)  # type: ignore[arg-type]
-    finally:
-        steps.close()
+    """The pieces among the parts, and the whole kept; whoever shows the steps was told them as they happened."""
+    async with aclosing(parts):
+        async for part in parts:
+            if isinstance(part, Piece):
+                yield part
+            elif not isinstance(part, Thought | Step):
+                kept.append(part)  # type: ignore[arg-type]
