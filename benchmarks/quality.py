@@ -184,17 +184,18 @@ class Evaluation:
     def _take(self, one: Progress, number: int, until: float) -> None:
         """Items of a part until there are so many, while there is time for one more."""
         number, before = min(number, one.full), one.done
-        while one.done < number and time.monotonic() + one.seconds / max(1, one.done) <= until:
-            started, item = time.monotonic(), one.part.items[one.done]
-            try:
-                outcomes, name = item.ask(), ""
-            except OrchestraError as error:
-                self._check()
-                outcomes, name = failed(item, error)
-            one.take(outcomes, time.monotonic() - started, name)
-            print(f"\r{one.part.name}: {one.done} / {number} ", end="", file=sys.stderr, flush=True)
-        if one.done > before:
-            print(file=sys.stderr)
+        try:
+            while one.done < number and time.monotonic() + one.seconds / max(1, one.done) <= until:
+                started, item = time.monotonic(), one.part.items[one.done]
+                try:
+                    outcomes, name = item.ask(), ""
+                except OrchestraError as error:
+                    self._check()
+                    outcomes, name = failed(item, error)
+                one.take(outcomes, time.monotonic() - started, name)
+                print(f"\r{one.part.name}: {one.done} / {number} ", end="", file=sys.stderr, flush=True)
+        finally:
+            print("\n" * (one.done > before), end="", file=sys.stderr)
 
     def _check(self) -> None:
         try:
