@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -27,6 +27,7 @@ from orchestra.api import AsyncOrchestra
 from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
 from orchestra.gateway.access import admit, language_for
 from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, WhoAnswers, read
+from orchestra.gateway.discretion import discreet
 from orchestra.gateway.roster import Roster
 from orchestra.model.messages import Reply
 from orchestra.model.persona import Persona
@@ -76,7 +77,7 @@ def create_app(
 
     # no /docs: that page would bring its script from somebody else's server
     app = Gateway(title="Orchestra", version=__version__, lifespan=life, docs_url=None, redoc_url=None, telemetry=SILENT)
-    app.state.orchestra = orchestra
+    app.state.orchestra, app.state.roster = orchestra, roster
     app.state.notice = roster.notice(orchestra.settings)
     app.add_middleware(Border, settings=orchestra.settings)
     app.add_exception_handler(OrchestraError, _refused)
@@ -138,6 +139,9 @@ def _integrate(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
                 descriptions=roster.descriptions, max_total_tokens=body.max_total_tokens,
             )  # fmt: skip
             whole = as_json(plan)
+            known = roster.known()
+            for step in whole["steps"]:
+                step["error"] = discreet(step["error"], known, language_for(request.headers, orchestra.settings))
             return TaskAnswer(
                 response=plan.text, steps=whole["steps"], missing=whole["missing"], finish_reason=whole["finish_reason"]
             )
@@ -213,16 +217,18 @@ class Border:
         await self.app(scope, receive, send)
 
 
-def refusal(error: OrchestraError, language: str) -> JSONResponse:
-    """An error as a program reads it; with it what had been answered by then."""
-    said = {"code": error.code(), "message": error.message(language), "hint": error.hint(language)}
+def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = ()) -> JSONResponse:
+    """An error as a program reads it, without the seed memory of the `personas`; with it what had been answered by then."""
+    message = discreet(error.message(language), personas, language)
+    said = {"code": error.code(), "message": message, "hint": error.hint(language)}
     so_far = {"response": error.reply.text} if error.reply is not None else {}
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     return JSONResponse({"error": said, **so_far}, status_code=error.status, headers=headers)
 
 
 async def _refused(request: Request, error: Any) -> Response:
-    return refusal(error, language_for(request.headers, request.app.state.orchestra.settings))
+    state = request.app.state
+    return refusal(error, language_for(request.headers, state.orchestra.settings), state.roster.known())
 
 
 async def _misdirected(request: Request, error: Any) -> Response:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from orchestra.agents.experts import Named
 from orchestra.agents.personas import Library
 from orchestra.api import DEFAULT_COORDINATOR, DEFAULT_EXPERTS
-from orchestra.errors import PersonaMissing
+from orchestra.errors import PersonaFault, PersonaMissing
 from orchestra.model.language import language_of
 from orchestra.model.persona import Persona
 from orchestra.retrieval.available import line_of
@@ -61,6 +61,12 @@ class Roster:
         if name not in (None, self.alone.name):
             raise PersonaMissing(name=name, nearest=f"; here is: {self.alone.name}", nearest_zh=f"；此处只有：{self.alone.name}")
         return self.alone
+
+    def known(self) -> list[Persona]:
+        """Everybody whose seed memory may be in what goes wrong here."""
+        with suppress(PersonaFault):
+            return [*([self.alone] if self.alone else []), *self.library.all()]
+        return [self.alone] if self.alone else []
 
     def face(self) -> Persona:
         """Who the service is to others: the one expert, else the coordinator."""
