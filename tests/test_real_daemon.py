@@ -9,8 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from runtimes import RUNTIMES, asked, drained, run
 import orchestra.errors as e
 from orchestra import AsyncOrchestra, Orchestra
 from orchestra.model.client import Client
-from orchestra.model.messages import FinishReason, Options, Piece, Reply
+from orchestra.model.messages import FinishReason, Message, Options, Piece, Reply
+from orchestra.standin.weights import TOOLS_TEMPLATE
 
 pytestmark = pytest.mark.timeout(600)  # a large model on a slow machine
 BASE_MODEL = "llama3:text"
@@ -276,3 +278,41 @@ def test_three_at_once_wait_their_turn(warm: str, real_model: str) -> None:
     for thread in threads:
         thread.join(60)
     assert [reply.receipt.reloads for reply in found] == [0, 0, 0]
+
+
+# --- tools
+
+
+TAUGHT = "orchestra-test-tools"
+
+
+@pytest.fixture
+def taught(real_daemon: str, real_model: str) -> Iterator[str]:
+    """The chat model's weights with a template that has a place for tools; gone afterwards."""
+    posted(real_daemon, "/api/create", {"model": TAUGHT, "from": real_model, "template": TOOLS_TEMPLATE, "stream": False})
+    yield TAUGHT
+    httpx.request("DELETE", real_daemon + "/api/delete", json={"model": TAUGHT}, trust_env=False, timeout=30).raise_for_status()
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_calls_of_tools_are_known_for_what_they_are(real_daemon: str, taught: str, kind: str) -> None:
+    """The model is held to writing calls, so that any model does; that they are some is what the daemon finds out."""
+    number = {"type": "object", "properties": {"number": {"type": "integer", "minimum": 1, "maximum": 9}}, "required": ["number"]}
+    offered = [{"type": "function", "function": {"name": "lookup", "description": "Looks up.", "parameters": number}}]
+    sealed = {"additionalProperties": False}
+
+    def reply(name: str, most: int) -> Reply:
+        call = {"name": {"enum": [name]}, "parameters": {**number, **sealed}}
+        item = {"type": "object", "properties": call, "required": ["name", "parameters"], **sealed}
+        options = Options(format={"type": "array", "items": item, "minItems": 2, "maxItems": 2}, max_tokens=most, temperature=0.0)
+        ask = partial(Client.chat, messages=[Message("user", "Where is it?")], model=taught, options=options, tools=offered)
+        return run(kind, lambda client: drained(ask(client)), host=real_daemon)
+
+    good = reply("lookup", 400)
+    assert [call.name for call in good.tool_calls] == ["lookup", "lookup"]
+    assert all(call.arguments and set(call.arguments) == {"number"} for call in good.tool_calls)
+    assert (good.text.strip(), good.finish_reason, good.logprobs) == ("", FinishReason.STOP, ())
+    assert not reply("nobody", 400).tool_calls
+    cut = reply("lookup", 8)
+    assert (cut.tool_calls, cut.finish_reason) == ((), FinishReason.LENGTH)
+    assert cut.text, "half a call is text"
