@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -244,6 +245,15 @@ def test_a_step_that_is_over_stays_and_the_next_one_is_drawn(tree: Callable[[], 
     live.close()
 
 
+def test_who_is_asked_at_the_same_time_stands_in_the_same_place(tree: Callable[[], LiveTree]) -> None:
+    live = tree()
+    asked = [Step(expert=name, question=TASK) for name in ("a", "b", "c")]
+    for one in (*asked, *(replace(one, ok=True, answer="x", duration=1.0) for one in reversed(asked))):
+        live.push(one)
+    live.close()
+    assert re.findall("✓ (.)", left_on(screen())) == ["a", "b", "c"]
+
+
 def test_nothing_is_drawn_where_there_are_no_steps(tree: Callable[[], LiveTree]) -> None:
     tree().close()
     sys.stderr.truncate(0)
@@ -344,8 +354,10 @@ def test_red_control_without_the_end_of_the_steps_the_cursor_stays_hidden(
 def test_in_chinese(standin: StandIn, chinese: None, tree: Callable[[], LiveTree]) -> None:  # noqa: F811
     live = tree()
     live._live.refresh()
-    live.close()
     assert "正在思考" in bare(screen())
+    live.push(Step(expert="lawyer", question=TASK, answer="开发者。", ok=True, duration=2.0, tokens=9))
+    live.close()
+    assert left_on(screen()) == "✓ lawyer（2.0 秒，9 token）\n└── 开发者。"
 
 
 def test_a_pipe_gets_lines_and_no_sequence(standin: StandIn) -> None:

@@ -110,7 +110,8 @@ class LiveTree(Steps):
         value = {**trace_as_json([part])[0], "since": time.monotonic()}
         if isinstance(part, Thought) or (self._parts and part.ok is None and not self._belongs(value)):
             self._settle()
-        self._parts = (*(one for one in self._parts if not _same(one, value)), value)
+        known = any(_same(one, value) for one in self._parts)
+        self._parts = (*(value if _same(one, value) else one for one in self._parts), *(() if known else (value,)))
         self._since = time.monotonic()
 
     def close(self) -> None:

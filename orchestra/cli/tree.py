@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from orchestra.cli.terminal import colourful, write
 from orchestra.cli.tracing import one_line
+from orchestra.cli.words import say
 
 LONGEST = 160  # characters of what somebody thought, asked or answered; all of it is in the JSON
 DEEPEST = 8  # branches below branches
@@ -73,9 +74,9 @@ def tree_below(trace: Any, *, task: str = "") -> None:
 
 def took(seconds: Any, tokens: Any) -> str:
     """Seconds and tokens in brackets, as far as they are known."""
-    known = [f"{seconds:.1f} s"] if isinstance(seconds, int | float) and seconds else []
-    known += [f"{tokens} tokens"] if isinstance(tokens, int) else []
-    return f" ({', '.join(known)})" if known else ""
+    known = [say(f"{seconds:.1f} s", f"{seconds:.1f} 秒")] if isinstance(seconds, int | float) and seconds else []
+    known += [say(f"{tokens} tokens", f"{tokens} token")] if isinstance(tokens, int) else []
+    return say(f" ({', '.join(known)})", f"（{'，'.join(known)}）") if known else ""
 
 
 def short(text: Any) -> str:
