@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from command_line import Line, chinese, line  # noqa: F401 - fixtures
+from command_line import Line, Terminal, bare, chinese, line  # noqa: F401 - fixtures
 from dialogues import ZH, prompts
 from dialogues import said as texts
 from hypothesis import HealthCheck, given, settings
@@ -339,8 +339,8 @@ def led(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: Line) -> Callable
     """Says something in a dialogue that is led by whoever fits."""
     monkeypatch.setenv("ORCHESTRA_HOME", str(tmp_path))
 
-    def say(message: str, *more: str) -> Any:
-        with StandIn(replies=["好的。"]) as daemon:
+    def say(message: str, *more: str, replies: int = 1) -> Any:
+        with StandIn(replies=["好的。"] * replies) as daemon:
             monkeypatch.setenv("OLLAMA_HOST", daemon.url)
             return line("chat", message, *more)
 
@@ -375,6 +375,43 @@ def test_segments_have_chinese_words(led: Callable[..., Any], line: Line) -> Non
     assert "<- 回到 support（" in led(ORDER, "-c").err
     assert "=== 第 2 段：lawyer" in line("sessions", "show").out
     assert "=== 回到第 1 段：support" in line("sessions", "show").out
+
+
+SEVERAL = "我的订单 12345 能加急吗？合同违约怎么办？"
+
+
+def test_chat_shows_whom_a_message_with_several_questions_asks(led: Callable[..., Any], line: Line) -> None:  # noqa: F811
+    led(RENT, "--persona", "auto")
+    told = led(SEVERAL, "-c", replies=3)
+    begins = [row.partition(" (")[0] for row in told.err.splitlines()]
+    assert [row for row in begins if row.startswith(("->", "support", "lawyer"))] == [
+        "-> standardization_expert", "support is asked ...", "support answered", "lawyer is asked ...", "lawyer answered",
+    ]  # fmt: skip
+    assert told.out == "好的。\n"
+    drawn = line("sessions", "show", "--trace").out
+    assert "✓ support: 我的订单 12345 能加急吗？" in drawn
+    assert "✓ lawyer: 合同违约怎么办？" in drawn
+    assert "<- back to lawyer" in led(RENT, "-c").err
+
+
+def test_steps_in_chat_are_objects_with_json_and_stream(led: Callable[..., Any]) -> None:
+    rows = [json.loads(row) for row in led(SEVERAL, "--persona", "auto", "--json", "--stream").out.splitlines()]
+    assert [(row["step"]["expert"], row["step"]["ok"]) for row in rows if "step" in row] == [
+        ("support", None), ("support", True), ("lawyer", None), ("lawyer", True),
+    ]  # fmt: skip
+    assert rows[-1]["persona"] == "standardization_expert"
+    assert [step["expert"] for step in rows[-1]["ground"]["trace"]] == ["support", "lawyer"]
+    assert list(led(SEVERAL, "--persona", "auto", "--json").json["ground"]["missing"]) == []
+
+
+def test_the_tree_of_a_message_is_drawn_where_a_person_looks(tmp_path: Path) -> None:
+    with StandIn(replies=["好的。"] * 3) as daemon:
+        arguments = ("chat", SEVERAL, "--persona", "auto")
+        with Terminal(*arguments, OLLAMA_HOST=daemon.url, ORCHESTRA_HOME=str(tmp_path), ORCHESTRA_LANG="en") as terminal:
+            assert terminal.code() == 0
+    shown = bare(terminal.shown)
+    places = [shown.index(text) for text in ("persona: standardization_expert", "✓ support:", "✓ lawyer:")]
+    assert places == sorted(places)
 
 
 def test_a_fixed_persona_has_one_segment_and_no_heading(led: Callable[..., Any], line: Line) -> None:  # noqa: F811

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 
+from orchestra.agents.contributions import Step
+from orchestra.agents.reasoning import Thought
 from orchestra.agents.router import AUTO
 from orchestra.api import AsyncOrchestra, AsyncSession
 from orchestra.cli import words
@@ -15,6 +17,7 @@ from orchestra.cli.answers import show
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import Patience, complete
 from orchestra.cli.sources import ground_below, noticed
+from orchestra.cli.steps import Steps, steps_shown
 from orchestra.cli.terminal import tell
 from orchestra.cli.tracing import traced
 from orchestra.errors import UsageError
@@ -100,16 +103,16 @@ async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
         found = orchestra.store.find(name) if name else None
         auto = dialogue.persona == AUTO or bool(found and found.auto and not dialogue.persona)
         persona = AUTO if auto else dialogue.persona or (found and found.persona) or None
-        session = orchestra.session(
-            name, persona=persona, model=dialogue.model, options=dialogue.options, base=dialogue.base,
+        led = Led(message, patience, wish)
+        session = led.session = orchestra.session(
+            name, persona=persona, model=dialogue.model, options=dialogue.options, base=dialogue.base, steps=led.push,
             **looked_up(dialogue.lookup, patience, trace=dialogue.trace, wish=wish),
         )  # fmt: skip
         if not dialogue.model and not (found and found.model) and not wish.json:
             # the session chooses: what was said is stored before anybody asks the daemon which models it has
             patience.turned = lambda: tell(_model_line(session.model))
-        beside = _led_beside(session, patience, wish) if auto else {}
-        pieces = readable(session.stream(message), dialogue.options)
-        reply = await show(pieces, wish, patience, session=lambda: session.name, **beside)
+        pieces = readable(led.shown(session.stream(message)), dialogue.options)
+        reply = await show(pieces, wish, patience, session=lambda: session.name, **(led.beside() if auto else {}))
         if reply.ground and not wish.json:
             ground_below(reply.ground)
         if name is None and not wish.json:
@@ -117,22 +120,60 @@ async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
         return session.name or ""
 
 
-def _led_beside(session: AsyncSession, patience: Patience, wish: Wish) -> dict[str, Callable[[], str]]:
-    """Who was picked to answer: told before the first word, or in the object beside it."""
-    begun, told = patience.begun, False
+class Led:
+    """Who was picked to answer, told before the first word, and before the steps of the experts that a message needs.
 
-    def named() -> None:
-        nonlocal told
-        begun()
-        if session.leader and not told and not wish.json:  # while a model is asked who answers, nobody has been picked yet
-            told = True
-            tell(_led_line(session.leader))
+    Most messages need none: what shows steps begins with the first of them.
+    """
 
-    patience.begun = named
-    return {
-        "persona": lambda: session.leader.persona.name if session.leader else "",
-        "reason": lambda: session.leader.reason if session.leader else "",
-    }
+    def __init__(self, message: str, patience: Patience, wish: Wish) -> None:
+        self.session: AsyncSession | None = None
+        self._message = message
+        self._patience = patience
+        self._wish = wish
+        self._steps: Steps | None = None
+        self._told = False
+        self._begun, patience.begun = patience.begun, self.named
+
+    @property
+    def leader(self) -> Leader | None:
+        """Whoever was picked, once somebody was."""
+        return self.session.leader if self.session else None
+
+    def named(self) -> None:
+        """Say who it is, once; while a model is asked who answers, nobody has been picked yet."""
+        self._begun()
+        if self.leader and not self._told and not self._wish.json:
+            self._told = True
+            tell(_led_line(self.leader))
+
+    def push(self, part: Thought | Step) -> None:
+        """Show a step of an expert."""
+        if self._steps is None:
+            self.named()
+            self._steps = steps_shown(self._message, self._wish, self._patience)
+        self._steps.push(part)
+
+    async def shown(self, pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
+        """The pieces of the answer; what is shown of the steps ends before the first of them."""
+        try:
+            async with aclosing(pieces):
+                async for piece in pieces:
+                    self._close()
+                    yield piece
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        if self._steps is not None:
+            self._steps.close()
+
+    def beside(self) -> dict[str, Callable[[], str]]:
+        """What stands beside the answer in the one object."""
+        return {
+            "persona": lambda: self.leader.persona.name if self.leader else "",
+            "reason": lambda: self.leader.reason if self.leader else "",
+        }
 
 
 def _led_line(leader: Leader) -> str:

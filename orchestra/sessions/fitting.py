@@ -38,8 +38,8 @@ BETWEEN = 2  # tokens that may come of putting texts together
 class Exchange:
     """One turn on its way; `frame` and `past` are known once the model is, `material` once the ground was asked.
 
-    `routing` counts the calls that it took to find who answers, who may bring a `ground`. `segment` is the persona whose segment the turn belongs to,
-    empty in a dialogue that has none; `turned` says that the turn before it belongs to another.
+    `routing` counts the calls that it took to find who answers, who may bring a `ground`. `segment` is the persona whose
+    segment the turn belongs to, empty in a dialogue that has none; `turned` says how it follows that of the turn before.
     """
 
     record: SessionRecord
