@@ -259,6 +259,36 @@ BROKEN = {
 }
 
 
+@pytest.mark.parametrize(
+    ("case", "en", "zh"),
+    [
+        ("unknown limit", "limits.calls: is not known; there is: steps, seconds, tokens", "可用的有：steps, seconds, tokens"),
+        ("a limit below zero", "limits.steps: must be at least 0", "不能小于 0"),
+        ("another language", "languages.1: must be 'zh' or 'en'", "应为以下之一"),
+        ("a tool of upper case", "a tool is search, knowledge: NAME, a persona's name or an address", "工具应为"),
+        ("a long title", "is longer than 2000 characters", "超过 2000 个字符"),
+    ],
+)
+def test_what_a_value_must_be_is_said_in_words(case: str, en: str, zh: str, tmp_path: Path) -> None:
+    with pytest.raises(PersonaInvalid) as caught:
+        persona_file.read(written(tmp_path, text=BROKEN[case][0]))
+    assert en in caught.value.message("en")
+    assert zh in caught.value.message("zh")
+
+
+def test_a_key_with_a_slip_is_told_its_neighbour(tmp_path: Path) -> None:
+    with pytest.raises(PersonaInvalid, match=r"optoins: is not known; there is: options$"):
+        persona_file.read(written(tmp_path, text=f"---\n{HEAD}optoins: {{}}\n---\n{BODY}"))
+
+
+def test_no_fault_is_told_in_the_words_of_its_check(tmp_path: Path) -> None:
+    for case in BROKEN.keys() - {"not UTF-8"}:
+        with pytest.raises(PersonaInvalid) as caught:
+            persona_file.read(written(tmp_path, text=BROKEN[case][0]))
+        told = caught.value.message("en").removeprefix(str(tmp_path))
+        assert not re.search(r"should|pattern|Input|sys\.|_Limits|valid", told), case
+
+
 def test_there_are_enough_broken_files() -> None:
     assert len(BROKEN) >= 60
 

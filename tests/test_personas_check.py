@@ -161,7 +161,9 @@ def test_route_goes_on_and_says_which_is_left_out(line: Line, own: Path) -> None
     path.write_text(BROKEN)
     done = line("route", "我的订单 12345 能加急吗？")
     assert (done.code, done.out) == (0, "support\n")
-    assert done.err.splitlines()[0] == f"warning: {path}:4: colour: is not known; broken is left out (orchestra personas check broken)"
+    warning = done.err.splitlines()[0]
+    assert warning.startswith(f"warning: {path}:4: colour: is not known; ")
+    assert warning.endswith("; broken is left out (orchestra personas check broken)")
     path.unlink()
     assert "warning" not in line("route", "我的订单 12345 能加急吗？").err
 

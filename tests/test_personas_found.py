@@ -194,9 +194,9 @@ def test_one_broken_file_does_not_take_the_others_away(tmp_path: Path, caplog: p
     library = Library([tmp_path])
     for _ in range(3):
         assert [persona.name for persona in library.all()] == ["keeper"]
-    assert [record.getMessage() for record in caplog.records] == [
-        f"{broken}:4: colour: is not known; baker is left out (orchestra personas check baker)"
-    ], "said once, not at every message"
+    [record] = caplog.records
+    assert record.getMessage().startswith(f"{broken}:4: colour: is not known; "), "said once, not at every message"
+    assert record.getMessage().endswith("; baker is left out (orchestra personas check baker)")
     with pytest.raises(PersonaInvalid):
         library.persona("baker")
     written(tmp_path, "baker")

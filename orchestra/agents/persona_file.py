@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from orchestra.agents.persona_faults import said
 from orchestra.agents.personas import NAME
 from orchestra.errors import PersonaInvalid
 from orchestra.model.language import language_of
@@ -188,7 +189,8 @@ def _front_matter(text: str, path: Path) -> _FrontMatter:
     except yaml.YAMLError as error:
         raise _unreadable(error, text, path) from None
     except ValueError as error:  # a number or a date that YAML reads and Python cannot hold
-        raise _fault(path, 2, f"a value cannot be read: {error}", f"有一个值无法读取：{error}") from None
+        why = str(error).partition(":")[0]  # what follows is for who programs in Python
+        raise _fault(path, 2, f"a value cannot be read: {why}", f"有一个值无法读取：{why}") from None
     if not isinstance(values, dict):
         raise _fault(path, 2, "the front matter must be a list of `key: value` lines", "文件头应由 `键: 值` 组成")
     try:
@@ -196,7 +198,13 @@ def _front_matter(text: str, path: Path) -> _FrontMatter:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         line = _line_of(node, [str(part) for part in first["loc"]])
-        raise _fault(path, line, *_said(first)) from None
+        raise _fault(path, line, *said(first, _fields(first["loc"]))) from None
+
+
+def _fields(place: Sequence[int | str]) -> list[str]:
+    """The fields that there are where `place` is."""
+    parts: dict[str, type[_Strict]] = {"options": _Sampling, "limits": _Limits}
+    return list((parts[str(place[0])] if place[1:] and place[0] in parts else _FrontMatter).model_fields)
 
 
 class _Refused(Exception):
@@ -291,32 +299,6 @@ def line_naming(path: Path, name: str) -> int:
                 if name in spoken:
                     return line
     return 1
-
-
-_FAULTS_ZH = {
-    "missing": "缺少这一项",
-    "extra_forbidden": "未知的项",
-    "string_type": "应为文字（必要时加引号）",
-    "string_too_short": "不能为空",
-    "string_too_long": "文字过长",
-    "string_pattern_mismatch": "只能包含小写字母、数字、_ 和 -，最多 64 个字符",
-    "int_type": "应为整数",
-    "float_type": "应为数字",
-    "list_type": "应为列表",
-    "dict_type": "应按语言分别给出（zh、en）",
-    "too_long": "数量过多",
-    "too_short": "不能为空",
-}
-
-
-def _said(error: Any) -> tuple[str, str]:
-    """A fault of pydantic's in our two languages, with the field first."""
-    field = ".".join(str(part) for part in error["loc"] if part != "[key]")
-    if error["loc"][-1] == "[key]":
-        return f"{field}: a text is by language, zh or en", f"{field}：语言只能是 zh 或 en"
-    zh = _FAULTS_ZH.get(error["type"], "值不可用")
-    en = {"missing": "is missing", "extra_forbidden": "is not known"}.get(error["type"], str(error["msg"]))
-    return f"{field}: {en}", f"{field}：{zh}"
 
 
 # --- the seed memory

@@ -24,7 +24,10 @@ class PersonaInvalid(PersonaFault):
     """A persona file that cannot be read."""
     exit_code = 52
     says = Words("{path}:{line}: {detail}", "{path}:{line}：{detail_zh}")
-    advice = Words("correct the file; personas/lawyer.md is an example", "请修改该文件；可参考 personas/lawyer.md")
+    advice = Words(
+        "correct the file; `orchestra personas new NAME` writes one that explains every key",
+        "请修改该文件；`orchestra personas new 名称` 会生成一个逐项说明的文件",
+    )
 
 
 class SeedTooLong(PersonaFault):
