@@ -1,4 +1,4 @@
-"""Renders the demo into docs/pictures, in both languages: what the READMEs show is what the demo says.
+"""Renders the demo, and a task with its steps, into docs/pictures, in both languages: what the READMEs show is what is said.
 
 The pictures are made over the stand-in, whatever answers on the machine where they are made.
 """
@@ -9,19 +9,48 @@ import html
 import io
 import re
 import sys
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.markdown import Markdown
 
+from orchestra import Orchestra
+from orchestra.agents.coordinator import trace_as_json
 from orchestra.cli import words
 from orchestra.cli.demo.show import perform
 from orchestra.cli.demo.stage import Stage
 from orchestra.cli.demo.world import Found
+from orchestra.cli.tree import branches, drawn
 from orchestra.settings import Settings
+from orchestra.standin import StandIn
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 WIDTH = 110
+TASKS = {"en": "Draft a compliance standard for AI", "zh": "制定人工智能合规标准，避免人工智能伤害人类"}
+# What the models of the second picture say: a stand-in's own words are mechanical, and as long as they come.
+SCRIPTS = {
+    "en": (
+        '{"thought": "Two things are open: how to test, and who answers for harm.", "actions": ['
+        '{"expert": "computer_scientist", "question": "How is an AI system tested before it is used?"}, '
+        '{"expert": "lawyer", "question": "Who is liable for harm that an AI system does?"}]}',
+        "Each requirement gets a test that can be repeated, and its results are kept.",
+        "Whoever operates the system answers to those harmed, and has recourse to its maker.",
+        '{"thought": "That is enough.", "actions": []}',
+        "1. **Tests**: each requirement has a test that can be repeated.\n2. **Liability**: the operator answers, with recourse.",
+    ),
+    "zh": (
+        '{"thought": "有两点未定：如何测试，谁来负责。", "actions": ['
+        '{"expert": "computer_scientist", "question": "人工智能系统在使用前如何测试？"}, '
+        '{"expert": "lawyer", "question": "人工智能系统造成损害由谁负责？"}]}',
+        "每项要求都要有可重复的测试，并保存结果。",
+        "运营者对受害人负责，并可向开发者追偿。",
+        '{"thought": "已经足够。", "actions": []}',
+        "1. **测试**：每项要求都有可重复的测试。\n2. **责任**：由运营者负责，并可追偿。",
+    ),
+}
 # The export would have the reader's machine fetch a font from somewhere; its own monospaced one will do.
 FONT = re.compile(r"@font-face\s*\{.*?\}\s*", re.DOTALL)
 # The export gives a text as much room as it has characters; a Chinese one needs two columns.
@@ -34,25 +63,43 @@ def _roomy(match: re.Match[str]) -> str:
     return f"{before}{float(length) / max(1, len(text)) * cell_len(text):.1f}{after}{content}"
 
 
-def picture(language: str) -> str:
-    """The demo in one language as SVG; raises `SystemExit` where a scene fails."""
-    words.LANGUAGE = language
-    console = Console(
-        record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor",
-        highlight=False, emoji=False, markup=False,
-    )  # fmt: skip
+def demo(console: Console, language: str) -> str:
+    """Plays the demo; its command. Raises `SystemExit` where a scene fails."""
     performance = perform(
         Stage(console, boxed=True), Settings.read({}), found=Found("http://127.0.0.1:11434"), command="orchestra"
     )
     if not performance.ok:
         sys.exit(f"a scene failed: {[record.broken for record in performance.records]}")
-    svg = FONT.sub("", console.export_svg(title="make demo", unique_id=f"demo-{language}"))
+    return "make demo"
+
+
+def steps(console: Console, language: str) -> str:
+    """Has a task solved and shown, the tree of its steps above its plan; its command."""
+    task = TASKS[language]
+    with StandIn(SCRIPTS[language], pace=0.05) as daemon, tempfile.TemporaryDirectory() as home, Orchestra(host=daemon.url, home=home) as orchestra:
+        plan = orchestra.integrate(task)
+    for branch in branches(trace_as_json(plan.trace), task=task):
+        console.print(drawn(branch))
+    console.print(Markdown(plan.text))
+    return f'orchestra integrate "{task}"'
+
+
+def picture(draw: Callable[[Console, str], str], language: str) -> str:
+    """What `draw` prints in one language, as SVG."""
+    words.LANGUAGE = language
+    console = Console(
+        record=True, width=WIDTH, file=io.StringIO(), force_terminal=True, color_system="truecolor",
+        highlight=False, emoji=False, markup=False,
+    )  # fmt: skip
+    command = draw(console, language)
+    svg = FONT.sub("", console.export_svg(title=command, unique_id=f"{draw.__name__}-{language}"))
     return TEXT.sub(_roomy, svg).replace("Fira Code", "ui-monospace, Menlo, Consolas, DejaVu Sans Mono, Noto Sans Mono CJK SC")
 
 
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for language in ("en", "zh"):
-        path = FOLDER / f"demo-{language}.svg"
-        path.write_text(picture(language), encoding="utf-8")
-        print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name)
+    for draw in (demo, steps):
+        for language in ("en", "zh"):
+            path = FOLDER / f"{draw.__name__}-{language}.svg"
+            path.write_text(picture(draw, language), encoding="utf-8")
+            print(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path.name)
