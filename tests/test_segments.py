@@ -20,7 +20,7 @@ from runtimes import RUNTIMES, run
 
 from orchestra import Message, Orchestra, Persona, Reply, StandIn
 from orchestra.agents.personas import Library, shipped
-from orchestra.errors import PersonaMissing
+from orchestra.errors import PersonaMissing, StorageFull
 from orchestra.model.client import Client
 from orchestra.sessions import fitting
 from orchestra.sessions.conversation import AsyncSession, Leader, Opening
@@ -257,6 +257,35 @@ def test_a_persona_that_is_named_in_between_has_a_segment_as_well(tmp_path: Path
     assert (len(dog), len(cat)) == (2, 4)
     assert dog[1].startswith("Before, Cat on “my cat”")
     assert cat[1].startswith("Before, Dog on “my cat as well”")
+
+
+def test_a_copy_goes_on_where_it_was_made(tmp_path: Path) -> None:
+    with StandIn(replies=["Yes."] * 4) as daemon:
+        asked(daemon, tmp_path, "my cat", "my dog", "my owl")
+        with Store(tmp_path) as store:
+            assert store.fork("s", "copy", at=2).persona == "dog"
+            store.rename("s", "whole")
+            store.rename("copy", "s")
+        asked(daemon, tmp_path, "this cat", auto=False)
+        last = texts(prompts(daemon)[-1])
+    assert last[1].startswith("Before, Dog on “my dog”")
+    assert last[1].endswith("\n\nmy cat\n\nAnswer in English.")
+    assert "owl" not in "".join(last)
+
+
+@pytest.mark.parametrize("kind", RUNTIMES)
+def test_a_store_without_room_leaves_segments_what_they_are(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise StorageFull(path="x")
+
+    with StandIn(replies=["Yes."] * 3) as daemon:
+        asked(daemon, tmp_path, "my cat", "my dog", kind=kind)
+        monkeypatch.setattr(Store, "begin", full)
+        with pytest.raises(StorageFull):
+            asked(daemon, tmp_path, "the cat", kind=kind)
+        last = texts(prompts(daemon)[-1])
+    assert last[1].endswith("\n\nmy cat\n\nAnswer in English.")
+    assert len(last) == 4
 
 
 def test_a_persona_that_is_gone_has_its_name_left(tmp_path: Path) -> None:

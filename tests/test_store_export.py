@@ -108,6 +108,7 @@ def test_who_led_each_turn_comes_back(store: Store) -> None:
     other = import_jsonl(store, lines, name="led again")
     assert other.auto
     assert [turn.persona for turn in store.history(other.name)] == ["support", "lawyer", None]
+    assert [row for row in export_markdown(store, "led").splitlines() if row.startswith("## ")] == ["## support", "## lawyer"]
     before = [line.replace('"version": 3', '"version": 2').replace(', "persona": "support"', "") for line in lines]
     assert store.history(import_jsonl(store, before, name="led before").name)[0].persona is None
     fork = store.fork("led", at=1)

@@ -219,12 +219,13 @@ class AsyncSession:
             self.leader = leader = await opening.routed(exchange.text, record.persona or "")
             exchange.routing, exchange.ground, persona = leader.calls, leader.ground, leader.persona
         persona = persona or self._persona(record)
-        if persona is None or journal is None:
-            return persona
-        journal.persona = name = persona.name
-        if auto:
-            exchange.segment = name
-            if name != record.persona or not record.auto:  # at once: the turn may be left before it has an end
+        if persona is None:
+            return None
+        name = persona.name
+        exchange.segment = name if auto else ""
+        if journal is not None:
+            journal.persona = name
+            if auto and (name != record.persona or not record.auto):  # at once: the turn may be left before it has an end
                 with suppress(StoreFault):
                     await self._client.runtime.call(lambda: lead(self._store, record.id, journal.turn.id, name))
         return persona

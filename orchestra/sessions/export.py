@@ -24,6 +24,7 @@ from orchestra.sessions.records import (
     seconds_of,
     timestamp,
 )
+from orchestra.sessions.segments import leaders
 from orchestra.sessions.store import Store, restored
 from orchestra.sessions.summaries import compactions, insert
 
@@ -56,7 +57,11 @@ def export_markdown(store: Store, name: str) -> str:
     facts = (("persona", record.persona), ("model", record.model), ("language", record.language))
     parts = [f"# {_one_line(record.title or record.name)}"]
     parts.append("\n".join(f"- {label}: {_one_line(value)}" for label, value in facts if value))
-    for turn in store.history(record.id):
+    said, last = store.history(record.id), ""
+    for turn, who in zip(said, leaders(said), strict=True):
+        if record.auto and who != last:
+            parts.append(f"## {_one_line(who)}")
+        last = who
         ended = "" if turn.status == "done" else f" ({turn.status})"
         parts += [f"**{asks}:**", turn.question, f"**{answers}:**{ended}", turn.answer]
     return "\n\n".join(part for part in parts if part) + "\n"
