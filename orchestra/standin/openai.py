@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import random
 import struct
 import time
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orchestra.standin.embedding import embedded
-from orchestra.standin.encoding import encoded
+from orchestra.standin.encoding import compact, encoded
 from orchestra.standin.inference import House, Inference
 from orchestra.standin.link import JSON_PLAIN, Link
 from orchestra.standin.names import parse
@@ -137,10 +138,20 @@ def _message(message: Any) -> list[dict[str, Any]]:
         raise Refusal(400, "json: cannot unmarshal into Go struct field ChatCompletionRequest.messages of type openai.Message")
     role, content = message.get("role", ""), message.get("content")
     if content is None or isinstance(content, str):
-        return [{"role": role, "content": content or ""}]
+        calls = [_call(call) for call in message.get("tool_calls") or ()]
+        return [{"role": role, "content": content or "", **({"tool_calls": calls} if calls else {})}]
     if not isinstance(content, list):
         raise Refusal(400, f"invalid message content type: {_KINDS[type(content)]}")
     return [{"role": role, **_part(part)} for part in content]
+
+
+def _call(call: Any) -> dict[str, Any]:
+    """A call of the dialogue before; its arguments come as JSON in a text."""
+    try:
+        function = call["function"]
+        return {"function": {"name": function["name"], "arguments": json.loads(function["arguments"])}}
+    except (TypeError, KeyError, ValueError, RecursionError):
+        raise Refusal(400, "invalid tool call arguments") from None
 
 
 def _part(part: Any) -> dict[str, Any]:
@@ -215,6 +226,7 @@ class ChatVoice(OpenAIVoice):
 
     kind, prefix = "chat.completion.chunk", "chatcmpl"
     _first = True
+    _calls = False
 
     def whole(self, event: Event) -> None:
         """An answer that is not streamed."""
@@ -222,7 +234,8 @@ class ChatVoice(OpenAIVoice):
         message = {"role": said["role"], "content": said["content"]}
         if "thinking" in said:
             message["reasoning"] = said["thinking"]
-        choice = {"index": 0, "message": message, "finish_reason": event.get("done_reason"), **_logprobs(event)}
+        message |= self._called(said)
+        choice = {"index": 0, "message": message, "finish_reason": self._reason(event), **_logprobs(event)}
         self.link.json(
             {**self.chunk(event, [choice]), "object": "chat.completion", "usage": _usage(event)}, content_type=JSON_PLAIN
         )
@@ -235,11 +248,26 @@ class ChatVoice(OpenAIVoice):
         delta["content"] = said["content"]
         if "thinking" in said:
             delta["reasoning"] = said["thinking"]
+        delta |= self._called(said)
         self.say(self.chunk(event, [{"index": 0, "delta": delta, "finish_reason": None, **_logprobs(event)}]))
 
     def closing(self, last: Event) -> dict[str, Any]:
         """The event that tells the reason."""
-        return self.chunk(last, [{"index": 0, "delta": {}, "finish_reason": last["done_reason"]}])
+        return self.chunk(last, [{"index": 0, "delta": {}, "finish_reason": self._reason(last)}])
+
+    def _called(self, said: Mapping[str, Any]) -> dict[str, Any]:
+        """The calls in a message, their arguments as a text; the reason at the end is then that there were some."""
+        calls = said.get("tool_calls") or ()
+        self._calls = self._calls or bool(calls)
+        told = [
+            {"id": call["id"], "index": call["function"]["index"], "type": "function",
+             "function": {"name": call["function"]["name"], "arguments": compact(call["function"]["arguments"])}}
+            for call in calls
+        ]  # fmt: skip
+        return {"tool_calls": told} if told else {}
+
+    def _reason(self, event: Event) -> str | None:
+        return "tool_calls" if self._calls else event.get("done_reason")
 
     def chunk(self, event: Event, choices: list[Any]) -> dict[str, Any]:
         """One event of a stream."""
