@@ -66,7 +66,7 @@ def _wish(arguments: Sequence[str] | None) -> argparse.Namespace:
 def at_work() -> Iterator[tuple[Orchestra, Client]]:
     """Orchestra with a data folder of its own: what is asked here is nobody's dialogue."""
     with tempfile.TemporaryDirectory() as folder:
-        runtime, settings = Blocking(), Settings.read(home=folder, personas="", search="none")
+        runtime, settings = Blocking(), Settings.read(home=folder, personas="", search="none", embedding="", rerank="")
         try:
             with Orchestra(settings=settings) as house:
                 yield house, Client(runtime, settings)
