@@ -151,6 +151,17 @@ def test_an_expert_that_is_asked_again_knows_what_it_said(home: Path) -> None:
     assert asked[3] == ["你是clerk。", "第一问？", "第一答。", "那第二问？"]
 
 
+def test_one_with_experts_of_its_own_does_too(home: Path) -> None:
+    tree(home)
+    once = [act(("clerk", "查？")), "查到了。", "意见。"]
+    replies = [act(("deputy", "第一问？")), *once, act(("deputy", "第二问？")), *once, DONE, "方案。"]
+    with working(home, replies) as (orchestra, daemon):
+        orchestra.integrate(TASK, experts=["deputy"], coordinator="head")
+        asked = [body["messages"] for body in daemon.asked("/api/chat") if body["messages"][0]["content"] == "你是deputy。"]
+    assert [len(messages) for messages in asked] == [2, 2, 4, 4]
+    assert [each["content"] for each in asked[-1][1:3]] == ["第一问？", "意见。"]
+
+
 def remembered(home: Path) -> list[str]:
     """What of two long answers stands before the third question."""
     persona(home, "head")
@@ -313,6 +324,7 @@ def test_questions_are_shared_down_the_tree(home: Path, calls: int) -> None:
     assert crowd.asked <= calls
     assert plan.finish_reason is FinishReason.STEP_LIMIT
     assert plan.text.endswith("好。")
+    assert isinstance(plan.trace[-1], Step), "nobody thinks on once nobody can be asked"
 
 
 def test_red_control_questions_that_nobody_counts(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ class Budget:
     def spent(self) -> FinishReason | None:
         """Which limit allows no further step, None while there is room."""
         tokens, seconds = self._left(LANDING)
-        if self._steps >= self.limits.steps:
+        if self._steps >= self.limits.steps or not self.calls:
             return FinishReason.STEP_LIMIT
         return self._over(tokens, seconds)
 

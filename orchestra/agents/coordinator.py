@@ -20,7 +20,7 @@ from orchestra.agents.reasoning import Reasoning, Team, Thought
 from orchestra.agents.tool import Tool
 from orchestra.errors import PromptTooLong, UsageError
 from orchestra.model.client import Client
-from orchestra.model.messages import FinishReason, Options, Piece, Receipt, Usage, gathered
+from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt, Usage, gathered
 from orchestra.model.notice import announced
 from orchestra.model.persona import Persona
 
@@ -56,13 +56,14 @@ async def integrate(
 
 
 async def solve(
-    task: str, *, team: Team, options: Options | None = None, panel: bool = False, budget: Budget | None = None
-) -> AsyncGenerator[Thought | Step | Piece | Plan]:
+    task: str, *, team: Team, options: Options | None = None, panel: bool = False, budget: Budget | None = None,
+    before: Sequence[Message] = (),
+) -> AsyncGenerator[Thought | Step | Piece | Plan]:  # fmt: skip
     """Solves `task` with the team: steps as they begin and end, the pieces of the answer, at last the `Plan`.
 
     The coordinator decides whom it asks what; a `panel` asks all of them the task. `options` hold for all, but their
-    length and form (`max_tokens`, `format`) for the plan alone, and their deadline for the whole. Raises what the
-    client raises when the coordinator itself cannot answer.
+    length and form (`max_tokens`, `format`) for the plan alone, and their deadline for the whole. `before` is the
+    dialogue in which the task stands. Raises what the client raises when the coordinator itself cannot answer.
     """
     if not task.strip():
         raise UsageError(detail="the task is empty", detail_zh="任务为空", fix="say what to do", fix_zh="请说明要做什么")
@@ -70,7 +71,7 @@ async def solve(
     options = options or Options()
     budget = budget or Budget(Limits(seconds=options.deadline or team.client.settings.deadline))
     shared = replace(options, max_tokens=None, format=None, schema=None, deadline=None)
-    run = Reasoning(task, team, shared, budget)
+    run = Reasoning(task, team, shared, budget, before)
     async with aclosing(run.whole(panel=panel)) as happening:
         async for part in happening:
             yield part
@@ -110,7 +111,7 @@ async def _integrated(
     most, begun = 0, False
     while True:
         try:
-            stream = expert.stream(task, options=options, material=beside(run, missed, most=most))
+            stream = expert.stream(task, options=options, material=beside(run, missed, most=most), said=run.before)
             async with aclosing(stream) as pieces:
                 async for piece in pieces:
                     begun = True

@@ -128,6 +128,14 @@ class Expert:
             options, deadline=least(options.deadline, limits.seconds), max_tokens=least(options.max_tokens, limits.tokens)
         )
 
+    async def remembered(self, said: Sequence[Message], options: Options | None = None) -> Sequence[Message]:
+        """The last of what was said, as much of it as may stand before a question."""
+        if not said:
+            return ()
+        model = self.persona.model or self.model
+        loaded = await self.client.ready(model, options or Options())
+        return await self._recent(said, model, loaded.window // SAID_PART)
+
     async def _recent(self, said: Sequence[Message], model: str, room: int) -> Sequence[Message]:
         """The last exchanges of what was said, whole ones, that take at most `room` tokens together."""
         if most_tokens_of(said) <= room:

@@ -82,7 +82,7 @@ class Reasoning:
         self.ended: FinishReason | None = None
         self.language = options.language or language_of(task)
         self._task, self._team, self._options, self._budget = task, team, options, budget
-        self._before = tuple(before)
+        self.before = tuple(before)
         self._experts = {plain_name(expert.name): expert for expert in team.experts}
         self._titles = {plain_name(expert.titled(self.language)): expert for expert in team.experts}
         self._nonce = secrets.token_hex(8)
@@ -157,7 +157,7 @@ class Reasoning:
 
     def _within(self, context: CallContext, expert: Tool, question: str) -> CallContext:
         """An expert knows what it said itself; questions are written out in full, the task may follow on the dialogue before it."""
-        before = self._before if question == self._task else ()
+        before = self.before if question == self._task else ()
         own = [one.step for one in self.said if one.expert.name == expert.name and one.step.ok]
         told = [message for step in own for message in (Message("user", step.question), Message("assistant", step.answer))]
         return replace(context, said=(*before, *told))
@@ -201,7 +201,7 @@ class Reasoning:
         team = self._team
         options, tools = dialect.options(own, team.experts), dialect.tools(team.experts, self.language)
         seed, question = team.coordinator.speaks(self.language), self._asks(dialect, fault)
-        messages = [Message("system", seed), *self._before, Message("user", question)]
+        messages = [Message("system", seed), *self.before, Message("user", question)]
         stream = team.client.chat(messages, model=model, options=options, tools=tools)
         async with aclosing(stream) as pieces:
             return gathered([piece async for piece in pieces])

@@ -79,5 +79,6 @@ class Subteam:
         experts = await self.experts(math.inf if limits.seconds is None else limits.seconds * LANDING)
         team = Team(client=expert.client, model=expert.model, coordinator=expert.persona, experts=experts)
         options = replace(context.options, max_tokens=None, deadline=None)
-        plans = [part async for part in solve(question, team=team, options=options, budget=budget) if isinstance(part, Plan)]
-        return plans[-1]
+        before = await expert.remembered(context.said, options)
+        parts = solve(question, team=team, options=options, budget=budget, before=before)
+        return [part async for part in parts if isinstance(part, Plan)][-1]
