@@ -188,6 +188,15 @@ def test_an_expert_that_is_missing_is_named_and_not_remembered(home: Path) -> No
     assert last[2]["content"] == "方案。"
 
 
+def test_where_nobody_could_be_asked_everybody_is_missing(home: Path) -> None:
+    with StandIn(["方案。"]) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:
+        daemon.fail("error_500_json", path="/api/chat")
+        plan = orchestra.integrate(TASK, session="s")
+    assert plan.missing == ("computer_scientist", "lawyer")
+    assert plan.text.endswith("方案。")
+    assert plan.receipt.notes == ("step_failed", "missing: computer_scientist, lawyer")
+
+
 def test_where_no_answer_comes_the_experts_words_are_the_answer(home: Path) -> None:
     with StandIn(["一。", "二。", Scripted([])]) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:
         plan = orchestra.integrate(TASK, session="s", panel=True)

@@ -20,6 +20,7 @@ from orchestra.agents.dialects import Call
 from orchestra.agents.landing import EACH, INTEGRATE, SHORTENED, beside, lacking, landed, longest, note, notice
 from orchestra.agents.reasoning import Reasoning, Team, Thought
 from orchestra.agents.tool import Tool
+from orchestra.errors import OrchestraError
 from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt, Reply, gathered
 from orchestra.model.stages import summed
 from orchestra.sessions.grounding import Inquiry, Material
@@ -51,7 +52,7 @@ class TeamGround:
         self._trace = trace
 
     async def __call__(self, inquiry: Inquiry) -> Material:
-        """What the experts said to one message. Raises what the client raises where nobody could be asked."""
+        """What the experts said to one message, and who did not."""
         self.run, self.missing, self.happened = None, (), []
         team, options = await self._team(inquiry.model), self._options.over(Options(language=inquiry.language))
         limits = Limits(seconds=options.deadline or team.client.settings.deadline)
@@ -60,13 +61,7 @@ class TeamGround:
         self.run = run = Reasoning(inquiry.question, team, shared, budget, _before(inquiry))
         experts = {one.name: one for one in team.experts}
         calls = [(experts[call.expert], call.question) for call in self._calls]
-        happening = run.ask(calls) if calls else run.whole(panel=self._panel)
-        async with aclosing(happening) as parts:
-            async for part in parts:
-                self.happened.append(part)
-                inquiry.keep(_kept("", run, _unheard(calls, run) if calls else missing(run.said)))
-                if self._trace is not None:
-                    self._trace(part)
+        await self._asked(run, calls, inquiry)
         missed = _unheard(calls, run) if calls else lacking(run)
         self.missing = tuple(one.name for one in missed)
         text, cut = self._text(run, missed, inquiry)
@@ -79,6 +74,19 @@ class TeamGround:
             stage=partial(_ending, run=run, typed=options.schema is not None, left=_left(budget)),
             kept=partial(_kept, run=run, missed=missed),
         )
+
+    async def _asked(self, run: Reasoning, calls: Sequence[tuple[Tool, str]], inquiry: Inquiry) -> None:
+        """Asks the team. What was said by then is kept for whoever leaves; what keeps the coordinator from asking is noted."""
+        happening = run.ask(calls) if calls else run.whole(panel=self._panel)
+        try:
+            async with aclosing(happening) as parts:
+                async for part in parts:
+                    self.happened.append(part)
+                    inquiry.keep(_kept("", run, _unheard(calls, run) if calls else missing(run.said)))
+                    if self._trace is not None:
+                        self._trace(part)
+        except OrchestraError:
+            run.notes.append("step_failed")
 
     def _text(self, run: Reasoning, missed: Sequence[Tool], inquiry: Inquiry) -> tuple[str, bool]:
         """What stands beside the message, and whether contributions had to be shortened for its room."""
