@@ -197,8 +197,19 @@ def test_distances_come_from_an_embedding_model() -> None:
     change = drift.changes["distance"].change
     assert change is not None
     assert change > 0.1, "it rises where the others fall"
+    steady = run(Troupe(), models=["llama3", "tiny-embed"]).changes["distance"].change
+    assert steady is not None
+    assert abs(steady) < 0.1, "and not where they stay"
     assert distance([1.0, 0.0], [0.0, 2.0]) == 1.0
     assert distance([1.0, 1.0], [2.0, 2.0]) == 0.0
+
+
+def test_a_model_that_cannot_embed_costs_the_distances_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ORCHESTRA_EMBED_MODEL", "llama3")
+    drift = run(Troupe(), turns=4)
+    assert scores(drift, "distance") == [None] * 4
+    assert scores(drift, "prompt_to_line") == [1.0] * 4
+    assert all(len(turn.faults) == 1 for turn in drift.turns)
 
 
 def test_what_cannot_be_measured_is_said_at_once() -> None:

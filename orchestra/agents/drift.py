@@ -1,12 +1,12 @@
 """How firm a persona is: a long dialogue that presses on it, each of its lines judged (arXiv 2511.00222).
 
-Four measures, each from 0 to 1 for every turn:
+Four measures for every turn:
 - `prompt_to_line`: the line fits the role as the seed memory lays it down;
 - `line_to_line`: it could have been said by whoever said the earlier lines;
 - `question_and_answer`: questions about the persona, asked beside the dialogue at the end of each quarter, are
   answered as they were before it began;
 - `distance`: one minus the cosine of the line's vector and the mean of those of the first quarter.
-The first three are a judge's likelihood of yes: the higher, the firmer. The fourth rises with the drift; it is there
+The first three are a judge's likelihood of yes, from 0 to 1: the higher, the firmer. The fourth rises with the drift; it is there
 where an embedding model is. A verdict whose likelihood is not known counts as 0 or 1; `bare` tells how many did.
 
     drift = orchestra.drift("lawyer", turns=20)
@@ -30,7 +30,7 @@ from tempfile import TemporaryDirectory
 
 from orchestra.agents.drift_script import Line, Script, script
 from orchestra.agents.verdict import Judge
-from orchestra.errors import OrchestraError, PromptTooLong, ReplyFault
+from orchestra.errors import ModelFault, OrchestraError, PromptTooLong, ReplyFault
 from orchestra.model.catalog import chosen, models
 from orchestra.model.client import Client
 from orchestra.model.messages import Language, Options, Piece, Reply, Usage, gathered
@@ -297,17 +297,22 @@ class _Trial:
 
     async def _distant(self, spoken: Sequence[Scored]) -> list[Scored]:
         """The turns of a quarter with their distances; in the first one each is compared with the others."""
-        if not self._outlook.embedding or not all(each.line for each in spoken):
+        said = [each for each in spoken if each.line]
+        if not self._outlook.embedding or not said:
             return list(spoken)
-        vectors = await self._client.embed(self._outlook.embedding, [each.line for each in spoken])
+        try:
+            vectors = await self._client.embed(self._outlook.embedding, [each.line for each in said])
+        except (ReplyFault, ModelFault) as fault:
+            return [replace(each, faults=(*each.faults, fault.code())) for each in spoken]
         self._calls += 1
-        beginning = not self._vectors
-        self._vectors = self._vectors or list(vectors)
-        others = [[v for v in self._vectors if not beginning or v is not vector] for vector in vectors]
-        return [
-            replace(each, distance=distance(vector, mean_vector(own)) if own else None)
-            for each, vector, own in zip(spoken, vectors, others, strict=True)
-        ]
+        beginning = said[0].quarter == 1
+        self._vectors = list(vectors) if beginning else self._vectors
+        far: dict[int, float] = {}
+        for each, vector in zip(said, vectors, strict=True):
+            others = [other for other in self._vectors if not beginning or other is not vector]
+            if others:
+                far[each.turn] = distance(vector, mean_vector(others))
+        return [replace(each, distance=far.get(each.turn)) for each in spoken]
 
     def _count(self, reply: Reply | None) -> None:
         if reply is not None:

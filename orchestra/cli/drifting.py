@@ -29,10 +29,12 @@ def measure_persona(name: str, *, turns: int, language: Language | None, model: 
             own: Language = "zh" if words.LANGUAGE == "zh" else "en"
             chosen = language or (own if own in persona.seed_memory else None)
             async with aclosing(orchestra.drift_stream(persona, turns=turns, language=chosen, model=model, judge=judge)) as parts:
+                lines = 0
                 async for part in parts:
+                    lines += isinstance(part, Line)
                     if isinstance(part, Outlook | Drift):
                         kept[:] = [part if isinstance(part, Drift) else Drift(outlook=part)]
-                    _told(part, wish, patience)
+                    _told(part, lines, wish, patience)
         _shown(kept[0], FinishReason.STOP, wish)
 
     try:
@@ -47,15 +49,15 @@ def measure_persona(name: str, *, turns: int, language: Language | None, model: 
         raise
 
 
-def _told(part: Part, wish: Wish, patience: Patience) -> None:
-    """Progress, beside the answer."""
+def _told(part: Part, number: int, wish: Wish, patience: Patience) -> None:
+    """Progress, beside the answer; `number` counts the lines."""
     if wish.json:
         return
     patience.clear()
     if isinstance(part, Outlook):
         tell(_outlook(part))
     elif isinstance(part, Line):
-        tell(f"{PRESSURES[part.pressure].text(words.LANGUAGE)}: {_short(part.text)}")
+        tell(f"{number}. {PRESSURES[part.pressure].text(words.LANGUAGE)}: {_short(part.text)}")
     elif isinstance(part, Scored):
         tell(say(f"turn {part.turn}: {_scores(part)}", f"第 {part.turn} 轮：{_scores(part)}"))
 
