@@ -136,6 +136,20 @@ def test_a_served_coordinator_is_told_too(served: Served, standin: StandIn) -> N
     assert "- carrier：知道包裹在哪里" in told_to_the_model(standin)
 
 
+def test_one_that_was_killed_is_named_as_it_had_named_itself(served: Served, standin: StandIn) -> None:
+    """The operator gave an address and no name."""
+    who = Told(body=json.dumps({"name": "carrier", "description": "knows parcels"}).encode())
+    with serving() as service:
+        service.told = lambda seen: who if seen.path == "/persona" else silent(seen)
+        client = served(coordinator="standardization_expert", experts=[service.url])
+        standin.script(act(("carrier", "到哪了？")), "答复。", "答复。")
+        assert client.post("/integrate", json={"task": "订单在哪里？"}).json()["missing"] == []
+    standin.script(act(("carrier", "到哪了？")), DONE, "答复。")
+    answer = client.post("/integrate", json={"task": "订单在哪里？"}).json()
+    assert answer["missing"] == ["carrier"]
+    assert answer["response"].endswith("答复。")
+
+
 def test_serve_takes_descriptions(monkeypatch: pytest.MonkeyPatch, line: Line) -> None:  # noqa: F811
     wanted: list[Any] = []
     monkeypatch.setattr("orchestra.cli.serving.serve_until_told", lambda served, wish: wanted.append(served))
