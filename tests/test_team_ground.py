@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from dialogues import prompts
+from services import Told, serving
 
 from orchestra import AsyncOrchestra, Orchestra
 from orchestra.agents import team_ground
@@ -328,6 +329,18 @@ def test_what_an_operator_got_wrong_is_said_before_anything_is_stored(home: Path
         with pytest.raises(PersonaMissing):
             orchestra.integrate(TASK, session="s", experts=["lawyre"])
         assert orchestra.store.find("s") is None
+
+
+def test_a_service_is_told_the_question_and_nothing_else_of_the_dialogue(home: Path) -> None:
+    with serving() as service, StandIn(["方案。", "好。"]) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:
+        service.told = Told(body=json.dumps({"response": "明天送达"}).encode())
+        orchestra.store.create("s", history=[Message("user", "密码是 4711"), Message("assistant", "知道了")])
+        for task in (TASK, "那德国呢？"):
+            orchestra.integrate(task, session="s", panel=True, experts=[f"carrier={service.url}"])
+        sent = [seen.body.decode() for seen in service.seen if seen.method == "POST"]
+        own = prompts(daemon)[-1]
+    assert [json.loads(body) for body in sent] == [{"intent": TASK}, {"intent": "那德国呢？"}]
+    assert any("4711" in message["content"] for message in own), "the session's own model reads it"
 
 
 # --- calls that are known before
