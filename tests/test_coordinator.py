@@ -245,6 +245,9 @@ def test_red_control_the_count_of_repetitions_decides(monkeypatch: pytest.Monkey
         ("Action: lawyer\nAction Input: a?\nObservation: me\nAction: doctor\nAction Input: b?", [("lawyer", "a?")]),
         ('{"name": "lawyer", "arguments": {"question": "who?"}}', [("lawyer", "who?")]),
         ('{"actions": {"expert": "lawyer", "question": "who?"}}', [("lawyer", "who?")]),
+        (f"{act(('lawyer', 'a?'))}\n{act(('doctor', 'b?'))}", [("lawyer", "a?"), ("doctor", "b?")]),
+        ('Action: lookup\nAction Input: {"name": "Bob"}', [("lookup", '{"name": "Bob"}')]),
+        ('Action: f\nAction Input: {"a": 1}\nAction: g\nAction Input: {"b": 2}', [("f", '{"a": 1}'), ("g", '{"b": 2}')]),
     ],
 )
 def test_the_ways_in_which_a_step_is_written(text: str, calls: list[tuple[str, str]]) -> None:

@@ -134,14 +134,14 @@ def test_a_fault_is_told_and_the_task_goes_on(way: tuple[str, Write], wrong: str
 
 
 def test_chinese_punctuation(way: tuple[str, Write]) -> None:
-    """What was to be a step, with a colon and quotes that no parser of JSON knows, and as lines with a Chinese colon."""
+    """Lines with a Chinese colon; JSON with quotes, colons and braces that no parser of JSON knows."""
     write = way[1]
     odd = "行动：lawyer\n行动输入：谁负责？"
     _, plan, _ = landed(way, odd, "开发者。", write(), "方案。")
     assert [(step.expert, step.question) for step in plan.steps] == [("lawyer", "谁负责？")]
-    quoted = "{“name”：“lawyer”，“parameters”：{“question”：“谁负责？”}}"
-    _, plan, prompted = landed(way, quoted, write(*ONE), "开发者。", write(), "方案。")
-    assert "上一步的格式无法识别" in prompted[1]
+    for quoted in ("{“name”：“lawyer”，“parameters”：{“question”：“谁负责？”}}", '｛"name"："lawyer"，"question"："谁负责？"｝'):
+        _, plan, _ = landed(way, quoted, "开发者。", write(), "方案。")
+        assert [(step.expert, step.question) for step in plan.steps] == [("lawyer", "谁负责？")]
 
 
 def test_prose_alone(way: tuple[str, Write]) -> None:
@@ -263,6 +263,8 @@ def test_the_dialect_follows_the_model(capabilities: Any, dialect: type[Any]) ->
     [
         (Reply(text="", finish_reason=FinishReason.STOP, tool_calls=(ToolCall("lawyer", {"question": " 谁？ "}),)), [("lawyer", "谁？")]),
         (Reply(text='[{"name": "doctor", "parameters": {"question": "谁？"}}]', finish_reason=FinishReason.STOP), [("doctor", "谁？")]),
+        (Reply(text='{"name": "lawyer", "parameters": {"question": "a?"}}; {"name": "doctor", "parameters": {"question": "b?"}}',
+               finish_reason=FinishReason.STOP), [("lawyer", "a?"), ("doctor", "b?")]),
         (Reply(text='{"name": "lawyer", "parameters": "谁？"}', finish_reason=FinishReason.STOP), [("lawyer", "谁？")]),
         (Reply(text='{"tool_calls": [{"type": "function", "function": {"name": "lawyer", "arguments": {"question": "谁？"}}}]}',
                finish_reason=FinishReason.STOP), [("lawyer", "谁？")]),

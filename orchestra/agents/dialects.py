@@ -83,9 +83,10 @@ class Native:
 
     def tools(self, experts: Sequence[Tool], language: Language) -> Sequence[Mapping[str, Any]]:
         return [
-            {"type": "function", "function": {"name": one.name, "description": told, "parameters": one.parameters}}
-            for one in experts
-            if (told := one.described(language) or one.titled(language))
+            {"type": "function", "function": {"name": name, "description": told, "parameters": parameters}}
+            for name, told, parameters in (
+                (one.name, one.described(language) or one.titled(language), one.parameters) for one in experts
+            )
         ]
 
     def rules(self, language: Language) -> str:
@@ -106,7 +107,17 @@ class Native:
         return Decision(thought=visible(words))
 
 
-class Schema:
+class _Written:
+    """A step that is written as text, without tools."""
+
+    def tools(self, experts: Sequence[Tool], language: Language) -> Sequence[Mapping[str, Any]]:
+        return ()
+
+    def decided(self, reply: Reply, experts: Sequence[Tool], language: Language) -> Decision:
+        return read(reply.text, language)
+
+
+class Schema(_Written):
     """A JSON schema in `format`: a name that is no expert's cannot be written."""
 
     def options(self, options: Options, experts: Sequence[Tool]) -> Options:
@@ -125,30 +136,18 @@ class Schema:
             "additionalProperties": False,
         })  # fmt: skip
 
-    def tools(self, experts: Sequence[Tool], language: Language) -> Sequence[Mapping[str, Any]]:
-        return ()
-
     def rules(self, language: Language) -> str:
         return _OBJECT_RULES[language]
 
-    def decided(self, reply: Reply, experts: Sequence[Tool], language: Language) -> Decision:
-        return read(reply.text, language)
 
-
-class Lines:
+class Lines(_Written):
     """ReAct as text, for daemons before 0.5.0, which know no schema."""
 
     def options(self, options: Options, experts: Sequence[Tool]) -> Options:
         return options
 
-    def tools(self, experts: Sequence[Tool], language: Language) -> Sequence[Mapping[str, Any]]:
-        return ()
-
     def rules(self, language: Language) -> str:
         return _LINE_RULES[language]
-
-    def decided(self, reply: Reply, experts: Sequence[Tool], language: Language) -> Decision:
-        return read(reply.text, language)
 
 
 def dialect_for(version: str, facts: Mapping[str, Any]) -> Dialect:
@@ -180,6 +179,7 @@ _LABEL = re.compile(
 _KINDS = {"思考": "thought", "想法": "thought", "行动输入": "actioninput", "动作输入": "actioninput", "输入": "actioninput",
           "行动": "action", "动作": "action", "最终答案": "finalanswer", "最终回答": "finalanswer", "观察": "observation"}  # fmt: skip
 _NAME = re.compile(r"[\w-]{1,64}")
+_ASCII = str.maketrans("｛｝［］“”：，", '{}[]"":,')  # as a Chinese keyboard writes JSON
 _BEGINS = ("{", "[", "```", "<")  # of something that was to be a call
 # an object with none of these is a question's
 _STEP = frozenset({"actions", "action", "expert", "name", "function", "tool_calls", "answer"})
@@ -199,7 +199,9 @@ def fault_of(kind: str, language: Language, name: str = "") -> str:
 def read(text: str, language: Language) -> Decision:
     """What a step says, in whichever dialect it is written. Raises nothing: what cannot be read is a `fault`."""
     text = visible(text[:_READ])
-    value = _object(text)
+    if "actioninput" in map(_kind, _LABEL.findall(text[: max(0, text.find("{"))])):  # what follows are arguments, whatever is in them
+        return _from_lines(text, language)
+    value = _object(text) or _objects(text) or _object(text.translate(_ASCII))
     if value is not None and not _STEP.isdisjoint(value):
         return _from_object(value, language)
     return _from_lines(text, language)
@@ -220,6 +222,19 @@ def _object(text: str) -> Mapping[str, Any] | None:
         if isinstance(value, list):
             return {"actions": value}
     return None
+
+
+def _objects(text: str) -> Mapping[str, Any] | None:
+    """Several JSON objects one after another, which stand for as many actions."""
+    decoder, found, start = json.JSONDecoder(strict=False), list[Any](), text.find("{")
+    while start >= 0 and len(found) <= MOST_CALLS:
+        try:
+            value, start = decoder.raw_decode(text, start)
+        except (ValueError, RecursionError):
+            break
+        found += value["actions"] if isinstance(value.get("actions"), list) else [value]
+        start = text.find("{", start)
+    return {"actions": found} if len(found) > 1 else None
 
 
 def _from_object(value: Mapping[str, Any], language: Language) -> Decision:
@@ -283,8 +298,7 @@ def _from_lines(text: str, language: Language) -> Decision:
     calls: list[Call] = []
     done = False
     for label, said in zip(parts[1::2], parts[2::2], strict=True):
-        kind = "".join(label.lower().split())
-        kind = _KINDS.get(kind, kind)
+        kind = _kind(label)
         said = said.strip(" \t\r\n`*\"'“”")
         if kind == "observation":  # nobody has answered yet: it and what follows is made up
             break
@@ -301,6 +315,11 @@ def _from_lines(text: str, language: Language) -> Decision:
     return Decision(
         thought=" ".join(thoughts), calls=tuple(calls[:MOST_CALLS]), fault="" if readable else fault_of("unreadable", language)
     )
+
+
+def _kind(label: str) -> str:
+    kind = "".join(label.lower().split())
+    return _KINDS.get(kind, kind)
 
 
 def _named(said: str) -> Call:
