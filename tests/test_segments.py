@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ from orchestra.sessions import fitting
 from orchestra.sessions.conversation import AsyncSession, Leader, Opening
 from orchestra.sessions.grounding import Ground, Inquiry, Material
 from orchestra.sessions.records import SessionRecord, Turn
-from orchestra.sessions.segments import SAID, TITLE, Segment, cut, leaders, numbers, segments
+from orchestra.sessions.segments import SAID, TITLE, Segment, cut, leaders, numbers, view
 from orchestra.sessions.segments import line as line_of
 from orchestra.sessions.store import Store
 
@@ -100,7 +101,7 @@ def test_a_prompt_has_its_own_turns_and_a_line_for_each_other_segment(tmp_path_f
 
 
 def test_a_dialogue_that_is_one_segment_for_all_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitting, "leaders", lambda said, now: [now] * len(said))
+    monkeypatch.setattr(fitting, "view", lambda said, persona: view([replace(turn, persona=persona) for turn in said], persona))
     with StandIn(replies=["好的。"] * 2) as daemon, Orchestra(host=daemon.url, home=str(tmp_path)) as orchestra:
         assert not kept(daemon, talked(orchestra, ["support", "lawyer"]))
 
@@ -339,18 +340,24 @@ def test_a_leader_may_bring_a_ground(tmp_path: Path) -> None:
 # --- the parts
 
 
-@given(st.lists(st.sampled_from([None, "a", "b"]), max_size=8), st.sampled_from(["", "a", "b"]))
-def test_each_turn_belongs_to_one_segment(led: list[str | None], now: str) -> None:
-    said = [Turn(id=str(number), session="", question="?", persona=who) for number, who in enumerate(led)]
-    who, parts = leaders(said, now=now), segments(said, now=now)
-    assert sorted(turn.id for part in parts for turn in part.turns) == sorted(turn.id for turn in said)
+@given(st.lists(st.tuples(st.sampled_from([None, "a", "b", "c"]), st.booleans()), max_size=8), st.sampled_from(["a", "b"]))
+def test_each_turn_belongs_to_one_segment(led: list[tuple[str | None, bool]], now: str) -> None:
+    said = [Turn(id=str(n), session="", question="?", answer="!" * answered, persona=who) for n, (who, answered) in enumerate(led)]
+    who, seen = leaders(said, now=now), view(said, now)
     assert all(turn.persona in (None, by) for turn, by in zip(said, who, strict=True))
-    assert [part.number for part in parts] == list(range(1, len(parts) + 1))
+    assert [turn for turn, by in zip(said, who, strict=True) if by == now] == seen.own
+    assert [turn for turn in said if any(turn in part.turns for part in seen.others)] == [turn for turn in said if turn not in seen.own]
+    ends = [said.index(part.turns[-1]) for part in seen.others]
+    assert ends == sorted(ends)
+    assert seen.turned == ("" if who[-1:] in ([], [now]) else "back" if seen.own else "to")
+    answered = [place for place, (turn, by) in enumerate(zip(said, who, strict=True)) if by == now and turn.answer]
+    for before, after in pairwise([-1, *answered]):
+        assert (said[after].id in seen.reopened) == (set(who[before + 1 : after]) - {now} != set())
 
 
 @given(st.text(), st.text(), st.text(), st.sampled_from(["en", "zh"]))
 def test_a_line_is_one_and_bounded(question: str, answer: str, title: str, language: Any) -> None:
-    part = Segment(1, "cat", (Turn(id="", session="", question=question, answer=answer),))
+    part = Segment("cat", [Turn(id="", session="", question=question, answer=answer)])
     made = line_of(part, title * 20, language)
     assert len(made.splitlines()) == 1
     assert len(made.encode()) <= 180

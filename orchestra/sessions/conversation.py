@@ -185,7 +185,7 @@ class AsyncSession:
         persona = await self._led(exchange)
         exchange.frame = frame = await self._frame(exchange, persona)
         exchange.past = await self._fitter.past(exchange, frame.model)
-        self.leader = self.leader and self.leader._replace(turned=exchange.turned)
+        self.leader = self.leader and self.leader._replace(turned=exchange.past.turned)
         prompt = await self._fitter.fitted(frame, exchange)
         if isinstance(prompt.subject, str):
             options = replace(frame.options, stop=(*(frame.options.stop or ()), *stops(frame)))

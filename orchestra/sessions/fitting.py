@@ -26,7 +26,7 @@ from orchestra.sessions.journal import Journal
 from orchestra.sessions.prompt import SPEAKERS, Frame, Past, labels_of, messages, transcript
 from orchestra.sessions.recall import Recalled, recalled
 from orchestra.sessions.records import SessionRecord, Turn, paired
-from orchestra.sessions.segments import Turned, leaders, lines, segments
+from orchestra.sessions.segments import lines, view
 from orchestra.sessions.store import Store
 from orchestra.sessions.summaries import compactions, latest
 
@@ -39,7 +39,7 @@ class Exchange:
     """One turn on its way; `frame` and `past` are known once the model is, `material` once the ground was asked.
 
     `routing` counts the calls that it took to find who answers, who may bring a `ground`. `segment` is the persona whose
-    segment the turn belongs to, empty in a dialogue that has none; `turned` says how it follows that of the turn before.
+    segment the turn belongs to, empty in a dialogue that has none.
     """
 
     record: SessionRecord
@@ -49,7 +49,6 @@ class Exchange:
     routing: int = 0
     ground: Ground | None = None
     segment: str = ""
-    turned: Turned = ""
     frame: Frame | None = None
     past: Past = field(default_factory=Past)
     material: Material = field(default_factory=Material)
@@ -120,19 +119,16 @@ class Fitter:
 
     def _segment(self, exchange: Exchange, model: str) -> Past:
         """The turns of the own segment, and a line for each other one."""
-        record, own, turn = exchange.record, exchange.segment, exchange.turn
-        history = [each for each in self._store.history(record.id) if turn is None or each.id != turn.id]
-        who = leaders(history, now=own)
-        exchange.turned = "" if not who or who[-1] == own else "back" if own in who else "to"
-        places = {each.id: place for place, each in enumerate(history)}
-        others = [part for part in segments(history, now=own) if part.persona != own]
-        others.sort(key=lambda part: places[part.turns[-1].id])
-        said = [each for each, by in zip(history, who, strict=True) if by == own]
-        after = {each.id for each, before, by in zip(history[1:], who, who[1:], strict=False) if before != by == own}
-        language: Language = "zh" if record.language == "zh" else "en"
-        past = Past.of(said, compactions(self._store, record.id), model)
-        made = past.compaction and replace(past.compaction, turns=past.start)  # of the own turns alone
-        return replace(past, compaction=made, others=lines(others, self._known, language), reopened=frozenset(after))
+        record, turn = exchange.record, exchange.turn
+        seen = view([each for each in self._store.history(record.id) if turn is None or each.id != turn.id], exchange.segment)
+        past = Past.of(seen.own, compactions(self._store, record.id), model)
+        return replace(
+            past,
+            compaction=past.compaction and replace(past.compaction, turns=past.start),  # of the own turns alone
+            others=lines(seen.others, self._known, "zh" if record.language == "zh" else "en"),
+            reopened=seen.reopened,
+            turned=seen.turned,
+        )
 
     def reserved(self, frame: Frame, past: Past) -> Frame:
         """The frame with what has to be left free for the next question's material and for recalled turns."""

@@ -21,6 +21,7 @@ from orchestra.model.untrusted import visible
 from orchestra.model.window import Loaded
 from orchestra.sessions.grounding import Ground
 from orchestra.sessions.records import Compaction, SessionRecord, Turn
+from orchestra.sessions.segments import Turned
 
 SPEAKERS = {"en": ("User", "Assistant"), "zh": ("用户", "助手")}
 LONGEST_GAP = 20  # characters that may stand around a label at the beginning of a line
@@ -62,8 +63,8 @@ class Past:
     """What was said before: the turns that have an answer, and the summary in which the first `start` of them stand.
 
     `tried` is how many turns the last attempt at a further summary was to cover, where that failed. In a dialogue with
-    segments these are the turns of one of them: `others` has a line for each other one, and `reopened` are the turns (ids)
-    before which somebody else had been talked to.
+    segments these are the turns of one of them: `others` has a line for each other one, `reopened` are the turns (ids)
+    before which somebody else had been talked to, and `turned` says whether that is so now.
     """
 
     turns: tuple[Turn, ...] = ()
@@ -72,6 +73,7 @@ class Past:
     tried: int = 0
     others: tuple[str, ...] = ()
     reopened: frozenset[str] = frozenset()
+    turned: Turned = ""
 
     @classmethod
     def of(cls, history: Sequence[Turn], compactions: Sequence[Compaction], model: str) -> Past:

@@ -34,11 +34,23 @@ Turned = Literal["", "to", "back"]  # how a turn's segment follows that of the t
 
 
 class Segment(NamedTuple):
-    """All turns of one persona; `number` from 1, in the order in which they began."""
+    """All turns of one persona."""
 
-    number: int
     persona: str
-    turns: tuple[Turn, ...]
+    turns: list[Turn]
+
+
+class View(NamedTuple):
+    """A dialogue as one persona has it: its own turns, the segments of others, the one last talked in at the end.
+
+    `reopened` are those of its turns (ids) with an answer before which somebody else was talked to, `turned` says whether
+    that is so now.
+    """
+
+    own: list[Turn]
+    others: list[Segment]
+    reopened: frozenset[str]
+    turned: Turned
 
 
 def leaders(said: Sequence[Turn], *, now: str = "") -> list[str]:
@@ -54,20 +66,27 @@ def leaders(said: Sequence[Turn], *, now: str = "") -> list[str]:
     return found
 
 
-def segments(said: Sequence[Turn], *, now: str = "") -> list[Segment]:
-    """The segments of a dialogue, in the order in which they began."""
-    of: dict[str, list[Turn]] = {}
-    for turn, who in zip(said, leaders(said, now=now), strict=True):
-        of.setdefault(who, []).append(turn)
-    return [Segment(number, who, tuple(own)) for number, (who, own) in enumerate(of.items(), 1)]
-
-
 def numbers(record: SessionRecord, said: Sequence[Turn]) -> list[int]:
-    """The number of each turn's segment; a dialogue that is not led by whoever fits is one."""
-    if not record.auto:
-        return [1] * len(said)
-    of = {part.persona: part.number for part in segments(said)}
-    return [of[who] for who in leaders(said)]
+    """The number of each turn's segment, from 1 in the order in which they began; a dialogue that nobody routes is one."""
+    who = leaders(said) if record.auto else [""] * len(said)
+    places = {name: number for number, name in enumerate(dict.fromkeys(who), 1)}
+    return [places[name] for name in who]
+
+
+def view(said: Sequence[Turn], persona: str) -> View:
+    """What was said before a turn that `persona` leads."""
+    of: dict[str, list[Turn]] = {}
+    last, apart, reopened = persona, False, set[str]()
+    for turn, last in zip(said, leaders(said, now=persona), strict=True):
+        turns_of = of.pop(last, [])
+        turns_of.append(turn)
+        of[last] = turns_of  # whoever was talked to last stands last
+        if last == persona and turn.answer and apart:
+            reopened.add(turn.id)
+        apart = last != persona or (apart and not turn.answer)
+    own = of.pop(persona, [])
+    turned: Turned = "" if last == persona else "back" if own else "to"
+    return View(own, [Segment(*part) for part in of.items()], frozenset(reopened), turned)
 
 
 def lines(others: Sequence[Segment], known: Callable[[str], Persona] | None, language: Language) -> tuple[str, ...]:
@@ -97,16 +116,13 @@ def _title(name: str, known: Callable[[str], Persona] | None, language: Language
     return name
 
 
-def lead(store: Store, session: str, turn: str, persona: str) -> SessionRecord | None:
-    """Writes who leads a turn (by its id) of a session that is led by whoever fits; the session as it stands then."""
+def lead(store: Store, session: str, turn: str, persona: str) -> None:
+    """Writes who leads a turn (by its id) of a session that is led by whoever fits."""
 
-    def work(connection: sqlite3.Connection) -> SessionRecord | None:
+    def work(connection: sqlite3.Connection) -> None:
         row = turns.session_row(connection, session)
-        if row is None:
-            return None
-        turns.lead(connection, turn, persona)
-        record = replace(row.record, persona=persona, auto=True)
-        turns.change_session(connection, row.seq, record)
-        return record
+        if row is not None:
+            turns.lead(connection, turn, persona)
+            turns.change_session(connection, row.seq, replace(row.record, persona=persona, auto=True))
 
-    return store.database.write(work)
+    store.database.write(work)
