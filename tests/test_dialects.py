@@ -22,7 +22,7 @@ from orchestra.agents.expert import Expert
 from orchestra.agents.function import tool
 from orchestra.errors import DaemonError, ModelUnsupported, PromptTooLong
 from orchestra.model.client import Client
-from orchestra.model.messages import FinishReason, Piece, Receipt, Reply, ToolCall, Usage
+from orchestra.model.messages import FinishReason, Options, Piece, Receipt, Reply, ToolCall, Usage
 from orchestra.runtime import Blocking, finish
 from orchestra.settings import Settings
 from orchestra.standin import StandIn
@@ -188,6 +188,22 @@ def test_red_control_the_most_of_each_decides(way: tuple[str, Write], monkeypatc
     monkeypatch.setattr(reasoning, "MOST_EACH", 99)
     _, plan, _ = landed(way, listing(way[1]), *["是。"] * 6, way[1](), "方案。")
     assert len(plan.steps) == 6
+
+
+@pytest.mark.parametrize(("think", "sent"), [(None, False), (True, True)])
+def test_a_step_is_not_spent_on_thinking(think: bool | None, sent: bool) -> None:
+    """Unless somebody wants it: the tokens of a step are few."""
+
+    async def parts(url: str) -> list[Any]:
+        client = Client(Blocking(), Settings(host=url))
+        tools = [Expert(persona=persona, client=client, model="thinker") for persona in EXPERTS]
+        team = made(client, coordinator=FREE, model="thinker", tools=tools)
+        return [part async for part in solve(TASK, team=team, options=Options(think=think))]
+
+    with StandIn([act(*ONE), "开发者。", act(), "方案。"], models=["thinker"], window=8192) as daemon:
+        plan = plan_of(finish(parts(daemon.url)))
+        assert [body.get("think") for body in daemon.asked("/api/chat")] == [sent, think, sent, think]
+    assert (len(plan.steps), plan.text) == (1, "方案。")
 
 
 # --- native calls

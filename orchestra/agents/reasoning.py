@@ -185,8 +185,12 @@ class Reasoning:
     async def _stepped(self, fault: str) -> tuple[Reply, Dialect]:
         """What the model writes, in the strongest dialect that it is not refused."""
         client, model = self._team.client, self._team.coordinator.model or self._team.model
-        own = self._budget.options(replace(self._options.over(self._team.coordinator.options), max_tokens=STEP_TOKENS))
-        dialect = self._dialect or dialect_for(await client.version(), await client.facts(model))
+        facts = await client.facts(model)
+        own = self._options.over(self._team.coordinator.options)
+        if own.think is None and "thinking" in (facts.get("capabilities") or ()):
+            own = replace(own, think=False)  # a step's tokens would go into it
+        own = self._budget.options(replace(own, max_tokens=STEP_TOKENS))
+        dialect = self._dialect or dialect_for(await client.version(), facts)
         while True:
             self._dialect = dialect
             try:

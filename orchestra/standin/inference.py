@@ -200,7 +200,8 @@ class Inference:
 
     def _tokens(self, model: Model, settings: Settings, prompt: Prompt) -> Iterator[Token]:
         """The engine's tokens; the first is drawn at once, so that what it cannot do is refused before a line is sent."""
-        wanted = self.body.get("format") or chosen(self.tools, random.Random(settings.sampling.seed))
+        asked = self.body.get("format") or None
+        wanted = asked or chosen(self.tools, random.Random(settings.sampling.seed))
         if wanted is not None and wanted != "json" and not isinstance(wanted, dict):
             raise Refusal(500, f'invalid format: {quoted(compact(wanted))}; expected "json" or a valid JSON Schema object')
         if model.weights.says:
@@ -210,6 +211,8 @@ class Inference:
             tokens = self.house.engine.generate(prompt.tokens, sampling, text=prompt.text, format=wanted)
             first = next(tokens)
         except ValueError:
+            if asked is None:  # arguments that its model does not know how to write: it says something instead
+                return self.house.engine.generate(prompt.tokens, sampling, text=prompt.text)
             reason = f"JSON schema conversion failed:\nUnrecognized schema: {compact(wanted)}"
             raise engine_refusal(f"Field 'json_schema': \"json_schema\": {reason}") from None
         return itertools.chain([first], tokens)
