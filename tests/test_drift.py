@@ -114,17 +114,18 @@ class Watched(NamedTuple):
     parts: list[Part]
     asked: list[dict[str, Any]]
     stored: list[Any]
+    loads: tuple[int, int]
 
 
 @pytest.fixture(scope="module")
 def watched(clean_environment: Path) -> Watched:
     with acting(Troupe()) as daemon, Orchestra(host=daemon.url) as orchestra:
         parts = list(orchestra.drift_stream(LAWYER, turns=8, language="en"))
-        return Watched(parts, [body for body in daemon.asked("/api/chat") if body["stream"]], orchestra.store.sessions())
+        return Watched(parts, [body for body in daemon.asked("/api/chat") if body["stream"]], orchestra.store.sessions(), (daemon.loads, daemon.reloads))
 
 
 def test_what_is_planned_is_told_first_and_holds(watched: Watched) -> None:
-    parts, asked, _ = watched
+    parts, asked, *_ = watched
     first, last = parts[0], parts[-1]
     assert isinstance(first, Outlook)
     assert isinstance(last, Drift)
@@ -146,6 +147,7 @@ def test_it_is_a_real_session_with_the_seed_memory_first(watched: Watched) -> No
     assert [message["content"] for message in whole if message["role"] == "assistant"] == lines
     assert not any("sentences" in message["content"] for messages in spoken for message in messages[:-1]), "asides leave no trace"
     assert watched.stored == []
+    assert watched.loads == (1, 0), "the judge reloads nobody's model"
 
 
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +166,15 @@ def test_bare_verdicts_say_so() -> None:
     drift = run(Troupe(breaks=3), turns=4, version="0.12.5")
     assert scores(drift, "prompt_to_line") == [1.0, 1.0, 0.0, 0.0]
     assert drift.bare == drift.verdicts > 0
+
+
+def test_another_model_may_judge() -> None:
+    with acting(Troupe(breaks=3), models=["llama3", "tiny-native"]) as daemon, Orchestra(host=daemon.url) as orchestra:
+        drift = orchestra.drift(LAWYER, turns=4, language="en", judge="tiny-native")
+        asked = {(bool(body.get("format")), body["model"]) for body in daemon.asked("/api/chat")}
+    assert asked == {(False, "llama3"), (True, "tiny-native")}
+    assert (drift.outlook.model, drift.outlook.judge) == ("llama3", "tiny-native")
+    assert scores(drift, "prompt_to_line") == [1.0, 1.0, 0.0, 0.0]
 
 
 def test_what_is_no_verdict_is_no_score() -> None:
@@ -298,3 +309,13 @@ def test_the_judge_reads_no_more_than_fits(monkeypatch: pytest.MonkeyPatch) -> N
     assert not any(turn.faults for turn in drift.turns)
     monkeypatch.setattr(drifting, "SHOWN_PART", 1)
     assert any("prompt_too_long" in turn.faults for turn in run(Talker(), turns=4, window=1024).turns)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_on_a_real_daemon(real_daemon: str, real_model: str) -> None:
+    with Orchestra(host=real_daemon) as orchestra:
+        drift = orchestra.drift("lawyer", turns=4, language="zh", model=real_model)
+    assert [turn.turn for turn in drift.turns] == [1, 2, 3, 4]
+    assert 0 < drift.verdicts <= 7 + 12
+    assert not drift.mechanical

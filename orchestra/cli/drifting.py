@@ -44,7 +44,7 @@ def measure_persona(name: str, *, turns: int, language: Language | None, model: 
             _shown(kept[0], FinishReason.CANCELLED, wish)
         raise
     except OrchestraError:
-        if kept and not wish.json:  # there the error is the one object
+        if kept and kept[0].turns and not wish.json:  # there the error is the one object
             _shown(kept[0], FinishReason.INCOMPLETE, wish)
         raise
 
