@@ -308,6 +308,19 @@ def test_several_questions_are_asked_of_their_experts_before_the_answer(tmp_path
     assert [step["expert"] for step in (turn.ground or {})["trace"]] == ["support", "lawyer"]
 
 
+def test_an_expert_of_a_message_knows_what_was_said_to_it_before(tmp_path: Path) -> None:
+    with StandIn(replies=["已为您登记 12345。", "可以起诉。", "明天发货。", "可以要求赔偿。", "都安排好了。"]) as daemon:
+        with Orchestra(host=daemon.url, home=str(tmp_path)) as orchestra:
+            orchestra.session("several", persona="auto").ask("我的订单 12345 能加急吗？")
+            orchestra.session("several").ask("房东不退押金，我可以起诉吗？")
+            orchestra.session("several").ask("我的订单能加急吗？合同违约怎么办？")
+        support, lawyer, answer = inferences(daemon)[2:]
+    assert [message["content"] for message in support["messages"][1:-1]] == ["我的订单 12345 能加急吗？", "已为您登记 12345。"]
+    assert [message["content"] for message in lawyer["messages"][1:-1]] == ["房东不退押金，我可以起诉吗？", "可以起诉。"]
+    assert all("可以起诉。" not in message["content"] for message in support["messages"])
+    assert answer["messages"][0]["content"] == ROUTER.personas["standardization_expert"].speaks("zh")
+
+
 def test_an_expert_of_a_message_who_is_missing_is_named(tmp_path: Path) -> None:
     with StandIn(["明天发货。"], models=["llama3"]) as daemon:
         own = tmp_path / "personas"

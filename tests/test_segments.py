@@ -24,7 +24,7 @@ from orchestra.agents.personas import Library, shipped
 from orchestra.errors import PersonaMissing, StorageFull
 from orchestra.model.client import Client
 from orchestra.sessions import fitting
-from orchestra.sessions.conversation import AsyncSession, Leader, Opening
+from orchestra.sessions.conversation import AsyncSession, Leader, Memory, Opening
 from orchestra.sessions.grounding import Ground, Inquiry, Material
 from orchestra.sessions.records import SessionRecord, Turn
 from orchestra.sessions.segments import SAID, TITLE, Segment, cut, leaders, numbers, view
@@ -136,7 +136,7 @@ def told_to(message: str) -> Persona:
 
 
 def session_of(client: Client, store: Store, ground: Ground | None = None, **about: Any) -> AsyncSession:
-    async def routed(message: str, current: str) -> Leader:
+    async def routed(message: str, current: str, memory: Memory) -> Leader:
         return Leader(told_to(message), ground=ground)
 
     opening = Opening(**{"routed": routed, "auto": True, "known": known, **about})

@@ -1,24 +1,58 @@
 """Who leads each turn of a dialogue: whoever the router picks, and for a message with several experts' questions a coordinator.
 
 That one reads what the experts said before it answers. Each is asked its own questions, where the router could tell them
-apart, so that a lawyer need not say anything about a parcel; else each is asked the whole message.
+apart, so that a lawyer need not say anything about a parcel; else each is asked the whole message. And each knows what was
+said to it in this dialogue before: nobody says the number of an order twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 from orchestra.agents.dialects import Call
 from orchestra.agents.experts import Source, resolved
 from orchestra.agents.reasoning import Team
 from orchestra.agents.router import Route, Router
 from orchestra.agents.team_ground import Part, TeamGround
-from orchestra.model.messages import Options
+from orchestra.agents.tool import CallContext, Contribution, Tool
+from orchestra.model.messages import Message, Options
 from orchestra.model.persona import Persona
-from orchestra.sessions.conversation import Leader
+from orchestra.sessions.conversation import Leader, Memory
 
-Leads = Callable[[str, str], Awaitable[Leader]]
+Leads = Callable[[str, str, Memory], Awaitable[Leader]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Familiar:
+    """An expert who was talked to in a dialogue before, and knows what was `said`."""
+
+    tool: Tool
+    said: tuple[Message, ...]
+
+    @property
+    def name(self) -> str:
+        """The name by which other agents ask for it."""
+        return self.tool.name
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """JSON Schema of its arguments."""
+        return self.tool.parameters
+
+    def titled(self, language: str) -> str:
+        """The name as people read it."""
+        return self.tool.titled(language)
+
+    def described(self, language: str) -> str:
+        """What it is for."""
+        return self.tool.described(language)
+
+    async def ask(self, question: str, context: CallContext) -> Contribution:
+        """Its answer, which goes on from what was said."""
+        return await self.tool.ask(question, replace(context, said=(*self.said, *context.said)))
 
 
 def leading(source: Source, *, options: Options | None = None, trace: Callable[[Part], object] | None = None) -> Leads:
@@ -28,24 +62,26 @@ def leading(source: Source, *, options: Options | None = None, trace: Callable[[
     for the experts, and `trace` is told their steps.
     """
 
-    async def led(message: str, current: str) -> Leader:
+    async def led(message: str, current: str, memory: Memory) -> Leader:
         router = Router(await source.client.runtime.call(source.personas.all))
         route = await router.route(message, client=source.client, model=source.model, current=current)
         persona = router.personas[route.persona]
-        ground = _team(persona, route, message, source, options, trace) if route.experts else None
-        return Leader(persona, route.reason, route.calls, ground)
+        if not route.experts:
+            return Leader(persona, route.reason, route.calls)
+        calls = [Call(name, route.questions.get(name, message)) for name in route.experts]
+        team = partial(_team, persona, route, source, memory)
+        return Leader(persona, route.reason, route.calls, TeamGround(team, options=options, calls=calls, trace=trace))
 
     return led
 
 
-def _team(
-    coordinator: Persona, route: Route, message: str, source: Source, options: Options | None, trace: Callable[[Part], object] | None
-) -> TeamGround:
-    """The experts of a route, asked what is theirs."""
+async def _team(coordinator: Persona, route: Route, source: Source, memory: Memory, model: str) -> Team:
+    """The experts of a route."""
 
-    async def team(model: str) -> Team:
-        experts = await resolved(route.experts, replace(source, model=model))
-        return Team(client=source.client, model=model, coordinator=coordinator, experts=experts)
+    def familiar(tool: Tool) -> Tool:
+        said = memory(tool.name)
+        return Familiar(tool=tool, said=tuple(said)) if said else tool
 
-    calls = [Call(name, route.questions.get(name, message)) for name in route.experts]
-    return TeamGround(team, options=options, calls=calls, trace=trace)
+    tools = await resolved(route.experts, replace(source, model=model))
+    experts = [await source.client.runtime.call(partial(familiar, tool)) for tool in tools]
+    return Team(client=source.client, model=model, coordinator=coordinator, experts=experts)

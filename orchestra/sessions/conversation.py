@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple, Unpack
 
 from orchestra.errors import OrchestraError, StorageFull, StoreFault, UsageError
@@ -35,8 +36,10 @@ from orchestra.sessions.grounding import Ground
 from orchestra.sessions.journal import Journal
 from orchestra.sessions.prompt import SPEAKERS, Frame, stops, unindented
 from orchestra.sessions.records import About, SessionRecord, Turn
-from orchestra.sessions.segments import Turned, lead
+from orchestra.sessions.segments import Turned, lead, remembered
 from orchestra.sessions.store import Store, described
+
+Memory = Callable[[str], Sequence[Message]]
 
 
 class Leader(NamedTuple):
@@ -57,14 +60,14 @@ class Opening:
     """How a session begins, where it does not exist yet; `model` also overrides the one of a session that does.
 
     `known` finds the persona that a session was begun with, by its name; `grounded` gives what that persona looks things up in.
-    `routed` picks who answers each message, given it and the name of who answered last ("" at first): where the session is
-    `auto`, now or since before, and no persona is named.
+    `routed` picks who answers each message, given it, the name of who answered last ("" at first), and what gives the last
+    of what was said to somebody: where the session is `auto`, now or since before, and no persona is named.
     """
 
     persona: Persona | None = None
     known: Callable[[str], Persona] | None = None
     grounded: Callable[[Persona], Ground | None] | None = None
-    routed: Callable[[str, str], Awaitable[Leader]] | None = None
+    routed: Callable[[str, str, Memory], Awaitable[Leader]] | None = None
     auto: bool = False
     model: str = ""
     base: bool | None = None
@@ -216,7 +219,8 @@ class AsyncSession:
         record, opening, journal = exchange.record, self._opening, exchange.journal
         auto, persona, self.leader = opening.auto or record.auto, opening.persona, None
         if auto and persona is None and opening.routed is not None:
-            self.leader = leader = await opening.routed(exchange.text, record.persona or "")
+            memory = partial(remembered, self._store, record.id)
+            self.leader = leader = await opening.routed(exchange.text, record.persona or "", memory)
             exchange.routing, exchange.ground, persona = leader.calls, leader.ground, leader.persona
         persona = persona or self._persona(record)
         if persona is None:

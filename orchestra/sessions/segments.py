@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from orchestra.errors import PersonaFault
-from orchestra.model.messages import Language
+from orchestra.model.messages import Language, Message
 from orchestra.model.persona import Persona
 from orchestra.model.untrusted import unmarked
 from orchestra.sessions import turns
@@ -23,6 +23,7 @@ from orchestra.sessions.store import Store
 
 # in UTF-8 bytes, of which a token takes some three in either language: a line has at most 180, or 60 tokens
 TITLE, SAID = 30, 54
+REMEMBERED = 8  # turns that an expert knows of its own segment, as far as it has room for them
 _LINES: dict[Language, str] = {
     "en": "Before, {title} on “{question}”, at last: “{answer}”",
     "zh": "此前由{title}回答“{question}”，最后说：“{answer}”",
@@ -87,6 +88,13 @@ def view(said: Sequence[Turn], persona: str) -> View:
     own = of.pop(persona, [])
     turned: Turned = "" if last == persona else "back" if own else "to"
     return View(own, [Segment(*part) for part in of.items()], frozenset(reopened), turned)
+
+
+def remembered(store: Store, session: str, persona: str) -> list[Message]:
+    """The last of what was said to a persona in a dialogue (its id; empty: in none), for whoever asks it there as an expert."""
+    said = store.history(session) if session else []
+    answered = [turn for turn in view(said, persona).own if turn.answer]
+    return [message for turn in answered[-REMEMBERED:] for message in turn.messages()]
 
 
 def lines(others: Sequence[Segment], known: Callable[[str], Persona] | None, language: Language) -> tuple[str, ...]:
