@@ -14,6 +14,8 @@ from test_gateway import Served
 from test_gateway import serving as served_over
 from test_subteam import DONE, act, persona, speakers
 
+from orchestra import Orchestra
+from orchestra.agents.remote import MAX_TOKENS
 from orchestra.cli.serving import Served as Wanted
 from orchestra.cli.serving import apps
 from orchestra.gateway import create_app
@@ -83,6 +85,48 @@ def test_all_tokens_of_a_task_are_bounded_over_http(served: Served, standin: Sta
     assert max(asked) <= 300, "a quarter is kept for the answer"
     for wrong in (0, "400", 1.5):
         assert client.post("/integrate", json={"task": "制定标准", "max_total_tokens": wrong}).status_code == 422
+
+
+@pytest.mark.parametrize(("given", "most"), [(None, 700), ("50", 50), ("5000", 700)])
+def test_whoever_asks_may_give_less_of_its_tokens_never_more(given: str | None, most: int, served: Served, standin: StandIn) -> None:
+    standin.script("依法 办理 。")
+    answer = served(persona="lawyer").post("/chat", json={"intent": "合法吗？"}, headers={MAX_TOKENS: given} if given else {}).json()
+    assert standin.asked("/api/chat")[0]["options"]["num_predict"] == most
+    assert answer["usage"]["completion_tokens"] > 3
+    assert answer["usage"]["prompt_tokens"] > 100
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "1e3", "２", "many", "99999999999"])
+def test_a_budget_that_is_no_number_is_refused(given: str, served: Served, standin: StandIn) -> None:
+    answer = served(persona="lawyer").post("/chat", json={"intent": "合法吗？"}, headers={MAX_TOKENS.encode(): given.encode()})
+    assert answer.status_code == 422
+    assert MAX_TOKENS in answer.json()["error"]["message"]
+    assert not standin.asked("/api/chat")
+
+
+def spent(served: Served, standin: StandIn) -> int:
+    """What a task takes of at most 400 tokens, one of whose experts is a service that could go on for long."""
+    long = "，".join(f"第{number}条是{number * 7919 % 1000}" for number in range(80))
+    url = str(served(persona="lawyer").base_url)
+    standin.script(act(("lawyer", "谁负责？")), long, long)
+    with Orchestra(host=standin.url) as orchestra:
+        plan = orchestra.integrate("制定标准", experts=[url], coordinator="general", max_total_tokens=400)
+    assert plan.missing == ()
+    assert len(standin.asked("/api/chat")) == 3
+    return plan.usage.completion_tokens or 0
+
+
+def test_tokens_are_shared_with_services(served: Served, standin: StandIn) -> None:
+    assert 300 < spent(served, standin) <= 400
+    [service] = [body for body in standin.asked("/api/chat") if "谁负责？" in body["messages"][-1]["content"][:10]]
+    assert service["options"]["num_predict"] <= 300
+
+
+def test_red_control_a_service_that_is_told_of_no_budget_takes_more(served: Served, standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestra.gateway.app.allotted", lambda headers: None)
+    spent(served, standin)
+    [service] = [body for body in standin.asked("/api/chat") if "谁负责？" in body["messages"][-1]["content"][:10]]
+    assert service["options"]["num_predict"] == 700
 
 
 # --- what the operator says of services

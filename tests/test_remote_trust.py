@@ -19,6 +19,7 @@ from orchestra.agents.remote import Remote
 from orchestra.agents.tool import CallContext, Contribution
 from orchestra.errors import ConfigError
 from orchestra.model.client import Client
+from orchestra.model.messages import Options
 from orchestra.runtime import Blocking, Looped, Runtime, finish
 from orchestra.settings import Settings
 
@@ -127,6 +128,23 @@ def test_the_operators_patience(asked: Asked) -> None:
         started = time.monotonic()
         assert asked(one.url, expert_timeout=0.2)[1].error == "no whole answer within 0.2 s"
         assert time.monotonic() - started < 1.5
+
+
+@pytest.mark.parametrize(
+    ("said", "counted"),
+    [({"completion_tokens": 9, "prompt_tokens": 70}, (9, 70)), ({"completion_tokens": 10**6}, (50, None)), ({"completion_tokens": 10**9}, (None, None)),
+     ({"completion_tokens": -5}, (None, None)), ({"completion_tokens": True}, (None, None)), ("much", (None, None)), (None, (None, None))],
+)  # fmt: skip
+def test_what_a_service_says_that_it_took(said: Any, counted: tuple[int | None, int | None]) -> None:
+    """It counts towards the task's tokens, never beyond what the service was allotted."""
+    runtime = Blocking()
+    with serving() as service:
+        service.told = Told(body=json.dumps({"response": "yes", "usage": said}).encode())
+        context = CallContext(runtime=runtime, options=Options(max_tokens=50))
+        usage = finish(Remote(name="lawyer", url=service.url).ask("?", context)).usage
+        assert service.seen[0].headers["orchestra-max-tokens"] == "50"
+    finish(runtime.close())
+    assert (usage.completion_tokens, usage.prompt_tokens) == counted
 
 
 # --- who is gone

@@ -20,6 +20,7 @@ import httpx
 from orchestra.agents.tool import QUESTION, CallContext, Contribution, Fault, bounded
 from orchestra.errors import UsageError
 from orchestra.model.language import language_of
+from orchestra.model.messages import Usage
 from orchestra.model.persona import in_or_any
 from orchestra.model.untrusted import visible
 from orchestra.request import Breakage, Broken, Request
@@ -27,8 +28,10 @@ from orchestra.runtime import Runtime
 from orchestra.texts import Words
 
 SECONDS = 300.0
+MAX_TOKENS = "Orchestra-Max-Tokens"  # the header with the most that an answer may take of the asker's budget
 INTRODUCTION = 2.0  # seconds for `GET /persona`: it is known without a model
 LARGEST = 2**20
+MOST_TOKENS = 10_000_000  # that anybody can have read or written for one answer
 LONGEST_DESCRIPTION = 500
 SHORTEST_TOKEN = 8
 _NAMED = re.compile(r"[\w-]{1,64}=")
@@ -77,22 +80,23 @@ class Remote:
         """What the service answers. All that it does wrong is in the contribution."""
         started = time.monotonic()
         language = context.options.language or language_of(question)
-        answer, error = "", ""
+        answer, error, usage = "", "", Usage()
         try:
             if not context.lineage.leads_to(self.name):
                 raise Fault(_LOOP)
-            answer = bounded(await self._answer(question, context, started), language)
+            answer, usage = await self._answer(question, context, started)
         except Fault as fault:
             error = fault.words.text(language, fault.facts)
-        return Contribution(answer=answer, error=error, duration=round(time.monotonic() - started, 6))
+        return Contribution(answer=bounded(answer, language), error=error, duration=round(time.monotonic() - started, 6), usage=usage)
 
-    async def _answer(self, question: str, context: CallContext, started: float) -> str:
-        seconds = min(self.seconds, context.options.deadline or self.seconds)
+    async def _answer(self, question: str, context: CallContext, started: float) -> tuple[str, Usage]:
+        seconds, most = min(self.seconds, context.options.deadline or self.seconds), context.options.max_tokens
+        allotted = {MAX_TOKENS: str(most)} if most else {}
         request = Request(
             method="POST",
             url=self.url + "/chat",
             body=json.dumps({"intent": question}, ensure_ascii=False).encode("utf-8", "replace"),
-            headers={**context.lineage.headers(), **_bearing(self.token)},
+            headers={**context.lineage.headers(), **allotted, **_bearing(self.token)},
             first=seconds,
             between=seconds,
             deadline=started + seconds,
@@ -103,7 +107,7 @@ class Remote:
             raise Fault(_GARBAGE)
         if not response.strip():
             raise Fault(_EMPTY)
-        return _without(self.token, response.strip())
+        return _without(self.token, response.strip()), _usage(said.get("usage"), most)
 
 
 def address(named: str) -> tuple[str, str] | None:
@@ -199,6 +203,16 @@ def _read(body: bytes) -> Any:
         return json.loads(body)
     except (ValueError, RecursionError):
         return None
+
+
+def _usage(said: Any, most: int | None) -> Usage:
+    """What the answer took, as the service says; never more than it was allotted, so that a wrong one ends no task."""
+    given = said if isinstance(said, dict) else {}
+    counts = {name: given.get(name) for name in ("prompt_tokens", "completion_tokens")}
+    known = {name: count for name, count in counts.items() if type(count) is int and 0 <= count <= MOST_TOKENS}
+    if most is not None and "completion_tokens" in known:
+        known["completion_tokens"] = min(most, known["completion_tokens"])
+    return Usage(**known)
 
 
 def _message(body: bytes) -> str:

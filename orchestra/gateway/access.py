@@ -10,16 +10,19 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from orchestra.agents.lineage import Lineage
-from orchestra.errors import HostRefused, OriginRefused, TokenRefused
+from orchestra.agents.remote import MAX_TOKENS, MOST_TOKENS
+from orchestra.errors import FieldInvalid, HostRefused, OriginRefused, TokenRefused
 from orchestra.settings import Settings
 from orchestra.texts import interface_language
 
+_NUMBER = re.compile(r"[0-9]{1,8}")
 OPEN = ("/healthz",)  # says that the process runs, and nothing else
 
 
@@ -31,6 +34,16 @@ def admit(scope: Scope, settings: Settings) -> Lineage:
     if settings.token and scope["path"] not in OPEN:
         _token(headers.getlist("authorization"), settings.token)
     return Lineage.of(headers)
+
+
+def allotted(headers: Mapping[str, str]) -> int | None:
+    """The most tokens that the caller gives the answer of its own budget; None = it says nothing. Raises `FieldInvalid`."""
+    given = headers.get(MAX_TOKENS, "").strip()
+    if not given:
+        return None
+    if not _NUMBER.fullmatch(given) or not 0 < int(given) <= MOST_TOKENS:
+        raise FieldInvalid(field=MAX_TOKENS, detail=f"a number from 1 to {MOST_TOKENS}", detail_zh=f"应为 1 到 {MOST_TOKENS} 的整数")
+    return int(given)
 
 
 def language_for(headers: Mapping[str, str], settings: Settings) -> str:

@@ -19,17 +19,18 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestra import __version__
+from orchestra.agents.budget import least
 from orchestra.agents.coordinator import Plan, as_json
 from orchestra.agents.expert import Expert
 from orchestra.agents.experts import Named
 from orchestra.agents.lineage import Lineage
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
-from orchestra.gateway.access import admit, language_for
+from orchestra.gateway.access import admit, allotted, language_for
 from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, WhoAnswers, read
 from orchestra.gateway.discretion import discreet
 from orchestra.gateway.roster import Roster
-from orchestra.model.messages import Reply
+from orchestra.model.messages import Options, Reply
 from orchestra.model.persona import Persona
 from orchestra.settings import Settings
 from orchestra.texts import Words
@@ -104,23 +105,29 @@ def _chat(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
         persona = roster.speaker(body.persona)
         lineage: Lineage = request.state.lineage
         lineage.at(persona.name)
+        most = allotted(request.headers)
+        options = Options(max_tokens=least(most, persona.options.max_tokens))
 
         async def answer() -> ChatAnswer:
             if body.session:
-                session = orchestra.session(body.session, persona=persona)
+                session = orchestra.session(body.session, persona=persona, options=options)
                 reply = await session.ask(body.intent, turn_id=request.headers.get("idempotency-key"))
                 return _spoken(reply, persona, session=body.session)
             if persona.experts and not lineage.deepest:  # to whoever asks it is one expert all the same
-                plan = await orchestra.integrate(body.intent, experts=persona.experts, coordinator=persona, lineage=lineage)
+                plan = await orchestra.integrate(
+                    body.intent, experts=persona.experts, coordinator=persona, lineage=lineage, max_total_tokens=most
+                )
                 return _spoken(plan, persona, missing=list(plan.missing))
             model = persona.model or await orchestra.model_for()
             expert = Expert(persona=persona, client=orchestra.client, model=model, ground=orchestra.grounds(persona))
-            return _spoken(await expert.answer(body.intent), persona)
+            return _spoken(await expert.answer(body.intent, options=options), persona)
 
         return await _attended(request, answer())
 
 
 def _spoken(said: Reply | Plan, persona: Persona, **more: Any) -> ChatAnswer:
+    counted = {"prompt_tokens": said.usage.prompt_tokens, "completion_tokens": said.usage.completion_tokens}
+    more["usage"] = {name: count for name, count in counted.items() if count is not None}
     if isinstance(said, Reply) and said.ground:
         more["ground"] = dict(said.ground)
     return ChatAnswer(response=said.text, persona=persona.name, model=said.model, finish_reason=str(said.finish_reason), **more)

@@ -33,7 +33,7 @@ class TaskBody(BaseModel):
 
 
 class ChatAnswer(BaseModel):
-    """What the expert says, who it is, why the answer ended.
+    """What the expert says, who it is, why the answer ended, the tokens that it took.
 
     Of one that looks things up its sources are in `ground`; of one with experts of its own it is said whose part is `missing`.
     """
@@ -43,6 +43,7 @@ class ChatAnswer(BaseModel):
     model: str
     finish_reason: str
     session: str | None = None
+    usage: dict[str, int] = {}
     ground: dict[str, Any] | None = None
     missing: list[str] | None = None
 
