@@ -237,6 +237,27 @@ def test_time_is_shared_down_the_tree(home: Path) -> None:
     assert took <= 1.5 + 0.25
 
 
+def broken_off(home: Path) -> Any:
+    """A deputy whose answer breaks off after its expert has spoken for long."""
+    tree(home)
+    replies = [act(("deputy", "甲？")), act(("clerk", "乙？")), LONG, Scripted("我认", end="nothing"), DONE, "方案。"]
+    with working(home, replies) as (orchestra, _):
+        return orchestra.integrate(TASK, experts=["deputy"], coordinator="head")
+
+
+def test_what_a_team_took_that_did_not_land_is_spent(home: Path) -> None:
+    plan = broken_off(home)
+    [step] = plan.steps
+    assert (step.ok, step.answer, plan.missing) == (False, "我认", ("deputy",))
+    assert [inner.expert for inner in step.steps] == ["clerk"]
+    assert (plan.usage.completion_tokens or 0) > 400
+
+
+def test_red_control_it_would_be_forgotten(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Budget, "tokens", 0)
+    assert (broken_off(home).usage.completion_tokens or 0) < 400
+
+
 class Crowd:
     """Functions that count how many of them are at work at once, and how often they were asked."""
 

@@ -58,6 +58,11 @@ class Budget:
         self._calls += asked_in_all([step])
 
     @property
+    def tokens(self) -> int:
+        """How many were generated so far."""
+        return self._tokens
+
+    @property
     def calls(self) -> int:
         """How many experts may still be asked."""
         return max(0, self.limits.calls - self._calls)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +18,10 @@ from orchestra.agents.coordinator import Plan, solve
 from orchestra.agents.expert import Expert, observed
 from orchestra.agents.lineage import Lineage
 from orchestra.agents.reasoning import Team
-from orchestra.agents.tool import QUESTION, CallContext, Contribution, Tool, bounded
-from orchestra.errors import OrchestraError
+from orchestra.agents.tool import QUESTION, CallContext, Contribution, Step, Tool, bounded
+from orchestra.errors import AgentRecursion, OrchestraError
 from orchestra.model.language import language_of
+from orchestra.model.messages import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,32 +55,40 @@ class Subteam:
         language = context.options.language or language_of(question)
         try:
             here = context.lineage.beneath(self.name)
-            if here.deepest or not context.calls:
-                return await self.expert.ask(question, context)
-            plan = await self._solved(question, context, here)
+        except AgentRecursion as failure:
+            return observed(failure, language)
+        if here.deepest or not context.calls:
+            return await self.expert.ask(question, context)
+        budget, steps = Budget(self._limits(context, here), lineage=here), list[Step]()
+        try:
+            plan = await self._solved(question, context, budget, steps)
+            found = Contribution(answer=bounded(plan.text.strip(), language), usage=plan.usage, receipt=plan.receipt)
         except OrchestraError as failure:
-            return replace(observed(failure, language), duration=round(time.monotonic() - started, 6))
-        return Contribution(
-            answer=bounded(plan.text.strip(), language),
-            duration=round(time.monotonic() - started, 6),
-            usage=plan.usage,
-            receipt=plan.receipt,
-            steps=plan.steps,
-        )
+            found = observed(failure, language)  # what its experts took is spent all the same
+            found = replace(found, usage=Usage(completion_tokens=budget.tokens + (found.usage.completion_tokens or 0)))
+        return replace(found, duration=round(time.monotonic() - started, 6), steps=tuple(steps))
 
-    async def _solved(self, question: str, context: CallContext, here: Lineage) -> Plan:
-        own, expert = self.expert.persona.limits, self.expert
-        limits = Limits(
+    def _limits(self, context: CallContext, here: Lineage) -> Limits:
+        own = self.expert.persona.limits
+        return Limits(
             steps=here.steps(STEPS),
             tokens=least(context.options.max_tokens, own.tokens),
             seconds=least(context.options.deadline, own.seconds),
             calls=min(context.calls, own.steps or context.calls),
             at_once=context.at_once,
         )
-        budget = Budget(limits, lineage=here)
-        experts = await self.experts(math.inf if limits.seconds is None else limits.seconds * LANDING)
+
+    async def _solved(self, question: str, context: CallContext, budget: Budget, steps: list[Step]) -> Plan:
+        """The plan; `steps` has those that have ended, whatever comes of it."""
+        expert, seconds = self.expert, budget.limits.seconds
+        experts = await self.experts(math.inf if seconds is None else seconds * LANDING)
         team = Team(client=expert.client, model=expert.model, coordinator=expert.persona, experts=experts)
         options = replace(context.options, max_tokens=None, deadline=None)
         before = await expert.remembered(context.said, options)
-        parts = solve(question, team=team, options=options, budget=budget, before=before)
-        return [part async for part in parts if isinstance(part, Plan)][-1]
+        async with aclosing(solve(question, team=team, options=options, budget=budget, before=before)) as parts:
+            async for part in parts:
+                if isinstance(part, Step) and part.ok is not None:
+                    steps.append(part)
+                elif isinstance(part, Plan):
+                    return part
+        raise OrchestraError(detail="the answer has no end")
