@@ -6,6 +6,7 @@ import io
 import json
 import re
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -139,10 +140,19 @@ def test_a_call_that_was_never_asked_and_what_the_model_got_wrong() -> None:
 @pytest.mark.parametrize(
     "trace",
     [None, "text", 7, {"by": "x"}, ["x", 7, None], [{}], [{"expert": ["x"], "ok": "yes"}], [{"by": 7, "calls": "abc", "duration": "x"}],
-     [{"by": "x", "calls": [7, {"expert": {}}], "number": [1]}]],
+     [{"by": "x", "calls": [7, {"expert": {}}], "number": [1]}], [{"expert": "x", "duration": 10**400, "tokens": -1}],
+     [{"expert": "x", "duration": float("nan"), "steps": {"expert": 1}}]],
 )  # fmt: skip
 def test_whatever_a_file_brings_is_drawn_or_left_out(trace: Any) -> None:
     assert all(isinstance(each, str) for each in lines(branches(trace)))
+
+
+def test_a_long_trace_is_drawn_in_linear_time() -> None:
+    thought = {"by": "x", "number": 1, "text": "t", "calls": [{"expert": "a", "question": str(n)} for n in range(8_000)]}
+    trace = [thought, *(step("a", question=str(n)) for n in range(8_000)), *({"by": "x"} for _ in range(8_000))]
+    started = time.monotonic()
+    assert len(list(lines(branches(trace)))) == 24_001
+    assert time.monotonic() - started < 5
 
 
 def test_what_is_long_is_short_and_what_is_deep_ends() -> None:

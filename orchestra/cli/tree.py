@@ -16,6 +16,7 @@ from orchestra.cli.words import say
 
 LONGEST = 160  # characters of what somebody thought, asked or answered; all of it is in the JSON
 DEEPEST = 8  # branches below branches
+MOST = 1e9  # seconds, or tokens: what is beyond is no measurement
 WAITS = "·"
 STYLES = {"✓": "green", "✗": "red"}
 
@@ -30,13 +31,14 @@ class Branch(NamedTuple):
 
 def branches(trace: Any, *, task: str = "", running: str = WAITS) -> list[Branch]:
     """The branches of a trace. A question that is the `task` itself is not repeated; `running` marks one that is being answered."""
-    parts, grower = _mappings(trace), _Grower(task, running)
+    grower = _Grower(task, running)
     grown: list[Branch] = []
-    for place, part in enumerate(parts):
-        if "by" in part:
-            grown.append(grower.thought(part, _steps_after(parts[place + 1 :])))
-        elif "expert" in part and not _called_before(parts[:place], part):
-            grown.append(grower.leaf(part))
+    for thought, steps in _grouped(_mappings(trace)):
+        calls = _mappings(thought.get("calls"))
+        asked, called = {_key(step): step for step in steps}, set(map(_key, calls))
+        if thought:
+            grown.append(grower.thought(thought, [asked.get(_key(call), call) for call in calls]))
+        grown += [grower.leaf(step) for step in steps if _key(step) not in called]
     return grown
 
 
@@ -74,8 +76,8 @@ def tree_below(trace: Any, *, task: str = "") -> None:
 
 def took(seconds: Any, tokens: Any) -> str:
     """Seconds and tokens in brackets, as far as they are known."""
-    known = [say(f"{seconds:.1f} s", f"{seconds:.1f} 秒")] if isinstance(seconds, int | float) and seconds else []
-    known += [say(f"{tokens} tokens", f"{tokens} token")] if isinstance(tokens, int) else []
+    known = [say(f"{seconds:.1f} s", f"{seconds:.1f} 秒")] if isinstance(seconds, int | float) and 0 < seconds < MOST else []
+    known += [say(f"{tokens} tokens", f"{tokens} token")] if isinstance(tokens, int) and 0 <= tokens < MOST else []
     return say(f" ({', '.join(known)})", f"（{'，'.join(known)}）") if known else ""
 
 
@@ -94,10 +96,10 @@ class _Grower(NamedTuple):
     task: str
     running: str
 
-    def thought(self, part: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> Branch:
+    def thought(self, part: Mapping[str, Any], calls: Sequence[Mapping[str, Any]]) -> Branch:
         """A step of the coordinator; below it whom it asked what, and what it got wrong."""
         text = f"{short(str(part.get('number', '')))}. {short(part.get('by'))}: {short(part.get('text')) or '-'}"
-        under = [self.leaf(_answered(call, steps)) for call in _mappings(part.get("calls"))]
+        under = [self.leaf(call) for call in calls]
         if fault := short(part.get("fault")):
             under.append(Branch(fault, "!"))
         return Branch(text + took(part.get("duration"), part.get("tokens")), under=tuple(under))
@@ -113,25 +115,20 @@ class _Grower(NamedTuple):
         return Branch(text + took(step.get("duration"), step.get("tokens")), mark, tuple(under))
 
 
-def _answered(call: Mapping[str, Any], steps: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The step that a call became; the call itself where nobody was asked."""
-    return next((step for step in steps if _same(step, call)), call)
+def _grouped(parts: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]]:
+    """Each thought with the steps after it; an empty one before steps that nobody thought of."""
+    groups: list[tuple[Mapping[str, Any], list[Mapping[str, Any]]]] = [({}, [])]
+    for part in parts:
+        if "by" in part:
+            groups.append((part, []))
+        elif "expert" in part:
+            groups[-1][1].append(part)
+    return groups
 
 
-def _steps_after(parts: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The steps up to the next thought."""
-    end = next((place for place, part in enumerate(parts) if "by" in part), len(parts))
-    return list(parts[:end])
-
-
-def _called_before(parts: Sequence[Mapping[str, Any]], step: Mapping[str, Any]) -> bool:
-    """Whether the last thought before a step asked for it."""
-    thought = next((part for part in reversed(parts) if "by" in part), None)
-    return thought is not None and any(_same(step, call) for call in _mappings(thought.get("calls")))
-
-
-def _same(step: Mapping[str, Any], call: Mapping[str, Any]) -> bool:
-    return (step.get("expert"), step.get("question")) == (call.get("expert"), call.get("question"))
+def _key(part: Mapping[str, Any]) -> tuple[str, str]:
+    """What tells a question to an expert from the others of the same thought."""
+    return str(part.get("expert")), str(part.get("question"))
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:
