@@ -64,7 +64,8 @@ class SessionFields(LookupFields, total=False):
 class TaskFields(OptionFields, total=False):
     """What else `integrate` takes: the most `steps`, or a `panel` that asks all the task; what services are for; who asked before.
 
-    `max_total_tokens` bounds all that coordinator and experts generate, `max_tokens` the answer alone. `session` is the stored dialogue in which the task is a turn; `trace` is told each step as it begins and ends.
+    `max_total_tokens` bounds all that coordinator and experts generate, `max_tokens` the answer alone. `session` is the
+    stored dialogue in which the task is a turn; `trace` is told each step as it begins and ends.
     """
 
     steps: int
@@ -258,11 +259,6 @@ class AsyncOrchestra(AsyncModels):
                     trace(part)
                 yield part
 
-    def _source(self, model: str, descriptions: Mapping[str, str] | None = None) -> Source:
-        return Source(
-            personas=self.personas, client=self.client, model=model, grounded=self._grounded, descriptions=descriptions or {}, met=self._met
-        )
-
     async def drift(
         self, persona: str | Persona, *, turns: int = TURNS, language: Language | None = None, model: str = "", judge: str = ""
     ) -> Drift:
@@ -278,6 +274,11 @@ class AsyncOrchestra(AsyncModels):
         async with aclosing(measured(known, client=self.client, how=how)) as parts:
             async for part in parts:
                 yield part
+
+    def _source(self, model: str, descriptions: Mapping[str, str] | None = None) -> Source:
+        return Source(
+            personas=self.personas, client=self.client, model=model, grounded=self._grounded, descriptions=descriptions or {}, met=self._met
+        )
 
     # --- the end
 
