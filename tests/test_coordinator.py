@@ -18,12 +18,22 @@ from hypothesis import strategies as st
 from orchestra.agents import budget as budgets
 from orchestra.agents import dialects, reasoning
 from orchestra.agents.budget import Budget, Limits
+from orchestra.agents.contributions import LEAST, MODEST, Answered, Step, shorter
 from orchestra.agents.coordinator import Plan, as_json, solve
 from orchestra.agents.dialects import Call, Lines, Schema, dialect_for, read
 from orchestra.agents.expert import Expert
 from orchestra.agents.personas import Library, shipped
 from orchestra.agents.reasoning import Team, Thought
-from orchestra.errors import DaemonError, EmptyReply, FirstTokenTimeout, OrchestraError, PromptTooLong, StreamTruncated
+from orchestra.agents.tool import Contribution
+from orchestra.errors import (
+    DaemonError,
+    EmptyReply,
+    FirstTokenTimeout,
+    OrchestraError,
+    PromptTooLong,
+    SeedTooLong,
+    StreamTruncated,
+)
 from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Options, Piece, Receipt, Usage
 from orchestra.model.window import Loaded
@@ -46,14 +56,15 @@ def team(client: Client, **other: Any) -> Team:
 
 
 def run(
-    daemon: StandIn, *, limits: Limits | None = None, task: str = TASK, options: Options | None = None, parallel: int = 1, **other: Any
+    daemon: StandIn, *, limits: Limits | None = None, task: str = TASK, options: Options | None = None, parallel: int = 1,
+    panel: bool = False, **other: Any
 ) -> list[Any]:
     async def parts() -> list[Any]:
         runtime = Blocking(parallel=parallel)
         client = Client(runtime, Settings(host=daemon.url, parallel=parallel))
         given = Budget(limits) if limits else None
         try:
-            return [part async for part in solve(task, team=team(client, **other), options=options, budget=given)]
+            return [part async for part in solve(task, team=team(client, **other), options=options, budget=given, panel=panel)]
         finally:
             await runtime.close()
 
@@ -333,7 +344,7 @@ def test_red_control_the_time_kept_for_the_answer_decides(monkeypatch: pytest.Mo
     monkeypatch.setattr(budgets, "LANDING", 0.0)
     with StandIn([act(("lawyer", "谁负责？")), slow(500)]) as daemon:
         plan = plan_of(run(daemon, limits=Limits(seconds=1.0)))
-    assert "（来不及整合" in plan.text
+    assert "（没能整合" in plan.text
 
 
 def test_an_expert_that_never_answers_is_named() -> None:
@@ -387,8 +398,11 @@ def test_a_seed_memory_longer_than_the_window() -> None:
     with StandIn([BOTH, "开发者。", DONE, "方案。"]) as daemon:
         plan = plan_of(run(daemon, experts=[huge, EXPERTS[1]]))
     assert plan.missing == ("computer_scientist",)
-    with StandIn() as daemon, pytest.raises(PromptTooLong):
-        run(daemon, coordinator=replace(COORDINATOR, seed_memory=huge.seed_memory))
+    for panel in (False, True):
+        with StandIn() as daemon:
+            with pytest.raises(SeedTooLong):
+                run(daemon, coordinator=replace(COORDINATOR, seed_memory=huge.seed_memory), panel=panel)
+            assert not any(body.get("messages") for body in daemon.asked("/api/chat")), "nobody was asked"
 
 
 def test_our_own_errors_are_raised() -> None:
@@ -501,3 +515,18 @@ def test_a_step_costs_below_two_milliseconds(monkeypatch: pytest.MonkeyPatch) ->
     started = time.process_time()
     assert len(thoughts(alone(Limits(steps=20), coordinator=FREE))) == 20
     assert (time.process_time() - started) / 20 < 0.002
+
+
+def test_what_was_said_is_shortened_before_anybody_is_left_out() -> None:
+    client: Any = None
+    tools = {name: Expert(persona=persona, client=client, model="m") for name, persona in zip("ab", EXPERTS, strict=True)}
+    said = [
+        Answered(tools[who], Step(expert=tools[who].name, question="?", answer=f"{number}" + "意" * 999, ok=True), Contribution())
+        for number, who in enumerate("aabab")
+    ]
+    forms = [([one.step.answer[0] for one in kept], most) for kept, most in shorter(said)]
+    assert forms[0] == (list("01234"), 0)
+    assert [most for kept, most in forms if len(kept) == 5][-1] == MODEST
+    assert forms[-1] == (["3", "4"], LEAST), "the last word of each stays"
+    lengths = [sum(min(most or 1000, 1000) for _ in kept) for kept, most in forms]
+    assert lengths == sorted(lengths, reverse=True)

@@ -13,9 +13,10 @@ import pytest
 
 from orchestra.agents import expert as module
 from orchestra.agents.contributions import Step
-from orchestra.agents.coordinator import Plan, as_json, integrate
+from orchestra.agents.coordinator import Plan, as_json, solve
 from orchestra.agents.expert import Expert
 from orchestra.agents.personas import Library, shipped
+from orchestra.agents.reasoning import Team
 from orchestra.errors import DaemonError, ModelMissing, UsageError
 from orchestra.model import untrusted, wire
 from orchestra.model.client import Client
@@ -60,9 +61,11 @@ def daemon() -> Iterator[StandIn]:
 
 
 def solving(task: str = TASK, experts: list[Persona] | None = None, coordinator: Persona = COORDINATOR, **given: Any) -> Work:
-    return lambda client: integrate(
-        task, client=client, model="llama3", coordinator=coordinator, experts=EXPERTS if experts is None else experts, **given
-    )
+    def work(client: Client) -> AsyncGenerator[Any]:
+        told = [Expert(persona=persona, client=client, model="llama3") for persona in (EXPERTS if experts is None else experts)]
+        return solve(task, team=Team(client=client, model="llama3", coordinator=coordinator, experts=told), panel=True, **given)
+
+    return work
 
 
 def without_model(persona: Persona) -> Persona:
@@ -254,10 +257,11 @@ def test_red_control_the_border_around_an_expert_decides(daemon: StandIn, drive:
 
 
 def test_a_coordinator_that_cannot_answer_is_the_callers_error(drive: Drive) -> None:
-    with StandIn(["技术建议。", "法律意见。"]) as daemon:
+    with StandIn() as daemon:
         with pytest.raises(ModelMissing):
             drive(daemon.url, solving(coordinator=without_model(COORDINATOR)))
-        daemon.fail("error_500_json", path="/api/chat")
+        assert daemon.asked("/api/chat") == [], "nobody was asked in vain"
+        daemon.fail("error_500_json", path="/api/chat", times=9)
         with pytest.raises(DaemonError):
             drive(daemon.url, solving(experts=[]))
 

@@ -201,7 +201,7 @@ def test_where_no_answer_comes_the_experts_words_are_the_answer(home: Path) -> N
     with StandIn(["一。", "二。", Scripted([])]) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:
         plan = orchestra.integrate(TASK, session="s", panel=True)
         stored = orchestra.store.history("s")[0]
-    assert plan.text.startswith("（来不及整合")
+    assert plan.text.startswith("（没能整合")
     assert "法律专家:\n二。" in plan.text
     assert stored.answer == plan.text
 
@@ -236,7 +236,7 @@ def test_what_does_not_fit_beside_the_question_is_shortened_and_noted(home: Path
 
 def test_red_control_without_the_room_nothing_of_it_would_be_read(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def whole(self: TeamGround, run: Any, missed: Any, inquiry: Any) -> tuple[str, bool]:
-        return beside(run, missed), False
+        return next(beside(run, missed))
 
     monkeypatch.setattr(TeamGround, "_text", whole)
     with StandIn(["二。", "方案。"], window=2048) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ from orchestra.model.messages import Language, Receipt, Reply
 from orchestra.model.stages import summed
 from orchestra.model.untrusted import Entry, fenced
 
-LEAST = 80  # characters of a contribution that is shortened: less says nothing
+MODEST, LEAST = 240, 80  # characters of a contribution that is shortened: up to there rather than leaving one out; less says nothing
 _LABELS = {"zh": ("专家意见", "专家意见结束"), "en": ("what the experts said", "end of what the experts said")}
 _SAID = {"zh": "以下是各位专家对这项任务的意见。", "en": "Below is what the experts said to this task."}
 _EMPTY = {"zh": "回答为空", "en": "the answer is empty"}
@@ -58,20 +59,51 @@ def groups(size: int, calls: Sequence[tuple[Tool, str]]) -> Iterator[Sequence[tu
         yield ordered[start : start + max(1, size)]
 
 
+def shorter(said: Sequence[Answered]) -> Iterator[tuple[Sequence[Answered], int]]:
+    """Ever less of what was said, each time with the most characters of a contribution; first all of it (0: whole).
+
+    Long ones are shortened, then whoever said several loses the oldest; one of each expert stays to the last.
+    """
+    yield said, 0
+    most = longest(said)
+    while most > MODEST:
+        most = max(MODEST, most * 3 // 4)
+        yield said, most
+    kept = [one for one in said if one.step.ok]
+    while (first := _repeated(kept)) is not None:
+        kept = [one for one in kept if one is not first]
+        yield kept, most
+    while most > LEAST:
+        most = max(LEAST, most * 3 // 4)
+        yield kept, most
+
+
+def _repeated(said: Sequence[Answered]) -> Answered | None:
+    """The oldest contribution of an expert who has a later one."""
+    counts = Counter(one.expert.name for one in said)
+    return next((one for one in said if counts[one.expert.name] > 1), None)
+
+
+def longest(said: Sequence[Answered]) -> int:
+    """The characters of the longest contribution."""
+    return max((len(one.step.answer) for one in said if one.step.ok), default=0)
+
+
 def material(said: Sequence[Answered], task: str, language: Language, *, nonce: str = "", most: int = 0) -> str:
     """What the coordinator reads beside the task: the contributions, named and fenced, each of `most` characters (0: whole).
 
     With the same `nonce` a longer list begins as a shorter one does, so that the daemon has read it already.
     """
-    good = [Entry(_title(one, task, language), _within(one.step.answer, most, language)) for one in said if one.step.ok]
+    good = [Entry(_title(one, task, language, most), _within(one.step.answer, most, language)) for one in said if one.step.ok]
     return f"{_SAID[language]}\n\n{fenced(good, *_LABELS[language], nonce=nonce)}" if good else ""
 
 
-def _title(one: Answered, task: str, language: Language) -> str:
-    name = one.expert.titled(language)
-    if one.step.question == task:
+def _title(one: Answered, task: str, language: Language, most: int) -> str:
+    name, question = one.expert.titled(language), one.step.question
+    if question == task:
         return name
-    return f"{name}（{one.step.question}）" if language == "zh" else f"{name} ({one.step.question})"
+    question = _within(question, most, language)
+    return f"{name}（{question}）" if language == "zh" else f"{name} ({question})"
 
 
 def _within(text: str, most: int, language: Language) -> str:

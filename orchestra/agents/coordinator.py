@@ -13,16 +13,14 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from orchestra.agents.budget import Budget, Limits
-from orchestra.agents.contributions import LEAST, Step, accounts
+from orchestra.agents.contributions import Step, accounts
 from orchestra.agents.expert import Expert
-from orchestra.agents.landing import SHORTENED, beside, lacking, landed, longest, note, noted, notice
+from orchestra.agents.landing import SHORTENED, beside, lacking, landed, note, noted, notice
 from orchestra.agents.reasoning import Reasoning, Team, Thought
 from orchestra.agents.tool import Tool
 from orchestra.errors import PromptTooLong, UsageError
-from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt, Usage, gathered
 from orchestra.model.notice import announced
-from orchestra.model.persona import Persona
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +39,6 @@ class Plan:
     receipt: Receipt = field(default_factory=Receipt)
     value: Any = None
     trace: tuple[Thought | Step, ...] = ()
-
-
-async def integrate(
-    task: str, *, client: Client, model: str, coordinator: Persona, experts: Sequence[Persona], options: Options | None = None
-) -> AsyncGenerator[Step | Piece | Plan]:
-    """Asks every expert the whole task, and integrates: `solve` as a panel, with personas for experts."""
-    told = [Expert(persona=persona, client=client, model=model) for persona in experts]
-    team = Team(client=client, model=model, coordinator=coordinator, experts=told)
-    async with aclosing(solve(task, team=team, options=options, panel=True)) as parts:
-        async for part in parts:
-            if not isinstance(part, Thought):
-                yield part
 
 
 async def solve(
@@ -108,19 +94,20 @@ async def _integrated(
 ) -> AsyncGenerator[Piece]:
     """What the coordinator makes of it; where that is more than the window holds, contributions are shortened, and it is noted."""
     expert = Expert(persona=team.coordinator, client=team.client, model=team.model)
-    most, begun = 0, False
-    while True:
+    begun, refused = False, None
+    for text, cut in beside(run, missed):
         try:
-            stream = expert.stream(task, options=options, material=beside(run, missed, most=most), said=run.before)
-            async with aclosing(stream) as pieces:
+            async with aclosing(expert.stream(task, options=options, material=text, said=run.before)) as pieces:
                 async for piece in pieces:
                     begun = True
-                    yield noted(piece, SHORTENED) if most else piece
+                    yield noted(piece, SHORTENED) if cut else piece
             return
-        except PromptTooLong:
-            most = (most or longest(run.said)) // 2
-            if begun or most < LEAST:
+        except PromptTooLong as error:
+            if begun:
                 raise
+            refused = error
+    if refused is not None:
+        raise refused
 
 
 def as_json(plan: Plan) -> dict[str, Any]:

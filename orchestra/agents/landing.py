@@ -5,14 +5,14 @@ The coordinator that answers at once and a dialogue in which the task is a turn 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from orchestra.agents.contributions import Answered, missing
+from orchestra.agents.contributions import missing, shorter
 from orchestra.agents.reasoning import Reasoning, Thought
 from orchestra.agents.tool import Tool
-from orchestra.errors import EmptyReply, FirstTokenTimeout
+from orchestra.errors import EmptyReply, FirstTokenTimeout, PromptTooLong
 from orchestra.model.messages import FinishReason, Language, Piece, Receipt, Usage
 
 SHORTENED = "shortened"  # the note of a receipt whose contributions were
@@ -29,7 +29,8 @@ _LACKING = {
     "en": "These experts did not answer: {names}. Say which part the plan lacks for it.",
 }
 _NOTICE = {"zh": "（以下专家没有回答，方案缺少其意见：{names}。）", "en": "(No answer came from {names}; the plan lacks that part.)"}
-_VERBATIM = {"zh": "（来不及整合，以下是各位专家的原话。）", "en": "(There was no time to integrate; this is what the experts said.)"}
+_VERBATIM = {"zh": "（没能整合，以下是各位专家的原话。）", "en": "(They could not be integrated; this is what the experts said.)"}
+_REASONS = {FirstTokenTimeout: FinishReason.DEADLINE, EmptyReply: FinishReason.INCOMPLETE, PromptTooLong: FinishReason.CONTEXT_FULL}
 
 
 def lacking(run: Reasoning) -> list[Tool]:
@@ -47,12 +48,16 @@ def note(experts: Sequence[Tool]) -> str:
     return f"missing: {', '.join(one.name for one in experts)}" if experts else ""
 
 
-def beside(run: Reasoning, experts: Sequence[Tool], *, most: int = 0, closing: dict[str, str] = INTEGRATE) -> str:
+def beside(run: Reasoning, experts: Sequence[Tool], *, closing: dict[str, str] = INTEGRATE) -> Iterator[tuple[str, bool]]:
     """What stands after the task: as in the steps before, so that the daemon has read it; then what to do with it.
 
-    Each contribution has at most `most` characters (0: whole); of `experts` it is said that they did not answer.
+    Of `experts` it is said that they did not answer. First whole, then ever shorter (True), for whoever has less room.
     """
-    material = run.material(most)
+    for said, most in shorter(run.said):
+        yield _beside(run, run.material(said, most), experts, closing), most > 0 or len(said) < len(run.said)
+
+
+def _beside(run: Reasoning, material: str, experts: Sequence[Tool], closing: dict[str, str]) -> str:
     parts = [
         run.team_text() if any(isinstance(part, Thought) for part in run.trace) else "",
         material,
@@ -62,13 +67,8 @@ def beside(run: Reasoning, experts: Sequence[Tool], *, most: int = 0, closing: d
     return "\n\n".join(part for part in parts if part)
 
 
-def longest(said: Sequence[Answered]) -> int:
-    """The characters of the longest contribution."""
-    return max((len(one.step.answer) for one in said if one.step.ok), default=0)
-
-
 async def landed(pieces: AsyncGenerator[Piece], run: Reasoning, *, typed: bool) -> AsyncGenerator[Piece]:
-    """The answer; where its time ends before its first word, what the experts said, as they said it, unless it is `typed`."""
+    """The answer; where it has no time or room for its first word, what the experts said, as they said it, unless it is `typed`."""
     said = False
     own = "" if typed else _verbatim(run)
     try:
@@ -82,10 +82,10 @@ async def landed(pieces: AsyncGenerator[Piece], run: Reasoning, *, typed: bool) 
                     yield Piece(own)
                     piece = piece._replace(keep=None)
                 yield _ended(piece, run)
-    except (EmptyReply, FirstTokenTimeout) as error:
+    except tuple(_REASONS) as error:
         if said or not own:
             raise
-        reason = FinishReason.DEADLINE if isinstance(error, FirstTokenTimeout) else FinishReason.INCOMPLETE
+        reason = next(reason for kind, reason in _REASONS.items() if isinstance(error, kind))
         yield Piece(own)
         yield _ended(Piece("", finish_reason=reason, usage=Usage(), receipt=Receipt()), run)
 

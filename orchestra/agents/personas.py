@@ -111,8 +111,8 @@ class Library:
                     broken[name] = error
         if broken and not sound:
             raise next(iter(broken.values()))
-        for name, error in broken.items():
-            self._warn(name, _said(error), _LEFT_OUT)
+        for name, fault in broken.items():
+            self._warn(name, _said(fault), _LEFT_OUT)
         return sound
 
     def _warn(self, name: str, what: Words, so: Words) -> None:

@@ -21,8 +21,9 @@ from orchestra.agents.dialects import Call, Decision, Dialect, dialect_for, faul
 from orchestra.agents.tool import CallContext, Contribution, Tool
 from orchestra.errors import EmptyReply, OrchestraError, StreamTruncated
 from orchestra.model.client import Client
+from orchestra.model.firmness import fits
 from orchestra.model.language import language_of
-from orchestra.model.messages import FinishReason, Message, Options, Reply, gathered
+from orchestra.model.messages import FinishReason, Message, Options, Receipt, Reply, gathered
 from orchestra.model.persona import Persona
 
 STEP_TOKENS = 600  # the most of one step: a thought and a few questions
@@ -93,7 +94,11 @@ class Reasoning:
     # --- the loop
 
     async def whole(self, *, panel: bool = False) -> AsyncGenerator[Thought | Step]:
-        """All that is asked before the answer: what the steps want, then the rest; a `panel` is asked the task alone."""
+        """All that is asked before the answer: what the steps want, then the rest; a `panel` is asked the task alone.
+
+        Raises `SeedTooLong` before anybody is asked.
+        """
+        await self._firm()
         if self._team.experts and not panel:
             async with aclosing(self.steps()) as thinking:
                 async for part in thinking:
@@ -162,6 +167,14 @@ class Reasoning:
         told = [message for step in own for message in (Message("user", step.question), Message("assistant", step.answer))]
         return replace(context, said=(*before, *told))
 
+    async def _firm(self) -> None:
+        """The coordinator's seed memory has to leave room for what the experts will say."""
+        persona, client = self._team.coordinator, self._team.client
+        model = persona.model or self._team.model
+        loaded = await client.ready(model, self._options.over(persona.options))
+        self.replies.append(Contribution(receipt=Receipt(calls=0, loads=loaded.loads, reloads=loaded.reloads)))
+        await fits(persona, persona.speaks(self.language), client=client, model=model, loaded=loaded)
+
     # --- one step
 
     async def _decided(self, fault: str) -> Decision | None:
@@ -217,7 +230,7 @@ class Reasoning:
         parts = [
             self._task,
             self.team_text(),
-            self.material(),
+            self.material(self.said),
             _FAILED[language].format(names=failed) if failed else "",
             fault,
             _NEXT[language],
@@ -231,9 +244,9 @@ class Reasoning:
         lines = [f"- {one.name}{comma}{one.described(language) or one.titled(language)}" for one in self._team.experts]
         return "\n".join([_TEAM[language], *lines]) if lines else ""
 
-    def material(self, most: int = 0) -> str:
-        """What was said so far, each contribution of at most `most` characters (0: whole)."""
-        return material(self.said, self._task, self.language, nonce=self._nonce, most=most)
+    def material(self, said: Sequence[Answered], most: int = 0) -> str:
+        """What was `said`, each contribution of at most `most` characters (0: whole)."""
+        return material(said, self._task, self.language, nonce=self._nonce, most=most)
 
     def _fresh(self, decision: Decision) -> tuple[list[tuple[Tool, str]], str]:
         """The calls that are worth asking, and what is wrong with the others."""

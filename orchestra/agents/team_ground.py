@@ -17,7 +17,7 @@ from orchestra.agents.budget import Budget, Limits
 from orchestra.agents.contributions import LEAST, Step, missing
 from orchestra.agents.coordinator import Plan, trace_as_json
 from orchestra.agents.dialects import Call
-from orchestra.agents.landing import EACH, INTEGRATE, SHORTENED, beside, lacking, landed, longest, note, notice
+from orchestra.agents.landing import EACH, INTEGRATE, SHORTENED, beside, lacking, landed, note, notice
 from orchestra.agents.reasoning import Reasoning, Team, Thought
 from orchestra.agents.tool import Tool
 from orchestra.errors import OrchestraError
@@ -90,13 +90,8 @@ class TeamGround:
 
     def _text(self, run: Reasoning, missed: Sequence[Tool], inquiry: Inquiry) -> tuple[str, bool]:
         """What stands beside the message, and whether contributions had to be shortened for its room."""
-        closing, most = EACH if self._calls else INTEGRATE, 0
-        while True:
-            text = beside(run, missed, most=most, closing=closing)
-            needed = inquiry.tokens(text)
-            if needed <= inquiry.room or 0 < most <= LEAST:
-                return text, most > 0
-            most = max(LEAST, int((most or longest(run.said)) * min(0.9, inquiry.room / needed)))
+        texts = list(beside(run, missed, closing=EACH if self._calls else INTEGRATE))
+        return next(((text, cut) for text, cut in texts if inquiry.tokens(text) <= inquiry.room), texts[-1])
 
 
 async def turn(pieces: AsyncGenerator[Piece], ground: TeamGround) -> AsyncGenerator[Part | Piece | Plan]:
