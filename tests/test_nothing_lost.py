@@ -15,14 +15,16 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
+from command_line import started
 from dialogues import EN, POLITE, prompts, said
 from runtimes import within
 
 import orchestra.errors as e
 from orchestra import AsyncOrchestra, Message, Orchestra, Session
 from orchestra.model.messages import FinishReason, Piece, gathered
-from orchestra.sessions import database
+from orchestra.sessions import database, turns
 from orchestra.sessions.journal import Journal
+from orchestra.sessions.store import Store
 from orchestra.standin import Scripted, StandIn
 
 SLOW = Scripted([f"{number} " for number in range(600)], pace=0.01)
@@ -269,3 +271,46 @@ def test_what_was_never_written_is_noticed(home: Path, monkeypatch: pytest.Monke
         with pytest.raises(AssertionError):
             assert session.turns()[0].answer.startswith(heard)
 
+
+
+def stood_on(home: Path) -> object:
+    """What a turn that is being answered stands on, as others find it within two seconds."""
+    with Store(home) as store, Store(home) as other:
+        store.create("s")
+        journal = store.begin("s", "Why?")
+        journal.ground = {"trace": [1]}
+        journal.ground = {"trace": [1, 2]}
+        within(2, lambda: other.history("s")[0].ground is not None)
+        (turn,) = other.history("s")
+        assert turn.status == "open"
+        journal.finish(status="interrupted")
+        (after,) = other.history("s")
+        assert after.ground == {"trace": [1, 2]}
+    return turn.ground
+
+
+def test_what_an_answer_stands_on_is_on_disk_as_it_grows(home: Path) -> None:
+    assert stood_on(home) == {"trace": [1, 2]}
+
+
+def test_red_control_without_it_a_kill_would_lose_what_was_found(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "stand", lambda *_: None)
+    assert stood_on(home) is None
+
+
+def test_a_killed_task_keeps_the_steps_that_ended(home: Path) -> None:
+    with StandIn(["Test it.", SLOW]) as daemon:
+        own = {"OLLAMA_HOST": daemon.url, "ORCHESTRA_HOME": str(home), "ORCHESTRA_LANG": "en"}
+        with started("integrate", "--panel", "Is it safe?", "-s", "s", **own) as running:
+            assert running.stderr is not None
+            assert any(b"lawyer is asked" in line for line in running.stderr)
+            time.sleep(1)
+            running.kill()
+            running.wait()
+    with Store(home) as store:
+        store.begin("s", "Go on.").finish()  # whoever goes on closes what nobody is answering any more
+        turn, _ = store.history("s")
+    assert (turn.status, turn.answer) == ("interrupted", "")
+    assert turn.question == "Is it safe?"
+    assert turn.ground is not None
+    assert [(step["expert"], step["answer"]) for step in turn.ground["trace"]] == [("computer_scientist", "Test it.")]

@@ -24,13 +24,13 @@ class Journal:
     """What is being said in one turn. Left as a context, or dropped, without `finish`, the turn is interrupted.
 
     `turn` is the turn as it was begun; `new` is False where a turn of the same `turn_id` was already there,
-    which is then only to be read: what is appended to it goes nowhere. `ground` and `persona` are kept with the turn when it ends.
+    which is then only to be read: what is appended to it goes nowhere. `persona` is kept with the turn when it ends, `ground`
+    as it grows: what was found, or said by experts, until a process was killed is there.
     """
 
     def __init__(self, database: Database, row: turns.TurnRow, *, new: bool = True) -> None:
         self.turn = row.turn
         self.new = new
-        self.ground: Mapping[str, Any] | None = None
         self.persona: str | None = None
         self._database = database
         self._growth = _Growth(row.seq)
@@ -41,6 +41,15 @@ class Journal:
             # a turn that nobody can finish any more would keep its session busy as long as the process lives
             self._dropped = weakref.finalize(self, _abandon, database, self._growth)
             self._dropped.atexit = False
+
+    @property
+    def ground(self) -> Mapping[str, Any] | None:
+        """What the answer stands on so far; another one takes its place on disk within half a second."""
+        return self._growth.ground
+
+    @ground.setter
+    def ground(self, ground: Mapping[str, Any] | None) -> None:
+        self._growth.ground = ground
 
     def append(self, text: str, *, kind: Kind = "text") -> None:
         """Adds to the answer. Returns at once; the text is on disk within half a second or 32 pieces."""
@@ -96,28 +105,34 @@ class Journal:
 
 
 class _Growth:
-    """The pieces of one answer; the writer's thread asks for them."""
+    """The pieces of one answer and what it stands on; the writer's thread asks for them."""
 
     def __init__(self, seq: int) -> None:
         self.seq = seq
+        self.ground: Mapping[str, Any] | None = None
+        self._grounds: tuple[Mapping[str, Any] | None, ...] = (None, None)  # that was written last, and that is on disk
         self.pieces: list[tuple[Kind, str]] = []
         self.length = 0
         self.cuts: list[tuple[int, int, Kind]] = []
 
     def waiting(self) -> bool:
-        """Whether pieces are not on disk yet."""
-        return bool(self.pieces)
+        """Whether anything is not on disk yet."""
+        return bool(self.pieces) or self.ground is not self._grounds[1]
 
     def write(self, connection: sqlite3.Connection) -> int:
-        """Writes the pieces that are there, those of one kind together; says how many."""
-        count = len(self.pieces)
+        """Writes the pieces that are there, those of one kind together, and the ground where it is another; says how many pieces."""
+        count, ground = len(self.pieces), self.ground
+        if ground is not self._grounds[1]:
+            turns.stand(connection, self.seq, ground)
+        self._grounds = (ground, self._grounds[1])
         for kind, run in groupby(self.pieces[:count], key=lambda piece: piece[0]):
             turns.grow(connection, self.seq, kind, "".join(text for _, text in run))
         return count
 
     def written(self, pieces: int) -> None:
-        """Forgets so many pieces: they are on disk."""
+        """Forgets so many pieces: they are on disk, and so is the ground."""
         del self.pieces[:pieces]
+        self._grounds = (self._grounds[0], self._grounds[0])
 
     def close(self, connection: sqlite3.Connection, outcome: Outcome, keep: int | None) -> Turn | None:
         """Ends the turn; the pieces stay in the list, so that an attempt that fails can be repeated."""

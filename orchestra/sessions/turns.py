@@ -251,6 +251,11 @@ def grow(connection: sqlite3.Connection, seq: int, kind: str, text: str) -> None
     )
 
 
+def stand(connection: sqlite3.Connection, seq: int, ground: Any) -> None:
+    """Writes on what an answer stands so far, unless it was closed meanwhile."""
+    connection.execute("UPDATE turn SET ground = ? WHERE seq = ? AND status = 'open'", (jsonable(ground), seq))
+
+
 def grown(connection: sqlite3.Connection, seq: int, kind: str) -> str:
     """What was added to an answer so far."""
     rows = connection.execute("SELECT text FROM growth WHERE turn = ? AND kind = ? ORDER BY seq", (seq, kind))
@@ -266,7 +271,7 @@ def close_turn(connection: sqlite3.Connection, row: TurnRow, outcome: Outcome, *
     ).fetchone()
     connection.execute(
         """UPDATE turn SET answer = ?, thinking = ?, status = ?, finish_reason = ?, model = ?, usage = ?, receipt = ?,
-                           ground = ?, persona = coalesce(?, persona), digest = ?, owner = NULL
+                           ground = coalesce(?, ground), persona = coalesce(?, persona), digest = ?, owner = NULL
            WHERE seq = ?""",
         (
             answer,
