@@ -19,6 +19,7 @@ import retrieval
 import routing
 import startup
 import store
+import team
 import tokens
 import whole
 from bounds import Row, shown
@@ -35,6 +36,7 @@ PARTS = {
     ingest.TITLE: ingest.measured,
     "finding documents and answering from them": retrieval.measured,
     routing.TITLE: routing.measured,
+    team.TITLE: team.measured,
     "citations: what is found, and how soon": citations.measured,
 }
 
