@@ -93,23 +93,26 @@ def _mute(dialect: Dialect) -> Iterator[None]:
         yield
 
 
-async def _solved(limits: Limits) -> list[Any]:
+def _team() -> Team:
     library, client = Library([shipped()]), Client(Blocking(), Settings())
     coordinator = replace(library.persona("standardization_expert"), experts=())
     experts = [Expert(persona=library.persona(name), client=client, model="llama3") for name in ("computer_scientist", "lawyer")]
-    team = Team(client=client, model="llama3", coordinator=coordinator, experts=experts)
+    return Team(client=client, model="llama3", coordinator=coordinator, experts=experts)
+
+
+async def _solved(team: Team, limits: Limits) -> list[Any]:
     return [part async for part in solve(TASK, team=team, budget=Budget(limits))]
 
 
 def step_rows() -> list[Row]:
     """CPU of a step with its question and answer, the model's own calls taken out."""
-    rows = []
+    rows, team = [], _team()
     for dialect in (Native(), Schema(), Lines()):
         took = []
         with _mute(dialect):
             for _ in range(RUNS):
                 began = time.process_time()
-                parts = finish(_solved(Limits(steps=STEPS)))
+                parts = finish(_solved(team, Limits(steps=STEPS)))
                 took.append(1000 * (time.process_time() - began) / STEPS)
                 if sum(isinstance(part, Thought) for part in parts) != STEPS:
                     raise SystemExit("the loop ended early")
