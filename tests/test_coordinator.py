@@ -374,7 +374,7 @@ def test_red_control_tokens_that_nobody_counts_are_spent_again(monkeypatch: pyte
 
 def test_a_budget_divides_what_is_left() -> None:
     budget = Budget(Limits(tokens=1000, seconds=100))
-    assert budget.options(Options(), share=2, waves=2).max_tokens == 187
+    assert budget.options(Options(), answers=4, waves=2).max_tokens == 187
     budget.spend(Usage(completion_tokens=750))
     assert budget.spent is FinishReason.TOKEN_LIMIT
     assert budget.options(Options(), landing=True).max_tokens == 250

@@ -16,8 +16,8 @@ import pytest
 from orchestra import Orchestra, StandIn, tool
 from orchestra.agents import budget as budgets
 from orchestra.agents import lineage
-from orchestra.agents.budget import Budget, Limits
-from orchestra.agents.contributions import Step, groups
+from orchestra.agents.budget import Budget, Limits, Wave
+from orchestra.agents.contributions import Step
 from orchestra.agents.coordinator import Plan, as_json, solve
 from orchestra.agents.expert import Expert
 from orchestra.agents.lineage import Lineage
@@ -28,6 +28,7 @@ from orchestra.agents.tool import CallContext, asked_in_all
 from orchestra.errors import AgentRecursion
 from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Options, Piece, Receipt, Usage
+from orchestra.model.persona import Persona
 from orchestra.runtime import Blocking, Looped, finish
 from orchestra.settings import Settings
 from orchestra.standin import Scripted
@@ -184,15 +185,40 @@ def test_red_control_the_share_of_the_window_decides(home: Path, monkeypatch: py
     assert remembered(home) == ["第0问？", "0：第0", "第1问？", "1：第0"]
 
 
+def function(name: str) -> Any:
+    return tool(lambda text: text, name=name, description="d")
+
+
+def near(name: str) -> Any:
+    """One that takes a slot of the daemon."""
+    return Expert(persona=Persona(name=name, seed_memory={}), client=Client(Looped(), Settings()), model="llama3")
+
+
+def asked_in(parallel: int, calls: Any, **limits: Any) -> list[list[str]]:
+    return [[question for _, question in wave.calls] for wave in Budget(Limits(**limits)).waves(calls, parallel)]
+
+
 def test_questions_to_one_expert_stand_together() -> None:
     """With one slot its seed memory is then read once."""
-    def named(name: str) -> Any:
-        return tool(lambda text: text, name=name, description="d")
-
-    a, b = named("a"), named("b")
+    a, b = near("a"), near("b")
     calls = [(a, "1"), (b, "2"), (a, "3")]
-    assert [[question for _, question in wave] for wave in groups(1, calls)] == [["1"], ["3"], ["2"]]
-    assert [[question for _, question in wave] for wave in groups(2, calls)] == [["1", "3"], ["2"]]
+    assert asked_in(1, calls) == [["1"], ["3"], ["2"]]
+    assert asked_in(2, calls) == [["1", "3"], ["2"]]
+
+
+def test_who_takes_no_slot_waits_for_none() -> None:
+    calls = [(near("a"), "1"), (function("f"), "2"), (near("b"), "3"), (function("g"), "4"), (function("f"), "5")]
+    assert asked_in(1, calls) == [["1", "2", "5", "4"], ["3"]]
+    assert asked_in(4, calls, slots=1) == asked_in(1, calls)
+    assert asked_in(1, calls, at_once=2) == [["1", "2"], ["5", "3"], ["4"]], "one with a slot, one without"
+    assert asked_in(9, calls, at_once=1) == [["1"], ["3"], ["2"], ["5"], ["4"]]
+    assert asked_in(1, []) == []
+
+
+def test_red_control_what_does_not_say_whether_it_takes_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "takes_slot", lambda tool: True)
+    with pytest.raises(AssertionError):
+        test_who_takes_no_slot_waits_for_none()
 
 
 # --- shared down the tree
@@ -322,7 +348,7 @@ def answering(said: Any) -> Iterator[str]:
 
 
 def test_how_many_at_a_time_is_shared_down_the_tree(home: Path) -> None:
-    crowd, plan = crowded(home, steps=1)
+    crowd, plan = crowded(home, steps=1, at_once=4)
     assert crowd.asked == 9
     assert crowd.most <= 4
     assert asked_in_all(plan.steps) == 12
@@ -335,7 +361,7 @@ def test_red_control_each_with_slots_of_its_own(home: Path, monkeypatch: pytest.
         return replace(true(self, *given, **named), at_once=4)
 
     monkeypatch.setattr(Budget, "context", wide)
-    assert crowded(home, steps=1)[0].most > 4
+    assert crowded(home, steps=1, at_once=4)[0].most > 4
 
 
 @pytest.mark.parametrize("calls", [1, 4, 7, 12, 20])
@@ -355,8 +381,8 @@ def test_red_control_questions_that_nobody_counts(home: Path, monkeypatch: pytes
 
 def test_a_share_of_what_is_left() -> None:
     budget = Budget(Limits(calls=20, at_once=8))
-    context = budget.context(Looped(), Options(), share=4, waves=1, at_once=8)
-    assert (context.calls, context.at_once) == (4, 2)
+    context = budget.context(Looped(), Options(), Wave(calls=[(tool(Crowd(), name="f", description="d"), "?")] * 4, slots=3, answers=4, waves=1))
+    assert (context.calls, context.at_once, context.slots) == (4, 2, 3)
     budget.asked(Step(expert="a", question="?", steps=(Step(expert="b", question="?"), Step(expert="c", question="?"))))
     assert budget.calls == 17
     assert budgets.least(None, 3) == 3

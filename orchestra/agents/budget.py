@@ -8,11 +8,12 @@ whatever ends the steps, the task still lands.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import NamedTuple, TypeVar, overload
 
 from orchestra.agents.lineage import Lineage
-from orchestra.agents.tool import CALLS, CallContext, Step, asked_in_all
+from orchestra.agents.tool import AT_ONCE, CALLS, CallContext, Step, Tool, asked_in_all, takes_slot
 from orchestra.model.messages import FinishReason, Options, Usage
 from orchestra.runtime import Runtime
 
@@ -28,14 +29,24 @@ class Limits:
     """The most that a task may take; None = not bounded by this one.
 
     `steps` are the coordinator's, `tokens` all that are generated, `calls` the questions to experts, `at_once` how many
-    of them at a time (None: as many as the daemon has slots).
+    of them at a time, `slots` how many of those that take a slot of the daemon (None: as many as it has).
     """
 
     steps: int = STEPS
     tokens: int | None = None
     seconds: float | None = None
     calls: int = CALLS
-    at_once: int | None = None
+    at_once: int = AT_ONCE
+    slots: int | None = None
+
+
+class Wave(NamedTuple):
+    """Questions asked at the same time, each with so many `slots`; of all that are planned `answers` and `waves` are left, with these."""
+
+    calls: Sequence[tuple[Tool, str]]
+    slots: int
+    answers: int
+    waves: int
 
 
 class Budget:
@@ -84,26 +95,47 @@ class Budget:
         """The same without regard to steps: whether an expert can still be asked."""
         return self._over(*self._left(LANDING)) or (None if self.calls else FinishReason.STEP_LIMIT)
 
-    def context(self, runtime: Runtime, options: Options, *, share: int, waves: int, at_once: int) -> CallContext:
-        """In what each of `share` tools is asked at the same time, the first of `waves`: its share of all that is left."""
+    def waves(self, calls: Sequence[tuple[Tool, str]], slots: int) -> Iterator[Wave]:
+        """The questions as they are asked: as many at a time as there are slots, what takes none beside the first of them.
+
+        One that only waits for a slot has not begun. What one expert is asked stands together: with one slot its seed memory
+        is read once.
+        """
+        slots, names = self.limits.slots or slots, [tool.name for tool, _ in calls]
+        left = sorted(range(len(calls)), key=lambda place: names.index(names[place]))
+        planned: list[list[int]] = []
+        while left:
+            near = [place for place in left if takes_slot(calls[place][0])][: min(slots, self.limits.at_once)]
+            far = [place for place in left if not takes_slot(calls[place][0])][: max(0 if near else 1, self.limits.at_once - len(near))]
+            planned.append([place for place in left if place in near or place in far])
+            left = [place for place in left if place not in planned[-1]]
+        for number, wave in enumerate(planned):
+            near_count = sum(takes_slot(calls[place][0]) for place in wave)
+            yield Wave(
+                calls=[calls[place] for place in wave],
+                slots=max(1, slots // max(1, near_count)),
+                answers=sum(map(len, planned[number:])),
+                waves=len(planned) - number,
+            )
+
+    def context(self, runtime: Runtime, options: Options, wave: Wave) -> CallContext:
+        """In what each of a wave is asked: its share of all that is left."""
+        share = len(wave.calls)
         return CallContext(
             runtime=runtime,
-            options=self.options(options, share=share, waves=waves),
+            options=self.options(options, answers=wave.answers, waves=wave.waves),
             lineage=self.lineage,
             calls=max(0, self.calls - share) // share,
-            at_once=max(1, at_once // share),
+            at_once=max(1, self.limits.at_once // share),
+            slots=wave.slots,
         )
 
-    def options(self, options: Options, *, share: int = 1, waves: int = 1, landing: bool = False) -> Options:
-        """`options` within what is left, for one of `share` answers at a time the first of `waves`, or for the task's (`landing`)."""
+    def options(self, options: Options, *, answers: int = 1, waves: int = 1, landing: bool = False) -> Options:
+        """`options` within what is left, for one of so many `answers` in so many `waves`, or for the task's own (`landing`)."""
         tokens, seconds = self._left(0.0 if landing else LANDING)
-        if tokens is not None:
-            most = max(1, tokens // (share * waves))
-            options = replace(options, max_tokens=min(options.max_tokens or most, most))
-        if seconds is not None:
-            seconds = max(SOONEST, seconds / waves)
-            options = replace(options, deadline=min(options.deadline or seconds, seconds))
-        return options
+        most = None if tokens is None else max(1, tokens // answers)
+        longest = None if seconds is None else max(SOONEST, seconds / waves)
+        return replace(options, max_tokens=least(options.max_tokens, most), deadline=least(options.deadline, longest))
 
     def _left(self, kept: float) -> tuple[int | None, float | None]:
         limits = self.limits
@@ -118,6 +150,10 @@ class Budget:
         return FinishReason.TOKEN_LIMIT if tokens is not None and tokens <= 0 else None
 
 
+@overload
+def least(one: Number, other: Number | None) -> Number: ...
+@overload
+def least(one: Number | None, other: Number | None) -> Number | None: ...
 def least(one: Number | None, other: Number | None) -> Number | None:
     """The smaller of two bounds, where None is no bound."""
     return min((bound for bound in (one, other) if bound is not None), default=None)

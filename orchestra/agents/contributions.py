@@ -48,17 +48,6 @@ async def asked(expert: Tool, question: str, context: CallContext) -> Answered:
     return Answered(expert, step, said)
 
 
-def groups(size: int, calls: Sequence[tuple[Tool, str]]) -> Iterator[Sequence[tuple[Tool, str]]]:
-    """As many at a time as the daemon has slots: one that only waits for a slot has not begun.
-
-    What one expert is asked stands together: with one slot its seed memory is read once.
-    """
-    names = [expert.name for expert, _ in calls]
-    ordered = sorted(calls, key=lambda call: names.index(call[0].name))
-    for start in range(0, len(ordered), max(1, size)):
-        yield ordered[start : start + max(1, size)]
-
-
 def shorter(said: Sequence[Answered]) -> Iterator[tuple[Sequence[Answered], int]]:
     """Ever less of what was said, each time with the most characters of a contribution; first all of it (0: whole).
 

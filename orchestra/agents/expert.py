@@ -57,6 +57,11 @@ class Expert:
         """It takes a text."""
         return QUESTION
 
+    @property
+    def takes_slot(self) -> bool:
+        """It asks this daemon."""
+        return True
+
     def titled(self, language: str) -> str:
         """The persona's title."""
         return self.persona.titled(language)

@@ -17,7 +17,7 @@ from orchestra.agents.experts import Source, resolved
 from orchestra.agents.reasoning import Team
 from orchestra.agents.router import Route, Router
 from orchestra.agents.team_ground import Part, TeamGround
-from orchestra.agents.tool import CallContext, Contribution, Tool
+from orchestra.agents.tool import CallContext, Contribution, Tool, takes_slot
 from orchestra.model.messages import Message, Options
 from orchestra.model.persona import Persona
 from orchestra.sessions.conversation import Leader, Memory
@@ -41,6 +41,11 @@ class Familiar:
     def parameters(self) -> Mapping[str, Any]:
         """JSON Schema of its arguments."""
         return self.tool.parameters
+
+    @property
+    def takes_slot(self) -> bool:
+        """Whether it waits for a slot of the daemon."""
+        return takes_slot(self.tool)
 
     def titled(self, language: str) -> str:
         """The name as people read it."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from orchestra.agents.budget import Budget
-from orchestra.agents.contributions import Answered, Step, asked, groups, material, missing
+from orchestra.agents.contributions import Answered, Step, asked, material, missing
 from orchestra.agents.dialects import Call, Decision, Dialect, dialect_for, fault_of, plain_name, weaker
 from orchestra.agents.tool import CallContext, Contribution, Tool
 from orchestra.errors import EmptyReply, OrchestraError, StreamTruncated
@@ -139,20 +139,18 @@ class Reasoning:
         return [one for one in self._team.experts if one.name not in heard and (everybody or one.name in wanted)]
 
     async def ask(self, calls: Sequence[tuple[Tool, str]]) -> AsyncGenerator[Step]:
-        """Asks the experts, as many at a time as there are slots; stops where tokens or time are spent."""
+        """Asks the experts, who take a slot of the daemon in turn, all others at once; stops where tokens or time are spent."""
         client, budget = self._team.client, self._budget
-        at_once = budget.limits.at_once or client.settings.parallel
-        waves = list(groups(at_once, calls))
-        for number, planned in enumerate(waves):
+        for wave in budget.waves(calls, client.settings.parallel):
             ended = budget.exhausted
             if ended is not None:
                 self.ended = ended
                 return
-            wave = planned[: budget.calls]
-            context = budget.context(client.runtime, self._options, share=len(wave), waves=len(waves) - number, at_once=at_once)
-            for expert, question in wave:
+            wave = wave._replace(calls=wave.calls[: budget.calls])
+            context = budget.context(client.runtime, self._options, wave)
+            for expert, question in wave.calls:
                 yield Step(expert=expert.name, question=question)
-            jobs = [partial(asked, expert, question, self._within(context, expert, question)) for expert, question in wave]
+            jobs = [partial(asked, expert, question, self._within(context, expert, question)) for expert, question in wave.calls]
             for one in await client.runtime.together(jobs):
                 self.said.append(one)
                 self.trace.append(one.step)

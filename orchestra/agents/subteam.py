@@ -41,6 +41,11 @@ class Subteam:
         """It takes a text."""
         return QUESTION
 
+    @property
+    def takes_slot(self) -> bool:
+        """It asks this daemon."""
+        return True
+
     def titled(self, language: str) -> str:
         """The persona's title."""
         return self.expert.titled(language)
@@ -76,6 +81,7 @@ class Subteam:
             seconds=least(context.options.deadline, own.seconds),
             calls=min(context.calls, own.steps or context.calls),
             at_once=context.at_once,
+            slots=context.slots,
         )
 
     async def _solved(self, question: str, context: CallContext, budget: Budget, steps: list[Step]) -> Plan:

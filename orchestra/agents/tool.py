@@ -17,6 +17,7 @@ from orchestra.runtime import Runtime
 from orchestra.texts import Words
 
 CALLS = 40  # questions to experts in one task, those that experts ask each other included
+AT_ONCE = 16  # of them at a time
 LONGEST_ANSWER = 20_000  # characters: more than any window holds beside the other answers
 QUESTION: Mapping[str, Any] = {
     "type": "object",
@@ -32,7 +33,7 @@ class CallContext:
     """In what a tool is called: `options` have the answer's language, the seconds and the tokens that are left for it.
 
     `said` is what this tool was asked and answered before in the same task; `lineage` the agents on the way here. A tool
-    that asks others in turn may ask `calls` questions, `at_once` of them at a time.
+    that asks others in turn may ask `calls` questions, `at_once` of them at a time, `slots` of those that take a slot of the daemon.
     """
 
     runtime: Runtime
@@ -41,6 +42,7 @@ class CallContext:
     said: tuple[Message, ...] = ()
     calls: int = CALLS
     at_once: int = 1
+    slots: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +96,11 @@ class Fault(Exception):
 
 
 class Tool(Protocol):
-    """Whatever can be asked. One value serves many tasks at once: what belongs to a call is in its context."""
+    """Whatever can be asked. One value serves many tasks at once: what belongs to a call is in its context.
+
+    One that asks the daemon of this process has an attribute `takes_slot` that is True: with one slot they are asked in
+    turn, all others at the same time.
+    """
 
     @property
     def name(self) -> str:
@@ -112,6 +118,11 @@ class Tool(Protocol):
 
     async def ask(self, question: str, context: CallContext) -> Contribution:
         """The answer to `question`: a text, or the JSON of its arguments."""
+
+
+def takes_slot(tool: Tool) -> bool:
+    """Whether a tool waits for a slot of the daemon; one that does not say so does not."""
+    return bool(getattr(tool, "takes_slot", False))
 
 
 def bounded(answer: str, language: str) -> str:
