@@ -14,6 +14,7 @@ from orchestra.agents.router import AUTO
 from orchestra.api import AsyncOrchestra, AsyncSession
 from orchestra.cli import words
 from orchestra.cli.answers import show
+from orchestra.cli.archive import stored_in
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import Patience, complete
 from orchestra.cli.sources import ground_below, noticed
@@ -112,7 +113,10 @@ async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
             # the session chooses: what was said is stored before anybody asks the daemon which models it has
             patience.turned = lambda: tell(_model_line(session.model))
         pieces = readable(led.shown(session.stream(message)), dialogue.options)
-        reply = await show(pieces, wish, patience, session=lambda: session.name, **(led.beside() if auto else {}))
+        reply = await show(
+            pieces, wish, patience, stored=lambda: stored_in(orchestra.store, session.name, message),
+            session=lambda: session.name, **(led.beside() if auto else {}),
+        )  # fmt: skip
         if reply.ground and not wish.json:
             ground_below(reply.ground)
         if name is None and not wish.json:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
 from orchestra.cli.outcome import Wish, shown
 from orchestra.cli.running import Patience, cancelled, footer
-from orchestra.cli.terminal import Cleaner, as_line, colourful, write
+from orchestra.cli.terminal import Cleaner, as_line, colourful, harmless, write
 from orchestra.model.messages import Piece, Reply, gathered
 
 CUT = "\n\n⋯\n\n"  # stands between what is no part of the answer any more and what is
 COMPACTING = "compacting"  # the note of a receipt whose answer is followed by a summary
 
 
-async def show(pieces: AsyncGenerator[Piece], wish: Wish, patience: Patience, **beside: Any) -> Reply:
+async def show(
+    pieces: AsyncGenerator[Piece], wish: Wish, patience: Patience, *, stored: Callable[[], str] = str,
+    instead: Callable[[], str] = str, **beside: Any,
+) -> Reply:  # fmt: skip
     """Show an answer as it comes; the reply. What `beside` says stands in the JSON object too.
 
-    Where older turns are summarised after the answer, it is shown to its end before that. Ctrl-C then leaves at once,
-    and in order: the answer is whole.
+    Whoever leaves it in the middle is told in which session it is `stored`, and shown what there is `instead` of its
+    first word. Where older turns are summarised after the answer, it is shown to its end before that. Ctrl-C then leaves
+    at once, and in order: the answer is whole.
     """
     collected: list[Piece] = []
     page = _page(wish)
@@ -38,7 +42,10 @@ async def show(pieces: AsyncGenerator[Piece], wish: Wish, patience: Patience, **
             return reply
         page.close()
         if not isinstance(error, Exception) and not isinstance(error, GeneratorExit):
-            cancelled([p.text for p in collected if p.kind == "text"], wish, **_now(beside))
+            said = "".join(piece.text for piece in collected if piece.kind == "text")
+            if not wish.json and not said.strip() and (text := instead()):
+                write(harmless(text) + "\n")
+            cancelled(said, wish, stored=stored(), **_now(beside))
         raise
     patience.clear()
     return reply or _whole(collected, page, wish, patience, beside)

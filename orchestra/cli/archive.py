@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,10 @@ from orchestra.cli.terminal import as_line, colourful, harmless, tell, unseen, w
 from orchestra.cli.tracing import one_line
 from orchestra.cli.tree import tree_below
 from orchestra.cli.words import note, say
-from orchestra.errors import ImportInvalid, UsageError
+from orchestra.errors import ImportInvalid, SessionMissing, StoreFault, UsageError
 from orchestra.retrieval.ledger import NO_SOURCES
 from orchestra.sessions.export import LONGEST_LINE, export_jsonl, export_markdown, import_jsonl
-from orchestra.sessions.records import Compaction, SessionRecord, Turn, timestamp
+from orchestra.sessions.records import Compaction, SessionRecord, Turn, storable, timestamp
 from orchestra.sessions.segments import leaders, numbers
 from orchestra.sessions.store import Store
 from orchestra.sessions.summaries import compactions
@@ -148,6 +149,15 @@ def last_name(store: Store) -> str:
             fix_zh='请先开始一个：orchestra chat "..."',
         )
     return records[0].name
+
+
+def stored_in(store: Store, name: str | None, question: str) -> str:
+    """`name` where the last turn of that session is this question's; empty where it was left before it was there."""
+    with suppress(StoreFault, SessionMissing):
+        last = store.history(name, last=1) if name else []
+        if name and last and last[0].question == storable(question):
+            return name
+    return ""
 
 
 def _bold(text: str) -> str:

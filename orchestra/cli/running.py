@@ -117,9 +117,11 @@ def _figures(reply: Reply) -> list[str]:
     return [part for part in parts if part]
 
 
-def cancelled(parts: list[str], wish: Wish, **beside: Any) -> None:
-    """After Ctrl-C: what was said so far, as an object where one is expected."""
+def cancelled(said: str, wish: Wish, *, stored: str, **beside: Any) -> None:
+    """After Ctrl-C: what was said so far, as an object where one is expected; else whether it is `stored` in a session, and in which."""
     if wish.json:
-        write(as_line({"text": "".join(parts), "finish_reason": FinishReason.CANCELLED, **beside}) + "\n")
+        write(as_line({"text": said, "finish_reason": FinishReason.CANCELLED, **beside}) + "\n")
+    elif stored:
+        tell("\n" + words.say(f"stopped; what was said is kept (session: {stored})", f"已停止；已有的内容已保留（会话：{stored}）"))
     else:
-        tell("\n" + words.ending("cancelled"))
+        tell("\n" + words.say("stopped; nothing of it is stored", "已停止；内容没有保存"))

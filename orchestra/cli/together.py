@@ -14,12 +14,13 @@ from orchestra.agents.reasoning import Thought
 from orchestra.api import DEFAULT_EXPERTS, TaskFields
 from orchestra.cli.answering import at_work, named_model
 from orchestra.cli.answers import show
-from orchestra.cli.archive import last_name, opened
+from orchestra.cli.archive import last_name, opened, stored_in
 from orchestra.cli.outcome import Wish
-from orchestra.cli.running import complete
+from orchestra.cli.running import Patience, complete
 from orchestra.cli.sources import noticed, sources_below, unreached
-from orchestra.cli.steps import stepped, steps_shown
+from orchestra.cli.steps import Steps, stepped, steps_shown
 from orchestra.cli.tracing import traced
+from orchestra.cli.words import say
 from orchestra.model.messages import Options, Piece
 from orchestra.retrieval.ledger import Strategy
 from orchestra.retrieval.pipeline import Answer
@@ -57,6 +58,7 @@ def ask_once(question: str, inquiry: Inquiry, *, model: str, options: Options, w
                 _pieces(parts, kept),
                 wish,
                 patience,
+                stored=lambda: stored_in(orchestra.store, inquiry.session, question),
                 sources=lambda: [source for answer in kept for source in answer.sources],
                 citations=lambda: [citation for answer in kept for citation in answer.citations],
                 ledger=lambda: kept[0].ledger if kept else {},
@@ -79,24 +81,61 @@ def integrate_once(
             # a stored dialogue has its own model
             chosen = model if session else await named_model(orchestra, "chat", model, wish)
             kept: list[Plan] = []
-            steps = steps_shown(task, wish, patience)
-            steps.begin()
-            watched: TaskFields = {**how, "trace": steps.push}
+            happened = Happened(steps_shown(task, wish, patience), patience)
+            watched: TaskFields = {**how, "trace": happened.push}
             parts = orchestra.integrate_stream(
                 task, experts=experts or DEFAULT_EXPERTS, model=chosen, options=options, **watched
             )
             await show(
-                stepped(_pieces(parts, kept), steps),
+                stepped(_pieces(parts, kept), happened.steps),
                 wish,
                 patience,
-                steps=lambda: [step for plan in kept for step in plan.steps],
-                missing=lambda: [name for plan in kept for name in plan.missing],
-                trace=lambda: [part for plan in kept for part in trace_as_json(plan.trace)],
+                stored=lambda: stored_in(orchestra.store, session, task),
+                instead=lambda: "" if stored_in(orchestra.store, session, task) else happened.said(),
+                steps=lambda: kept[0].steps if kept else happened.ended,
+                missing=lambda: kept[0].missing if kept else happened.missing,
+                trace=lambda: trace_as_json(kept[0].trace if kept else happened.parts),
                 **_totals(kept),
                 **({"session": session} if session else {}),
             )
 
     complete(main())
+
+
+class Happened:
+    """What happened before an answer, for whoever leaves before it is there; `steps` shows it as it happens."""
+
+    def __init__(self, steps: Steps, patience: Patience) -> None:
+        self.steps = steps
+        self.parts: list[Thought | Step] = []
+        self._asked: dict[str, bool] = {}  # who was, and whether there is an answer
+        self._patience = patience
+        steps.begin()
+
+    def push(self, part: Thought | Step) -> None:
+        """Keep and show one step; whoever answers for the daemon is named above the first."""
+        self._patience.begun()
+        if isinstance(part, Thought) or part.ok is not None:
+            self.parts.append(part)
+        if isinstance(part, Step):
+            self._asked[part.expert] = bool(part.ok) or self._asked.get(part.expert, False)
+        self.steps.push(part)
+
+    @property
+    def ended(self) -> list[Step]:
+        """The questions that were answered, or in vain."""
+        return [part for part in self.parts if isinstance(part, Step)]
+
+    @property
+    def missing(self) -> list[str]:
+        """The experts who were asked and have not answered so far."""
+        return [name for name, answered in self._asked.items() if not answered]
+
+    def said(self) -> str:
+        """The words of the experts, as they said them; empty where nobody has answered yet."""
+        words = [f"{step.expert}:\n{step.answer}" for step in self.ended if step.ok]
+        about = say("(Not integrated; this is what the experts said so far.)", "（尚未整合，以下是各位专家目前的原话。）")
+        return "\n\n".join([about, *words]) if words else ""
 
 
 def dialogue(name: str, *, last: bool) -> TaskFields:

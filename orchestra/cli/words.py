@@ -22,7 +22,7 @@ def ending(reason: str, keep: int | None = None) -> str:
         "deadline": say("the answer took too long and was stopped (--deadline)", "回答超时，已被停止（--deadline）"),
         "step_limit": say("the limit on steps was reached; the answer is made of what there was (--steps)", "达到步数上限，已用现有内容作答（--steps）"),
         "token_limit": say("the limit on tokens was reached; the answer is made of what there was", "达到 token 总量上限，已用现有内容作答"),
-        "cancelled": say("stopped; what was said is kept", "已停止；已有的内容已保留"),
+        "cancelled": say("stopped", "已停止"),
         "incomplete": say("the answer is incomplete", "回答不完整"),
     }
     return lines.get(reason, "")
