@@ -23,7 +23,7 @@ from orchestra.standin import Scripted, StandIn
 # what the errors are filled with
 FACTS = {
     "name": "x", "value": "y", "detail": "why", "detail_zh": "原因", "fix": "do this", "fix_zh": "这样做", "example": "z", "url": "http://h",
-    "model": "m", "window": 1, "needed": 2, "needed_window": 2, "over": 1, "path": "/p", "line": 3, "seconds": 4, "limit": 5, "free": 6,
+    "model": "m", "window": 1, "needed": 2, "needed_window": 2, "over": 1, "path": "/p", "line": 3, "place": ":3", "more": "", "more_zh": "", "seconds": 4, "limit": 5, "free": 6,
     "status": 500, "kind": "chat", "kind_zh": "对话", "suggestion": "llama3", "nearest": "", "nearest_zh": "", "version": "0.1",
     "feature": "this", "extra": "serve", "target": "http://t", "port": 1, "most": 9,
     "provider": "duckduckgo", "variable": "ORCHESTRA_X_KEY", "address": "127.0.0.1", "offset": 7, "field": "intent", "host": "h", "origin": "http://o", "method": "GET", "depth": 3, "allowed": "POST",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestra.agents import persona_file
+from orchestra.agents import persona_file, persona_yaml
 from orchestra.agents.personas import Library, shipped
 from orchestra.errors import PersonaInvalid, PersonaMissing
 from orchestra.model.persona import Limits, LooksUp
@@ -107,6 +107,13 @@ def test_a_missing_one_names_the_nearest() -> None:
     with pytest.raises(PersonaMissing) as caught:
         library.persona("zzzzzz")
     assert caught.value.message("en") == "there is no persona 'zzzzzz'"
+
+
+def test_nobody_who_cannot_answer_is_offered(tmp_path: Path) -> None:
+    (tmp_path / "lawyers.md").write_text("no persona")
+    for name in ("lawyers2", "layer"):
+        with pytest.raises(PersonaMissing, match=r"there is: lawyer$"):
+            Library([tmp_path, shipped()]).persona(name)
 
 
 @pytest.mark.parametrize("name", ["Lawyer", "ＬＡＷＹＥＲ"])
@@ -218,12 +225,12 @@ BROKEN = {
     "deep in lines": (f"---\n{HEAD}title:\n" + "".join(f"{' ' * n}a:\n" for n in range(1, 12)) + f"---\n{BODY}", 13, "deeper"),
     "a long text": (f"---\n{HEAD}title: {{en: \"" + "\\x41" * 4000 + f"\"}}\n---\n{BODY}", 4, "title.en"),
     "long comments": (f"---\n{HEAD}" + "#\n" * 8000 + f"colour: red\n---\n{BODY}", 8004, "colour"),
-    "not YAML": (f"---\n{HEAD}title: {{en: x\n---\n{BODY}", 4, "YAML"),
-    "a tab": (f"---\n{HEAD}title:\n\ten: x\n---\n{BODY}", 5, "YAML"),
-    "two documents": (f"---\n{HEAD}--- \n---\n{BODY}".replace("--- \n", "...\n--- b\n"), 5, "YAML"),
+    "not YAML": (f"---\n{HEAD}title: {{en: x\n---\n{BODY}", 4, "the { that opens here"),
+    "a tab": (f"---\n{HEAD}title:\n\ten: x\n---\n{BODY}", 5, "tab"),
+    "two documents": (f"---\n{HEAD}--- \n---\n{BODY}".replace("--- \n", "...\n--- b\n"), 5, "second document"),
     "a control character": (f"---\n{HEAD}model: a\x07b\n---\n{BODY}", 4, "character"),
-    "an endless number": (f"---\n{HEAD}options: {{seed: {'9' * 5000}}}\n---\n{BODY}", 2, "read"),
-    "no such day": (f"---\n{HEAD}model: 2024-02-31\n---\n{BODY}", 2, "read"),
+    "an endless number": (f"---\n{HEAD}options: {{seed: {'9' * 5000}}}\n---\n{BODY}", 4, "read"),
+    "no such day": (f"---\n{HEAD}model: 2024-02-31\n---\n{BODY}", 4, "read"),
     "no seed memory": (f"---\n{HEAD}---\n\n", 5, "no seed memory"),
     "text before": (f"---\n{HEAD}---\nHello\n{BODY}", 5, "before"),
     "section twice": (f"---\n{HEAD}---\n{BODY}<!-- zh -->\n再说一次\n", 9, "twice"),
@@ -276,6 +283,61 @@ def test_what_a_value_must_be_is_said_in_words(case: str, en: str, zh: str, tmp_
     assert zh in caught.value.message("zh")
 
 
+# each with its place and what it must say; PyYAML's own words are of tokens and in English alone
+UNREADABLE = {
+    "title:\n\ten: x\n": ("5:1", "a tab stands here; indent with spaces", "请用空格缩进"),
+    "title:\n  en: a\n zh: b\n": ("6:2", "the indent does not fit", "缩进与上面的行不一致"),
+    "title:\n  en: a\n   zh: b\n": ("6:6", "no colon can stand here", "此处不能有冒号"),
+    "model: a: b\n": ("4:9", "put the value in quotes", "给值加引号"),
+    "title: {en: x\n": ("4:8", "the { that opens here is not closed", "此处的 { 没有闭合"),
+    "examples: [a, 'b' 'c']\n": ("4:11", "a comma is missing", "缺少逗号"),
+    "examples: [a, b\nmodel: x\n": ("4:11", "the [ that opens here", "此处的 [ 没有闭合"),
+    "model: \"x\n": ("4:8", "the quote that opens here is not closed", "此处的引号没有闭合"),
+    "model\nexamples: []\n": ("4:1", "a key without a colon", "键后面缺少冒号"),
+    "model: \"a\\qb\"\n": ("4:11", "is no escape", "不是有效的转义"),
+    "model: |x\n  y\n": ("4:9", "begins on the next line", "应从下一行开始"),
+    "model: @x\n": ("4:8", "goes in quotes", "请加引号"),
+    "model: a\x07b\n": ("4:9", "a character that no text file has", "控制字符"),
+    "examples: - a\n": ("4:11", "no list item can stand here", "此处不能是列表项"),
+    "model: *x\n": ("4:8", "anchors and aliases are not allowed", "不允许使用锚点和别名"),
+    "model: a\nmodel: b\n": ("5:1", "the key 'model' stands twice; the first time on line 4", "第一次在第 4 行"),
+    "options: {seed: 99-99-99, deadline: 2024-02-31}\n": ("4:37", "a number or a date that cannot be read", "无法读取的数字或日期"),
+}
+
+
+@pytest.mark.parametrize("front", UNREADABLE)
+def test_what_is_no_yaml_is_said_with_its_column_in_our_words(front: str, tmp_path: Path) -> None:
+    place, en, zh = UNREADABLE[front]
+    path = written(tmp_path, text=f"---\n{HEAD}{front}---\n{BODY}")
+    with pytest.raises(PersonaInvalid) as caught:
+        persona_file.read(path)
+    assert caught.value.message("en").startswith(f"{path}:{place}: ")
+    assert en in caught.value.message("en")
+    assert zh in caught.value.message("zh")
+    assert not re.search("[a-z]{3}", str(caught.value.facts["detail_zh"]).replace("model", "")), "no English in Chinese"
+
+
+def test_all_faults_of_a_file_are_told(tmp_path: Path) -> None:
+    front = "name: judge\ndescription: {fr: x}\noptoins: {}\noptions: {temperature: 9, top_p: hot}\n"
+    path = written(tmp_path, text=f"---\n{front}---\n<!-- zh -->\n\n<!-- en -->\nYou.\n<!-- en -->\nYou.\n")
+    with pytest.raises(PersonaInvalid) as caught:
+        persona_file.read(path)
+    assert caught.value.message("en") == f"{path}:2: the name 'judge' differs from the file's (and 6 more: orchestra personas check)"
+    assert "（另有 6 处" in caught.value.message("zh")
+    assert [(fault.facts["line"], str(fault.facts["detail"]).partition(":")[0]) for fault in caught.value.faults] == [
+        (2, "the name 'judge' differs from the file's"), (3, "description.fr"), (4, "optoins"), (5, "options.temperature"),
+        (5, "options.top_p"), (7, "the section zh is empty"), (11, "the section en stands twice; the first time on line 9"),
+    ]  # fmt: skip
+    assert all("more" not in fault.message("en") for fault in caught.value.faults)
+
+
+def test_of_a_thousand_faults_some_are_told_and_the_others_counted(tmp_path: Path) -> None:
+    path = written(tmp_path, text=f"---\n{HEAD}" + "".join(f"k{n}: 1\n" for n in range(400)) + f"---\n{BODY}")
+    with pytest.raises(PersonaInvalid, match="and 399 more") as caught:
+        persona_file.read(path)
+    assert len(caught.value.faults) == persona_file.MOST_TOLD
+
+
 def test_a_key_with_a_slip_is_told_its_neighbour(tmp_path: Path) -> None:
     with pytest.raises(PersonaInvalid, match=r"optoins: is not known; there is: options$"):
         persona_file.read(written(tmp_path, text=f"---\n{HEAD}optoins: {{}}\n---\n{BODY}"))
@@ -303,7 +365,7 @@ def test_a_broken_file_is_refused_with_its_line(case: str, tmp_path: Path) -> No
         persona_file.read(path)
     assert time.process_time() - started < 0.1
     assert caught.value.facts["line"] == line
-    assert word in caught.value.message("en")
+    assert word in caught.value.facts["detail"]
     assert str(path)[:100] in caught.value.message("zh")
     assert re.search("[\u4e00-\u9fff]", caught.value.facts["detail_zh"])
 
@@ -314,10 +376,10 @@ def test_a_broken_file_is_refused_with_its_line(case: str, tmp_path: Path) -> No
      ("LONGEST_FRONT", 2**20, "a long front matter")],
 )
 def test_red_control_the_limits_decide(name: str, value: int, case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(persona_file, name, value)
+    monkeypatch.setattr(persona_yaml if hasattr(persona_yaml, name) else persona_file, name, value)
     try:
         persona_file.read(written(tmp_path, text=BROKEN[case][0]))
         said = ""
     except PersonaInvalid as refused:  # by the next guard
-        said = refused.message("en")
+        said = str(refused.facts["detail"])  # not the whole message: it has a folder's name, and any number may be in that
     assert BROKEN[case][2] not in said, "refused by the limit that was lifted"

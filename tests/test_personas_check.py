@@ -122,6 +122,25 @@ def test_check_says_what_is_wrong_between_files(line: Line, own: Path, tmp_path:
     assert "warn" not in line("personas", "check", "chief").out
 
 
+def test_check_tells_every_fault_of_a_file(line: Line, own: Path) -> None:  # noqa: F811
+    path = written(own, "chief", "colour: red\nmodel: 3\n")
+    done = line("personas", "check", "chief")
+    assert done.code == 52
+    assert done.out.splitlines() == [
+        f"FAIL chief  {path}:4: " + "colour: is not known; there is: name, title, description, languages, follows_language, examples, tools, "
+        "experts, knowledge, model, options, limits",
+        f"FAIL chief  {path}:5: model: must be a text (in quotes where it looks like something else)",
+    ]
+    [row] = line("personas", "check", "chief", "--json").json["personas"]
+    assert len(row["faults"]) == 2
+    written(own, "chief", "experts: [nobody, noone]\n")
+    assert [told.partition(": ")[2] for told in line("personas", "check", "chief").out.splitlines()] == [
+        "the expert nobody is nobody", "the expert noone is nobody",
+    ]  # fmt: skip
+    written(own, "chief", "".join(f"k{n}: 1\n" for n in range(30)))
+    assert line("personas", "check", "chief").out.splitlines()[-1] == "FAIL chief  and 10 more of the kind"
+
+
 def test_a_file_elsewhere_may_name_its_neighbours(line: Line, tmp_path: Path) -> None:  # noqa: F811
     written(tmp_path, "baker")
     chief = written(tmp_path, "chief", "experts: [baker, lawyer]\n")

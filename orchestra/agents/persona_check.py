@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,7 +44,7 @@ def _of_experts(persona: Persona, library: Library) -> Iterator[tuple[str, Words
         if name == persona.name:
             yield name, Words(f"the expert {name} is the persona itself", f"专家 {name} 就是该角色自己"), True
         elif name not in names:
-            near = ", ".join(get_close_matches(name, names, n=2, cutoff=0.5))
+            near = ", ".join(library.near(name))
             en, zh = (f"; there is: {near}", f"；相近的有：{near}") if near else ("", "")
             yield name, Words(f"the expert {name} is nobody{en}", f"没有名为 {name} 的专家{zh}"), True
         elif circle := _way(name, persona.name, library):
@@ -63,12 +62,18 @@ def _of_knowledge(persona: Persona, has_base: Callable[[str], bool]) -> Iterator
 
 
 def _of_template(persona: Persona, path: Path) -> Iterator[tuple[str, Words, bool]]:
+    for said in unfilled(persona, path):
+        yield "", said, False
+
+
+def unfilled(persona: Persona, path: Path) -> Iterator[Words]:
+    """What still stands in the persona's file as `personas new` wrote it."""
     for language in LANGUAGES:
         begun = parsed(template(persona.name, language), path)
         if any(persona.seed_memory.get(spoken) == text for spoken, text in begun.seed_memory.items()):
-            yield "", Words("the seed memory is still the one that `personas new` wrote", "种子记忆仍是 `personas new` 写入的模板"), False
+            yield Words("the seed memory is still the one that `personas new` wrote", "种子记忆仍是 `personas new` 写入的模板")
         elif set(begun.examples) & set(persona.examples) or set(begun.description.items()) & set(persona.description.items()):
-            yield "", Words("description or examples are still those that `personas new` wrote", "说明或示例仍是 `personas new` 写入的模板"), False
+            yield Words("description or examples are still those that `personas new` wrote", "说明或示例仍是 `personas new` 写入的模板")
 
 
 def _of_length(persona: Persona) -> Iterator[tuple[str, Words, bool]]:

@@ -1,8 +1,7 @@
 """Reading one persona file: YAML front matter, then the seed memory in sections by language.
 
-A persona file may come from anybody, and its text will stand first in every request. So YAML is taken without
-what makes it dangerous or ambiguous - anchors and aliases, tags, merge keys, the same key twice -, within limits
-of size and depth, and what is not known is refused with its line. Nothing in a text is ever filled in or run.
+A persona file may come from anybody, and its text will stand first in every request. So what is not known is refused
+with its line, within limits of size, and of several faults each is told. Nothing in a text is ever filled in or run.
 """
 
 from __future__ import annotations
@@ -10,31 +9,30 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from orchestra.agents import persona_yaml
 from orchestra.agents.persona_faults import said
 from orchestra.agents.personas import NAME
 from orchestra.errors import PersonaInvalid
 from orchestra.model.language import language_of
 from orchestra.model.messages import Language, Options
 from orchestra.model.persona import Limits, Persona
+from orchestra.texts import Words
 
 LARGEST_FILE = 64 * 1024
 LONGEST_FRONT = 16 * 1024  # characters: YAML is read one by one, and reading shall take less than a tenth of a second
-DEEPEST = 10
-MOST_NODES = 1000  # keys and values together; a thousand keys alone would take longer than the guard may
+MOST_TOLD = 20  # faults of one file; the others are counted
 _FENCE = "---"
 _SECTION = re.compile(r"^<!--\s*([A-Za-z-]+)\s*-->[ \t]*$", re.MULTILINE)
 _BASE = "knowledge: "
 _SEARCH = "search"
 LANGUAGES: tuple[Language, ...] = ("zh", "en")
-_MERGE_TAG = "tag:yaml.org,2002:merge"
 
 
 def _as_written(tool: Any) -> Any:
@@ -104,10 +102,10 @@ def read(path: Path) -> Persona:
 def parsed(text: str, path: Path) -> Persona:
     """The persona that `text` describes; `path` names the file for the errors."""
     above, below, begins = _divided(text, path)
-    front = _front_matter(above, path)
-    if front.name != path.stem:
-        raise _fault(path, 2, f"the name {front.name!r} differs from the file's", f"name {front.name!r} 与文件名不一致")
-    memory = _sections(below, path, begins)
+    front, faults = _front_matter(above, path.stem)
+    memory, others = _sections(below, begins)
+    if front is None or faults or others:
+        raise _refusal(path, sorted([*faults, *others], key=lambda fault: fault.line))
     return Persona(
         name=front.name,
         seed_memory=memory,
@@ -149,8 +147,23 @@ def _options(front: _FrontMatter) -> Options:
     return Options(**sampling)
 
 
+class _Fault(NamedTuple):
+    line: int
+    said: Words
+    column: int = 0
+
+
+def _refusal(path: Path, faults: Sequence[_Fault]) -> PersonaInvalid:
+    """The first fault of a file, with the others; beyond `MOST_TOLD` they are only counted."""
+    told = [
+        PersonaInvalid(path=str(path), line=fault.line, column=fault.column, detail=fault.said.en, detail_zh=fault.said.zh)
+        for fault in faults[:MOST_TOLD]
+    ]
+    return PersonaInvalid.first_of(told, len(faults))
+
+
 def _fault(path: Path, line: int, detail: str, detail_zh: str) -> PersonaInvalid:
-    return PersonaInvalid(path=str(path), line=line, detail=detail, detail_zh=detail_zh)
+    return _refusal(path, [_Fault(line, Words(detail, detail_zh))])
 
 
 def _content(path: Path) -> str:
@@ -179,26 +192,30 @@ def _content(path: Path) -> str:
 # --- the front matter
 
 
-def _front_matter(text: str, path: Path) -> _FrontMatter:
+def _front_matter(text: str, stem: str) -> tuple[_FrontMatter | None, list[_Fault]]:
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        values = None if node is None else loader.construct_document(node)
-    except _Refused as refused:
-        raise _fault(path, refused.line, refused.detail, refused.detail_zh) from None
-    except yaml.YAMLError as error:
-        raise _unreadable(error, text, path) from None
-    except ValueError as error:  # a number or a date that YAML reads and Python cannot hold
-        why = str(error).partition(":")[0]  # what follows is for who programs in Python
-        raise _fault(path, 2, f"a value cannot be read: {why}", f"有一个值无法读取：{why}") from None
+        values, places = persona_yaml.read(text)
+    except persona_yaml.Refused as refused:
+        return None, [_Fault(refused.line, refused.said, refused.column)]
     if not isinstance(values, dict):
-        raise _fault(path, 2, "the front matter must be a list of `key: value` lines", "文件头应由 `键: 值` 组成")
+        whole = Words("the front matter must be a list of `key: value` lines", "文件头应由 `键: 值` 组成")
+        return None, [_Fault(persona_yaml.FIRST, whole)]
+    front, faults = None, []
     try:
-        return _FrontMatter.model_validate(values)
+        front = _FrontMatter.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        line = _line_of(node, [str(part) for part in first["loc"]])
-        raise _fault(path, line, *said(first, _fields(first["loc"]))) from None
+        found = error.errors(include_url=False, include_input=False)
+        faults = [_Fault(persona_yaml.line_of(each["loc"], places), _told(each, n)) for n, each in enumerate(found)]
+    name = values.get("name")
+    if isinstance(name, str) and NAME.fullmatch(name) and name != stem:
+        differs = Words(f"the name {name!r} differs from the file's", f"name {name!r} 与文件名不一致")
+        faults.append(_Fault(persona_yaml.line_of(("name",), places), differs))
+    return front, faults
+
+
+def _told(error: Any, number: int) -> Words:
+    # the neighbours of a thousand misspelt keys would take a second to find
+    return said(error, _fields(error["loc"]) if number < MOST_TOLD else ())
 
 
 def _fields(place: Sequence[int | str]) -> list[str]:
@@ -207,121 +224,45 @@ def _fields(place: Sequence[int | str]) -> list[str]:
     return list((parts[str(place[0])] if place[1:] and place[0] in parts else _FrontMatter).model_fields)
 
 
-class _Refused(Exception):
-    def __init__(self, place: Any, detail: str, detail_zh: str) -> None:
-        super().__init__(detail)
-        self.line, self.detail, self.detail_zh = getattr(place, "start_mark", place).line + 2, detail, detail_zh
-
-
-def _too_deep(place: Any) -> _Refused:
-    return _Refused(place, f"nested deeper than {DEEPEST} levels", f"嵌套超过 {DEEPEST} 层")
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, without what a list of plain settings never needs."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._depth = 0
-        self._nodes = 0
-
-    def fetch_flow_collection_start(self, token: Any) -> None:
-        # the scanner runs ahead of the nodes, and what it remembers of open brackets grows with their square
-        if self.flow_level >= DEEPEST:
-            raise _too_deep(self.get_mark())
-        super().fetch_flow_collection_start(token)
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise _Refused(event, "anchors and aliases are not allowed", "不允许使用锚点和别名")
-        if getattr(event, "tag", None):
-            raise _Refused(event, "tags are not allowed", "不允许使用标签")
-        if self._depth >= DEEPEST:
-            raise _too_deep(event)
-        self._nodes += 1
-        if self._nodes > MOST_NODES:
-            raise _Refused(event, f"more than {MOST_NODES} keys and values", f"键和值的数量超过 {MOST_NODES}")
-        self._depth += 1
-        node = super().compose_node(parent, index)
-        self._depth -= 1
-        if isinstance(node, yaml.MappingNode):
-            self._check_keys(node)
-        return node
-
-    @staticmethod
-    def _check_keys(node: yaml.MappingNode) -> None:
-        seen: set[Hashable] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE_TAG:
-                raise _Refused(key, "a key must be a plain word", "键必须是普通的词")
-            if key.value in seen:
-                raise _Refused(key, f"the key {key.value!r} stands twice", f"键 {key.value!r} 重复出现")
-            seen.add(key.value)
-
-
-def _unreadable(error: yaml.YAMLError, text: str, path: Path) -> PersonaInvalid:
-    mark = getattr(error, "problem_mark", None)
-    if mark is not None:
-        problem = str(getattr(error, "problem", "") or "not YAML")
-        return _fault(path, mark.line + 2, f"not YAML: {problem}", f"不是合法的 YAML：{problem}")
-    place = getattr(error, "position", 0)
-    return _fault(path, text.count("\n", 0, place) + 2, "a character that no text file has", "包含不允许的控制字符")
-
-
-def _line_of(node: yaml.Node | None, place: list[str]) -> int:
-    """The line of the value at `place`, or of the last part of the way to it that there is."""
-    if node is None:
-        return 2
-    line = node.start_mark.line + 2
-    if place:
-        for key, key_line, child in _children(node):
-            if key == place[0]:
-                return max(key_line, _line_of(child, place[1:]) if place[1:] else key_line)
-    return int(line)
-
-
-def _children(node: yaml.Node) -> Iterator[tuple[str, int, yaml.Node]]:
-    if isinstance(node, yaml.MappingNode):
-        yield from ((str(key.value), key.start_mark.line + 2, child) for key, child in node.value)
-    elif isinstance(node, yaml.SequenceNode):
-        yield from ((str(number), child.start_mark.line + 2, child) for number, child in enumerate(node.value))
-
-
 def line_naming(path: Path, name: str) -> int:
     """The line of a sound file's front matter on which an expert, a tool or a knowledge base of this name stands; 1 where none does."""
     above, _, _ = _divided(_content(path), path)
-    node = _Loader(above).get_single_node()
-    for key, _, child in _children(node) if node else ():
-        if key in ("experts", "tools", "knowledge"):
-            for _, line, item in _children(child):
-                spoken = [value.value for _, _, value in _children(item)] or [str(item.value).removeprefix(_BASE)]
-                if name in spoken:
-                    return line
+    values, places = persona_yaml.read(above)
+    for key in ("experts", "tools", "knowledge"):
+        for number, item in enumerate(values.get(key) or ()):
+            if name == str(_as_written(item)).removeprefix(_BASE):
+                return persona_yaml.line_of((key, number), places)
     return 1
 
 
 # --- the seed memory
 
 
-def _sections(body: str, path: Path, first_line: int) -> dict[str, str]:
+def _sections(body: str, first_line: int) -> tuple[dict[str, str], list[_Fault]]:
     """The seed memory by language; a body without sections is in one language, its own."""
     marks = list(_SECTION.finditer(body))
     if not marks:
         if not body.strip():
-            raise _fault(path, first_line, "there is no seed memory below the front matter", "文件头下面没有种子记忆")
-        return {language_of(body): body.strip()}
+            return {}, [_Fault(first_line, Words("there is no seed memory below the front matter", "文件头下面没有种子记忆"))]
+        return {language_of(body): body.strip()}, []
+    faults = []
     if body[: marks[0].start()].strip():
-        raise _fault(path, first_line, "there is text before the first section", "第一个语言分节之前有文字")
+        faults.append(_Fault(first_line, Words("there is text before the first section", "第一个语言分节之前有文字")))
     found: dict[str, str] = {}
+    lines: dict[str, int] = {}
     for mark, following in zip(marks, [*marks[1:], None], strict=True):
         language, text = mark[1], body[mark.end() : following.start() if following else None].strip()
         line = first_line + body.count("\n", 0, mark.start())
-        if language not in ("zh", "en"):
-            raise _fault(path, line, f"a section is zh or en, not {language}", f"分节的语言应为 zh 或 en，而不是 {language}")
-        if language in found:
-            raise _fault(path, line, f"the section {language} stands twice", f"分节 {language} 重复出现")
-        if not text:
-            raise _fault(path, line, f"the section {language} is empty", f"分节 {language} 没有内容")
-        found[language] = text
-    return found
+        if wrong := _section_fault(language, text, lines):
+            faults.append(_Fault(line, wrong))
+        found.setdefault(language, text)
+        lines.setdefault(language, line)
+    return found, faults
+
+
+def _section_fault(language: str, text: str, lines: Mapping[str, int]) -> Words | None:
+    if language not in LANGUAGES:
+        return Words(f"a section is zh or en, not {language}", f"分节的语言应为 zh 或 en，而不是 {language}")
+    if first := lines.get(language):
+        return Words(f"the section {language} stands twice; the first time on line {first}", f"分节 {language} 重复出现；第一次在第 {first} 行")
+    return None if text else Words(f"the section {language} is empty", f"分节 {language} 没有内容")

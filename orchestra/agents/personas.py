@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -115,6 +116,18 @@ class Library:
             self._warn(name, _said(fault), _LEFT_OUT)
         return sound
 
+    def near(self, name: str) -> list[str]:
+        """At most two personas with a name like this one; only such as can be read are offered."""
+        like = get_close_matches(name.casefold()[:64], self.names(), n=8, cutoff=0.5)
+        return list(islice((other for other in like if self._sound(other)), 2))
+
+    def _sound(self, name: str) -> bool:
+        try:
+            self.persona(name)
+        except (PersonaInvalid, PersonaMissing):
+            return False
+        return True
+
     def _warn(self, name: str, what: Words, so: Words) -> None:
         """A line in the log, once; whoever shows it to people finds it in Chinese as its `zh`."""
         en, zh = f"{what.en}{so.en.format(name=name)}", f"{what.zh}{so.zh.format(name=name)}"
@@ -137,7 +150,7 @@ class Library:
         return persona
 
     def _missing(self, name: str) -> PersonaMissing:
-        near = ", ".join(get_close_matches(name.casefold(), self.names(), n=2, cutoff=0.5))
+        near = ", ".join(self.near(name))
         en, zh = (f"; there is: {near}", f"；相近的有：{near}") if near else ("", "")
         return PersonaMissing(name=name, nearest=en, nearest_zh=zh)
 
@@ -154,7 +167,7 @@ def _named(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _twice(name: str, paths: Sequence[Path]) -> PersonaInvalid:
-    others = ", ".join(path.name for path in paths[1:])
+    others = ", ".join(map(str, paths[1:]))
     return PersonaInvalid(
         path=str(paths[0]),
         line=0,

@@ -17,7 +17,7 @@ from orchestra.cli.outcome import Wish
 from orchestra.cli.tables import table
 from orchestra.cli.terminal import as_line, harmless, plain, tell, write
 from orchestra.cli.words import say
-from orchestra.errors import KnowledgeMissing, OrchestraError, PersonaInvalid
+from orchestra.errors import KnowledgeMissing, PersonaInvalid
 from orchestra.model.persona import Persona
 from orchestra.settings import Settings
 
@@ -28,12 +28,16 @@ class Found(NamedTuple):
     name: str
     path: str
     persona: Persona | None = None
-    error: OrchestraError | None = None
+    error: PersonaInvalid | None = None
     warnings: tuple[str, ...] = ()
 
     def reason(self) -> str:
         """Why it cannot be used; empty where it can."""
         return self.error.message(words.LANGUAGE) if self.error else ""
+
+    def faults(self) -> list[str]:
+        """Everything that keeps it from being used."""
+        return [fault.message(words.LANGUAGE) for fault in self.error.faults] if self.error else []
 
 
 def _library() -> Library:
@@ -164,12 +168,15 @@ def check_personas(names: Sequence[str], wish: Wish) -> int:
     bad = [found for found in looked_at if found.error]
     if wish.json:
         rows = [
-            {"name": f.name, "ok": not f.error, "path": f.path, "detail": f.reason(), "warnings": list(f.warnings)} for f in looked_at
-        ]
+            {
+                "name": f.name, "ok": not f.error, "path": f.path, "detail": f.reason(), "faults": f.faults(), "warnings": list(f.warnings),
+            }
+            for f in looked_at
+        ]  # fmt: skip
         write(as_line({"ok": not bad, "personas": rows}) + "\n")
     else:
         for found in looked_at:
-            write(harmless(f"{'FAIL' if found.error else 'ok  '} {found.name}  {found.reason() or found.path}\n"))
+            _tell_faults(found)
             for warning in found.warnings:
                 write(harmless(f"{say('warn', '注意')} {found.name}  {warning}\n"))
         if bad:
@@ -177,8 +184,18 @@ def check_personas(names: Sequence[str], wish: Wish) -> int:
     return bad[0].error.exit_code if bad and bad[0].error else 0
 
 
+def _tell_faults(found: Found) -> None:
+    faults = found.faults()
+    for fault in faults:
+        write(harmless(f"FAIL {found.name}  {fault}\n"))
+    if found.error and (left := found.error.facts.get("number", 1) - len(faults)) > 0:
+        write(harmless(f"FAIL {found.name}  " + say(f"and {left} more of the kind", f"以及另外 {left} 处") + "\n"))
+    if not faults:
+        write(harmless(f"ok   {found.name}  {found.path}\n"))
+
+
 def _beside_others(found: Found, library: Library, has_base: Callable[[str], bool]) -> Found:
-    """What was found, and what is wrong between this file and others: the first fault as its error, and warnings."""
+    """What was found, and what is wrong between this file and others: faults as its error, and warnings."""
     if found.persona is None:
         return found
     path = Path(found.path)
@@ -189,7 +206,7 @@ def _beside_others(found: Found, library: Library, has_base: Callable[[str], boo
         for remark in said if remark.broken
     ]  # fmt: skip
     warnings = tuple(f"{found.path}:{remark.line}: {say(*remark.said)}" for remark in said if not remark.broken)
-    return found._replace(error=faults[0] if faults else None, warnings=warnings)
+    return found._replace(error=PersonaInvalid.first_of(faults, len(faults)) if faults else None, warnings=warnings)
 
 
 def _has_base(name: str) -> bool:

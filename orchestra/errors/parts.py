@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from orchestra.errors.root import OrchestraError
 from orchestra.texts import Words
@@ -21,13 +22,27 @@ class PersonaMissing(PersonaFault):
 
 
 class PersonaInvalid(PersonaFault):
-    """A persona file that cannot be read."""
+    """A persona file that cannot be read: its first fault. `line` and `column` are 0 where the file as a whole is meant."""
     exit_code = 52
-    says = Words("{path}:{line}: {detail}", "{path}:{line}：{detail_zh}")
+    says = Words("{path}{place}: {detail}{more}", "{path}{place}：{detail_zh}{more_zh}")
     advice = Words(
         "correct the file; `orchestra personas new NAME` writes one that explains every key",
         "请修改该文件；`orchestra personas new 名称` 会生成一个逐项说明的文件",
     )
+
+    def __init__(self, *, reply: Any = None, **facts: Any) -> None:
+        self.faults: tuple[PersonaInvalid, ...] = (self,)
+        place = "".join(f":{number}" for number in (facts.get("line"), facts.get("column")) if number)
+        super().__init__(reply=reply, **{"place": place, "more": "", "more_zh": "", **facts})
+
+    @classmethod
+    def first_of(cls, faults: Sequence[PersonaInvalid], number: int) -> PersonaInvalid:
+        """The first fault of a file that has `number` of them, and says so; `faults` are those that are told one by one."""
+        others = number - 1
+        more = (f" (and {others} more: orchestra personas check)", f"（另有 {others} 处：orchestra personas check）") if others else ("", "")
+        first = cls(**{**faults[0].facts, "more": more[0], "more_zh": more[1], "number": number})
+        first.faults = tuple(faults)
+        return first
 
 
 class SeedTooLong(PersonaFault):
