@@ -229,6 +229,48 @@ def test_all_are_installed_or_none(line: Line, client: Client) -> None:  # noqa:
 
 
 @pytest.mark.usefixtures("named")
+@pytest.mark.parametrize("name", ["bad:name:x", "no name", "", ".x", "a/b/c/d", "律师", "lawyer:", "x" * 81])
+def test_what_is_no_name_of_a_model_is_said_before_anything_is_made(line: Line, name: str) -> None:  # noqa: F811
+    if name:
+        refused = line("personas", "install", "lawyer", "--as", name, "--json").error
+        assert (refused["code"], refused["message"]) == ("usage_error", f"{name!r} cannot be the name of a model")
+        assert refused["hint"].startswith("use another name: letters, digits")
+        assert "--model" not in refused["hint"]
+    assert line("personas", "uninstall", name, "--yes", "--json").error["code"] == "model_missing"
+
+
+@pytest.mark.parametrize("name", ["lawyer", "Lawyer-zh.2:7b_Q4", "team/lawyer", "localhost:5000/team/lawyer:zh"])
+def test_what_the_daemon_takes_for_a_name_is_taken(client: Client, name: str) -> None:
+    bake(client, name=name)
+    assert finish(installed(client))
+
+
+@pytest.mark.usefixtures("named")
+def test_removing_hints_at_removing(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    hints = {
+        ("en", "support"): "nothing to remove; `orchestra personas list` shows what is installed",
+        ("zh", "support"): "无需移除；`orchestra personas list` 可查看已安装的角色",
+        ("en", "llama3"): "it stays; to remove it all the same: ollama rm llama3",
+        ("zh", "llama3"): "该模型未被移除；如仍需删除：ollama rm llama3",
+    }
+    for (language, name), hint in hints.items():
+        monkeypatch.setattr("orchestra.cli.words.LANGUAGE", language)
+        assert line("personas", "uninstall", name, "--yes", "--json").error["hint"] == hint
+
+
+@pytest.mark.usefixtures("named")
+def test_a_template_is_installed_with_a_warning(line: Line, home: Path) -> None:  # noqa: F811
+    assert line("personas", "new", "miller").code == 0
+    for arguments in (("miller",), ("miller", "--modelfile"), ()):
+        done = line("personas", "install", *arguments)
+        assert done.code == 0
+        assert "warning: miller: the seed memory is still the one that `personas new` wrote" in done.err
+        assert done.err.count("warning:") == 1
+    (home / "personas" / "miller.md").write_text("---\nname: miller\ndescription: {en: Mills.}\n---\nYou mill.\n", "utf-8")
+    assert "warning" not in line("personas", "install", "miller").err
+
+
+@pytest.mark.usefixtures("named")
 def test_what_has_lost_its_file_is_named(line: Line, client: Client) -> None:  # noqa: F811
     bake(client)
     assert "bard" in line("personas", "list").err

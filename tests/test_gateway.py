@@ -210,6 +210,26 @@ def test_a_body_that_is_not_what_was_asked_for(
     assert "白鹭" not in str(said), "no seed memory in an error"
 
 
+@pytest.mark.parametrize(
+    ("content", "en", "zh"),
+    [
+        ('"intent"', 'body: must be an object: {"field": value}', 'body：应为对象：{"字段": 值}'),
+        ("[]", 'body: must be an object: {"field": value}', 'body：应为对象：{"字段": 值}'),
+        ("{}", "intent: is missing", "intent：缺少这一项"),
+        ('{"intent": 5}', "intent: must be a text", "intent：应为文字"),
+        ('{"intent": "x", "sesion": "a"}', "sesion: is not known; there is: session, persona", "sesion：未知的项；可用的有：session, persona"),
+        ('{"intent": "x", "base_url": ""}', "base_url: is not known; there is: intent, persona, session",
+         "base_url：未知的项；可用的有：intent, persona, session"),
+        ('{"intent": "x", "session": ""}', "session: must not be empty", "session：不能为空"),
+        ('{"intent": "x", "persona": "' + "a" * 65 + '"}', "persona: is longer than 64 characters", "persona：超过 64 个字符"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_field_is_said_in_words(content: str, en: str, zh: str, expert: httpx.Client) -> None:
+    for language, said in (("en", en), ("zh", zh)):
+        answer = expert.post("/chat", content=content, headers={**JSON, "accept-language": language})
+        assert error(answer, 422, "field_invalid")["message"] == said
+
+
 def test_where_it_is_no_json(expert: httpx.Client) -> None:
     assert "byte 15" in error(expert.post("/chat", content='{"intent":"好"!}'.encode(), headers=JSON), 400, "body_invalid")["message"]
     assert "byte 11" in error(expert.post("/chat", content=b'{"intent": x}', headers=JSON), 400, "body_invalid")["message"]

@@ -31,6 +31,9 @@ from orchestra.settings import Settings
 ANSWER = 1024  # tokens: without a bound a model that loops would go on until its window is full, and beyond
 UNLISTED = "0" * 16  # a base that was named otherwise than the daemon lists it: "library/llama3"
 LANGUAGE_LINES = {"zh": "用提问所用的语言回答。", "en": "Answer in the language of the question."}
+_WORD = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}"
+_MODEL = re.compile(rf"(?:(?:[A-Za-z0-9_][A-Za-z0-9_.:-]{{0,349}}/)?[A-Za-z0-9_][A-Za-z0-9_-]{{0,79}}/)?{_WORD}(?::{_WORD})?")
+"""What the daemon takes for a name: [[HOST/]NAMESPACE/]MODEL[:TAG] (types/model/name.go of github.com/ollama/ollama)."""
 _MARK = re.compile(
     r"^Orchestra persona ([a-z0-9_-]{1,64}) \((zh|en)\) as (\S{1,350}), "
     r"of (\S{1,350}) ([0-9a-f]{16}), text ([0-9a-f]{16}), parameters ([0-9a-f]{16})$",
@@ -169,7 +172,10 @@ async def base_for(client: Client, persona: Persona) -> Base:
     name = await chosen(client, persona.model or "")
     facts = await client.facts(name)
     if is_base(name, facts):
-        raise ModelUnsupported(model=name, detail="a base model reads no system text, so no persona can be made of it")
+        raise ModelUnsupported(
+            model=name, detail="a base model reads no system text, so no persona can be made of it",
+            detail_zh="基础模型不读取系统提示，无法用它创建角色",
+        )  # fmt: skip
     return Base(name, (await digests(client)).get(full_name(name), ""), tuple(own_stops(facts)))
 
 
@@ -200,6 +206,12 @@ async def install(client: Client, made: Recipe, name: str = "", *, force: bool =
 
 async def admitted(client: Client, made: Recipe, name: str, *, force: bool = False) -> None:
     """Raise what `install` would refuse, before anything is made."""
+    if not _MODEL.fullmatch(name):
+        raise UsageError(
+            detail=f"{name!r} cannot be the name of a model", detail_zh=f"{name!r} 不能用作模型名称",
+            fix="use another name: letters, digits, _ - . and one colon before a tag, as lawyer-zh or lawyer:zh",
+            fix_zh="请换一个名称：只能包含字母、数字、_ - . 以及标签前的一个冒号，例如 lawyer-zh 或 lawyer:zh",
+        )  # fmt: skip
     if full_name(name) == full_name(made.base.name):
         raise UsageError(
             detail=f"{name} cannot be made from itself", detail_zh=f"{name} 不能由其自身创建",
@@ -224,6 +236,19 @@ async def ours(client: Client, name: str) -> Mark:
 
 async def uninstall(client: Client, names: Iterable[str]) -> None:
     """Remove models that were made here: all of them, or none where one is not ours."""
-    known = [name for name in dict.fromkeys(names) if await ours(client, name)]
+    known = list(dict.fromkeys(names))
+    await removable(client, known)
     for name in known:
         await delete(client, name)
+
+
+async def removable(client: Client, names: Iterable[str]) -> None:
+    """Raises `ModelMissing` or `ModelNotOurs` where one of them cannot be removed: the hints are about removing."""
+    for name in names:
+        try:
+            if not _MODEL.fullmatch(name):
+                raise ModelMissing(model=name, nearest="", nearest_zh="")
+            await ours(client, name)
+        except (ModelMissing, ModelNotOurs) as error:
+            # a near name is that of any model, and may be somebody else's
+            raise type(error)(model=name, nearest="", nearest_zh="", removing=True) from None

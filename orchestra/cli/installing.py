@@ -7,8 +7,19 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
-from orchestra.agents.baking import Base, Mark, admitted, base_for, digests, install, installed, ours, recipe, uninstall
-from orchestra.agents.personas import Library
+from orchestra.agents.baking import (
+    Base,
+    Mark,
+    admitted,
+    base_for,
+    digests,
+    install,
+    installed,
+    recipe,
+    removable,
+    uninstall,
+)
+from orchestra.agents.personas import Library, shipped
 from orchestra.cli import words
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import complete
@@ -73,6 +84,7 @@ def install_personas(names: Sequence[str], wish: Wish, *, language: str, name: s
     async def main() -> list[dict[str, str]]:
         settings = Settings.read()
         client = Client(Looped(), settings)
+        _warn_of_templates(personas, settings)
         recipes = []
         for persona in personas:
             how = recipe(persona, await base_for(client, persona), language=language, settings=settings)
@@ -97,10 +109,22 @@ def install_personas(names: Sequence[str], wish: Wish, *, language: str, name: s
         tell(say(f"try: ollama run {made[0]['model']}", f"可运行：ollama run {made[0]['model']}"))
 
 
+def _warn_of_templates(personas: Sequence[Persona], settings: Settings) -> None:
+    """Says which of these nobody has filled in since `personas new`."""
+    from orchestra.agents.persona_check import unfilled
+
+    library = Library.of(settings)
+    for persona in personas:
+        path = library.path(persona.name)
+        for said in unfilled(persona, path) if path and path.parent != shipped() else ():
+            tell(harmless(f"{say('warning:', '警告：')} {persona.name}: {say(*said)}"))
+
+
 def print_modelfile(names: Sequence[str], *, language: str, name: str) -> None:
     """The Modelfile of one persona; no daemon is asked."""
     [persona] = _chosen(names, alone="--modelfile")
     settings = Settings.read()
+    _warn_of_templates([persona], settings)
     base = Base(persona.model or settings.model or "llama3")
     write(recipe(persona, base, language=language or words.LANGUAGE, settings=settings).modelfile(name or persona.name))
 
@@ -121,11 +145,7 @@ def uninstall_personas(names: Sequence[str], wish: Wish, *, yes: bool) -> int:
     """Remove models that `install` made, all that were named or none; asks first."""
     client = Client(Blocking(), Settings.read())
 
-    async def checked() -> None:
-        for name in names:
-            await ours(client, name)
-
-    finish(checked())
+    finish(removable(client, names))
     if not yes and not _agreed(names):
         tell(say("nothing was removed", "未移除任何模型"))
         return 1

@@ -69,7 +69,7 @@ class OriginRefused(GatewayFault):
 class AgentRecursion(GatewayFault):
     """Agents that ask each other in a circle, or too deep."""
     status, exit_code = 508, 118
-    says = Words("agent recursion: depth {depth}, at most {limit}", "智能体递归：深度 {depth}，上限 {limit}")
+    says = Words("agent recursion: {detail}", "智能体递归：{detail_zh}")
     advice = Words("let no expert ask the coordinator that asks it", "请勿让专家反过来询问它的协调者")
 
 

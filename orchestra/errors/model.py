@@ -25,12 +25,19 @@ class ModelMissing(ModelFault):
     status, exit_code = 404, 4
     says = Words("the model {model!r} is not installed{nearest}", "模型 {model!r} 尚未安装{nearest_zh}")
     advice = Words("run: ollama pull {model}   (or: orchestra pull {model})", "请运行：ollama pull {model}（或 orchestra pull {model}）")
+    nothing: ClassVar[Words] = Words(
+        "nothing to remove; `orchestra personas list` shows what is installed", "无需移除；`orchestra personas list` 可查看已安装的角色"
+    )
+
+    def hint(self, language: str = "en") -> str:
+        """What to do: nothing where it was to be removed (`removing`)."""
+        return (self.nothing if self.facts.get("removing") else self.advice).text(language, self.facts)
 
 
 class ModelUnsupported(ModelFault):
     """The model cannot do that (tools, images, thinking, suffix, embeddings, chat)."""
     exit_code = 22
-    says = Words("the model {model!r} cannot do this: {detail}", "模型 {model!r} 不支持此操作：{detail}")
+    says = Words("the model {model!r} cannot do this: {detail}", "模型 {model!r} 不支持此操作：{detail_zh}")
     advice = Words(
         "choose another model with --model; `orchestra models` lists what each can do",
         "请用 --model 换一个模型；`orchestra models` 会列出各模型的能力",

@@ -74,6 +74,11 @@ class ModelNotOurs(PersonaFault):
         "install under another name with --as NAME, or replace it with --force; to remove it: ollama rm {model}",
         "请用 --as NAME 换一个名称安装，或用 --force 替换它；如需删除：ollama rm {model}",
     )
+    removal: ClassVar[Words] = Words("it stays; to remove it all the same: ollama rm {model}", "该模型未被移除；如仍需删除：ollama rm {model}")
+
+    def hint(self, language: str = "en") -> str:
+        """What to do: where it was to be removed (`removing`), only how."""
+        return (self.removal if self.facts.get("removing") else self.advice).text(language, self.facts)
 
 
 class ExtraMissing(OrchestraError):

@@ -53,7 +53,7 @@ def in_words(error: Mapping[str, Any], known: Sequence[str] = (), own: Mapping[s
     expected = str(context.get("expected", ""))
     if kind == "value_error" and _CHOICE in error["msg"]:
         kind, expected = "literal_error", _with_or(error["msg"].partition(_CHOICE)[2].rstrip("."))
-    near = get_close_matches(str(place[-1]), known, n=2) if kind == "extra_forbidden" else ()
+    near = get_close_matches(str(place[-1]), known, n=2) if place and kind == "extra_forbidden" else ()
     listed = expected.replace(" or ", "、").replace(", ", "、")
     facts = {**context, "known": ", ".join(near or known), "expected": expected, "listed": listed}
     what = {**_FAULTS, **(own or {})}.get(kind, _OTHER)

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 
 from orchestra.errors import BodyInvalid, BodyTooLarge, FieldInvalid, MediaTypeRefused
+from orchestra.errors.validation import in_words
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -81,8 +82,9 @@ async def read(request: Request, kind: type[Body], limit: int) -> Body:
     try:
         body = kind.model_validate(value)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        raise FieldInvalid(field=".".join(map(str, first["loc"])) or "body", detail=first["msg"]) from None
+        first = error.errors(include_url=False, include_input=False)[0]
+        what = in_words(first, list(kind.model_fields))
+        raise FieldInvalid(field=".".join(map(str, first["loc"])) or "body", detail=what.en, detail_zh=what.zh) from None
     _said(body)
     return body
 

@@ -269,7 +269,8 @@ def said(status: int, detail: str, asked: Asked) -> OrchestraError:
     if "exceeds the context length" in lowered or "longer than the context length" in lowered:
         return too_long(0, asked.window, asked)
     if any(words in lowered for words in ("does not support", "invalid model name", "support embeddings")):
-        return ModelUnsupported(model=asked.model, detail=detail)
+        known = "模型名称无效" if "invalid model name" in lowered else detail
+        return ModelUnsupported(model=asked.model, detail=detail, detail_zh=known)
     if status in (401, 403):
         return AuthFailed(url=asked.url, status=status, detail=detail)
     if status == 404:
