@@ -121,3 +121,33 @@ def test_a_turn_that_was_never_begun_is_not_kept(home: Path) -> None:
         store.create("s", history=[Message("user", TASK), Message("assistant", "好")])
         assert archive.stored_in(store, "s", TASK) == "s"
         assert archive.stored_in(store, "s", "another") == archive.stored_in(store, None, TASK) == ""
+
+
+# --- the interactive dialogue
+
+SEVERAL = "我的订单 12345 能加急吗？合同违约怎么办？"
+
+
+def test_a_message_for_several_experts_shows_them_and_can_be_left(standin: StandIn, home: Path) -> None:
+    standin.script("订单可以加急。", SLOW, "好的。")
+    with Terminal("chat", "--persona", "auto", "--session", "s", OLLAMA_HOST=standin.url, ORCHESTRA_LANG="en") as screen:
+        screen.until(">>> ")
+        screen.type(f"{SEVERAL}\n")
+        screen.until("✓ support")
+        assert within(20, lambda: standin.active == 1)
+        screen.interrupt()
+        screen.until(KEPT)
+        screen.type("房东不退押金怎么办？\n")
+        screen.until("好的。")
+        screen.until(">>> ")
+        screen.type("/history\n")
+        screen.until("=== segment 2: lawyer")
+        screen.type("/bye\n")
+        assert screen.code() == 0
+        shown = bare(screen.shown)
+    assert "=== segment 1: standardization_expert" in shown
+    with Store(home) as store:
+        turn, _ = store.history("s")
+    assert (turn.question, turn.status) == (SEVERAL, "interrupted")
+    assert turn.ground is not None
+    assert [(step["expert"], step["answer"]) for step in turn.ground["trace"]] == [("support", "订单可以加急。")]

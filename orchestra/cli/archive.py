@@ -69,18 +69,22 @@ def show(name: str, wish: Wish, *, trace: bool = False) -> None:
     """One dialogue, without a name the last one; with the tree of what happened before each answer, where it is wanted."""
     with opened() as store:
         record = store.session(name or last_name(store))
+        if not wish.json:
+            tell(" · ".join(part for part in (record.name, "auto" if record.auto else record.persona, record.model) if part))
+            draw(store, record, trace=trace)
+            return
         said = store.history(record.id)
-        made = [each for each in compactions(store, record.id) if each.fault is None]
-    summaries = {turn.id: each for turn in said for each in made if each.turn == turn.id}
-    if wish.json:
-        about = {"session": record.name, **_described(record), "language": record.language}
-        of = numbers(record, said)
-        told = [message for turn, number in zip(said, of, strict=True) for message in _messages(turn, number)]
-        write(as_line({**about, "messages": told, "compactions": [_compacted(each) for each in summaries.values()]}) + "\n")
-        return
-    who = " · ".join(part for part in (record.name, "auto" if record.auto else record.persona, record.model) if part)
-    tell(who)
-    headings = _headings(record, said)
+        summaries = _summaries(store, record, said)
+    about = {"session": record.name, **_described(record), "language": record.language}
+    of = numbers(record, said)
+    told = [message for turn, number in zip(said, of, strict=True) for message in _messages(turn, number)]
+    write(as_line({**about, "messages": told, "compactions": [_compacted(each) for each in summaries.values()]}) + "\n")
+
+
+def draw(store: Store, record: SessionRecord, *, trace: bool = False) -> None:
+    """The turns of a dialogue for people: its segments, what stands as a summary by now, and with `trace` the steps before each answer."""
+    said = store.history(record.id)
+    summaries, headings = _summaries(store, record, said), _headings(record, said)
     for turn in said:
         write(headings.get(turn.id, ""))
         write(_bold(harmless(f"> {turn.question}\n")) if turn.question else "")
@@ -92,6 +96,12 @@ def show(name: str, wish: Wish, *, trace: bool = False) -> None:
         write("".join(f"! {one_line(note(told))}\n" for told in _lacks(turn)) + "\n")
         if turn.id in summaries:
             write(_marked(summaries[turn.id], part=record.auto))
+
+
+def _summaries(store: Store, record: SessionRecord, said: Sequence[Turn]) -> dict[str, Compaction]:
+    """The summaries of a dialogue by the id of the last turn that they stand for."""
+    made = [each for each in compactions(store, record.id) if each.fault is None]
+    return {turn.id: each for turn in said for each in made if each.turn == turn.id}
 
 
 def _lacks(turn: Turn) -> list[str]:

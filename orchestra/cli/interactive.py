@@ -10,11 +10,11 @@ from pathlib import Path
 
 from orchestra.cli import words
 from orchestra.cli.answering import Dialogue, last_session, one_turn
+from orchestra.cli.archive import draw, opened
 from orchestra.cli.outcome import Wish, report
 from orchestra.cli.terminal import harmless, tell
 from orchestra.errors import OrchestraError
 from orchestra.retrieval.available import line_of
-from orchestra.sessions.store import Store
 from orchestra.settings import Settings
 
 FENCE = '"""'
@@ -102,27 +102,25 @@ class Talk:
         self._dialogue = replace(self._dialogue, session=argument, last=False)
 
     def _session(self, argument: str) -> None:
-        with _store() as store:
+        with opened() as store:
             found = store.session(argument)
         self._dialogue = replace(self._dialogue, session=found.name, last=False, persona="")
         self._history("")
 
     def _sessions(self, argument: str) -> None:
-        with _store() as store:
+        with opened() as store:
             for record in store.sessions():
                 print(harmless(f"{record.name:32} {record.turns:4}  {record.first}"))
 
     def _history(self, argument: str) -> None:
-        with _store() as store:
-            if not self._dialogue.session:
-                return
-            for turn in store.history(self._dialogue.session):
-                print(harmless(f"> {turn.question}\n{turn.answer}\n"))
+        with opened() as store:
+            if self._dialogue.session:
+                draw(store, store.session(self._dialogue.session))
 
     def _fork(self, argument: str) -> None:
         from orchestra.api import AsyncOrchestra
 
-        with _store() as store:
+        with opened() as store:
             source = self._dialogue.session or last_session(AsyncOrchestra())
             record = store.fork(source, argument or None)
         self._dialogue = replace(self._dialogue, session=record.name, last=False)
@@ -153,11 +151,6 @@ class Talk:
 
     def _bye(self, argument: str) -> None:
         raise Leave
-
-
-def _store() -> Store:
-    settings = Settings.read()
-    return Store(settings.folder(), timeout=settings.store_timeout)
 
 
 def _read() -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -118,6 +119,20 @@ def looked_up(*, search: bool, provider: str, knowledge: list[str] | None) -> An
     if knowledge:
         found["knowledge"] = knowledge
     return found
+
+
+def unused(context: typer.Context, name: str, others: Sequence[str]) -> None:
+    """Raises `UsageError` where one of the `others` was given, which beside the option `name` would be ignored."""
+    from orchestra.errors import UsageError
+
+    sources = {each: context.get_parameter_source(each.replace("-", "_")) for each in others}
+    given = [f"--{each}" for each, source in sources.items() if source is not None and source.name == "COMMANDLINE"]
+    if given:
+        both = ", ".join(given)
+        raise UsageError(
+            detail=f"{both} does nothing beside --{name}", detail_zh=f"使用 --{name} 时，{both} 不起作用",
+            fix="leave out one of them", fix_zh="请去掉其中一个",
+        )  # fmt: skip
 
 
 def descriptions(written: list[str] | None) -> dict[str, str]:

@@ -11,7 +11,6 @@ from orchestra.api import DEFAULT_COORDINATOR, DEFAULT_EXPERTS
 from orchestra.cli.outcome import Wish
 from orchestra.cli.terminal import tell
 from orchestra.cli.words import LANGUAGE, say
-from orchestra.errors import UsageError
 from orchestra.gateway import require
 from orchestra.settings import Settings
 
@@ -33,13 +32,6 @@ class Served:
 
 def serve_until_told(served: Served, wish: Wish) -> None:
     """Serve until SIGINT or SIGTERM."""
-    if served.persona and (served.coordinator or served.experts):
-        raise UsageError(
-            detail="one expert alone has no experts of its own",
-            detail_zh="单独的专家没有下属专家",
-            fix="leave out --persona, or --coordinator and --expert",
-            fix_zh="请去掉 --persona，或去掉 --coordinator 与 --expert",
-        )
     require()
     from orchestra.gateway.serving import Service, serve
 

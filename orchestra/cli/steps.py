@@ -15,7 +15,7 @@ from orchestra.cli.outcome import Wish
 from orchestra.cli.running import Patience
 from orchestra.cli.terminal import as_line, colourful, plain, tell, write
 from orchestra.cli.tracing import one_line
-from orchestra.cli.tree import branches, drawn, took
+from orchestra.cli.tree import branches, drawn, key, took
 from orchestra.cli.words import say
 from orchestra.model.messages import Piece
 
@@ -110,8 +110,8 @@ class LiveTree(Steps):
         value = {**trace_as_json([part])[0], "since": time.monotonic()}
         if isinstance(part, Thought) or (self._parts and part.ok is None and not self._belongs(value)):
             self._settle()
-        known = any(_same(one, value) for one in self._parts)
-        self._parts = (*(value if _same(one, value) else one for one in self._parts), *(() if known else (value,)))
+        known = any(key(one) == key(value) for one in self._parts)
+        self._parts = (*(value if key(one) == key(value) else one for one in self._parts), *(() if known else (value,)))
         self._since = time.monotonic()
 
     def close(self) -> None:
@@ -123,7 +123,7 @@ class LiveTree(Steps):
     def _belongs(self, step: dict[str, Any]) -> bool:
         """Whether the step that is going on asked this: what is asked without a thought stands together as well."""
         calls = self._parts[0].get("calls")
-        return calls is None or any(_same(call, step) for call in calls)
+        return calls is None or key(step) in map(key, calls)
 
     def _settle(self) -> None:
         """What was going on is over, and stays on the screen."""
@@ -145,8 +145,3 @@ class LiveTree(Steps):
             waiting = self._patience.words() or say("thinking", "正在思考") + f" ({now - self._since:.0f} s)"
             rows.append(Text(f"{frame} {waiting}", style="dim"))
         return Group(*rows)
-
-
-def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether both are the same question to the same expert."""
-    return "question" in one and (one.get("expert"), one["question"]) == (other.get("expert"), other.get("question"))

@@ -35,10 +35,10 @@ def branches(trace: Any, *, task: str = "", running: str = WAITS) -> list[Branch
     grown: list[Branch] = []
     for thought, steps in _grouped(_mappings(trace)):
         calls = _mappings(thought.get("calls"))
-        asked, called = {_key(step): step for step in steps}, set(map(_key, calls))
+        asked, called = {key(step): step for step in steps}, set(map(key, calls))
         if thought:
-            grown.append(grower.thought(thought, [asked.get(_key(call), call) for call in calls]))
-        grown += [grower.leaf(step) for step in steps if _key(step) not in called]
+            grown.append(grower.thought(thought, [asked.get(key(call), call) for call in calls]))
+        grown += [grower.leaf(step) for step in steps if key(step) not in called]
     return grown
 
 
@@ -87,6 +87,11 @@ def short(text: Any) -> str:
     return line if len(line) <= LONGEST else line[: LONGEST - 1].rstrip() + "…"
 
 
+def key(part: Mapping[str, Any]) -> tuple[str, str]:
+    """What tells a question to an expert from the others of the same thought."""
+    return str(part.get("expert")), str(part.get("question"))
+
+
 # --- the parts of a trace
 
 
@@ -124,11 +129,6 @@ def _grouped(parts: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any]
         elif "expert" in part:
             groups[-1][1].append(part)
     return groups
-
-
-def _key(part: Mapping[str, Any]) -> tuple[str, str]:
-    """What tells a question to an expert from the others of the same thought."""
-    return str(part.get("expert")), str(part.get("question"))
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:

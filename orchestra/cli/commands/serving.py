@@ -31,6 +31,10 @@ def serve(
     ] = "127.0.0.1",
 ) -> None:
     """Personas over HTTP."""
+    if lesson:
+        o.unused(context, "lesson", ["port", "persona", "coordinator", "expert", "expert-description"])
+    if persona:
+        o.unused(context, "persona", ["coordinator", "expert", "expert-description"])
     from orchestra.cli.serving import Served, serve_until_told
 
     served = Served(

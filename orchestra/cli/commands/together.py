@@ -109,6 +109,8 @@ def integrate(
     stream: o.Stream = False,
 ) -> None:
     """Solve a task with several experts, one answer."""
+    if panel:
+        o.unused(context, "panel", ["steps"])
     from orchestra.api import TaskFields
     from orchestra.cli.together import dialogue, integrate_once
 
