@@ -237,7 +237,7 @@ class AsyncOrchestra(AsyncModels):
         limits = Limits(steps=lineage.steps(fields.get("steps", STEPS)), tokens=fields.get("max_total_tokens"), seconds=seconds)
         budget, panel = partial(Budget, limits, lineage=lineage), fields.get("panel", False)
         begun = budget()  # to find out who there is takes part of the task's time
-        tools = await resolved(experts, source, seconds=seconds * LANDING)
+        tools = await resolved(experts, source, seconds=seconds * LANDING, coordinator=leader.name)
 
         async def team(model: str) -> Team:
             again = [one if isinstance(one, Remote) else each for each, one in zip(experts, tools, strict=True)]

@@ -101,7 +101,8 @@ class Settings:
     )  # fmt: skip
     embedding: str = _row("text", "", "ORCHESTRA_EMBED_MODEL", "embedding model of new knowledge bases", "新建知识库使用的嵌入模型")
     expert_timeout: float = _row(
-        "number", 300.0, "ORCHESTRA_EXPERT_TIMEOUT", "patience for the answer of an expert at an address", "等待远程专家回答的时间"
+        "number", 120.0, "ORCHESTRA_EXPERT_TIMEOUT", "patience for an expert at an address; past it, the task asks it no more",
+        "等待远程专家回答的时间；超时后，该任务不再询问它",
     )
     expert_tokens: str = _row(
         "secret", "", "ORCHESTRA_EXPERT_TOKENS", "tokens of experts at addresses, e.g. http://localhost:5001=TOKEN, separated by blanks",

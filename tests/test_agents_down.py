@@ -129,4 +129,5 @@ def test_one_that_only_listens_costs_no_more_than_the_budget() -> None:
         started = time.monotonic()
         plan = orchestra.integrate(TASK, experts=[service.url], panel=True, deadline=1.0)
         assert time.monotonic() - started <= 1.0 + OVER
-        assert plan.missing == (f"127-0-0-1-{service.server_port}",)
+        assert plan.missing == (f"127-0-0-1-{service.server_port}",), "a name that a model can call"
+        assert f"No answer came from 127.0.0.1:{service.server_port};" in plan.text, "people read an address"

@@ -100,6 +100,8 @@ def test_one_that_never_answers_has_our_patience_not_more(ask: Ask) -> None:
         started = time.monotonic()
         assert ask(service.url, seconds=0.2).error == "no whole answer within 0.2 s"
         assert ask(service.url, "合法吗？", deadline=0.2).error == "0.2 秒内没有完整应答"
+        assert ask(service.url, seconds=0.123456).error == "no whole answer within 0.1 s"
+        assert ask(service.url, seconds=0.01).error == "no whole answer within 0.1 s", "not none at all"
         assert time.monotonic() - started < 1.5
 
 

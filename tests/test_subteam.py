@@ -89,7 +89,7 @@ def test_a_circle_is_cut_with_a_fault(home: Path) -> None:
     assert step.ok
     [inner] = step.steps
     assert (inner.expert, inner.ok) == ("a", False)
-    assert "a > b > a" in inner.error
+    assert inner.error == "智能体递归：此前已经问过：a > b > a"
 
 
 def test_red_control_the_names_on_the_way_cut_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,10 @@ def test_what_an_operator_got_wrong_is_said_before_anybody_is_asked() -> None:
             orchestra.integrate(TASK, experts=["x=nowhere"])
         with pytest.raises(UsageError):
             orchestra.integrate(TASK, experts=["lawyer", "lawyer"])
+        with pytest.raises(UsageError, match="the expert lawyer is the coordinator itself"):
+            orchestra.integrate(TASK, experts=["computer_scientist", "lawyer"], coordinator="lawyer")
+        with pytest.raises(UsageError, match="the expert general is the coordinator itself"):
+            orchestra.integrate(TASK, experts=["general=http://127.0.0.1:1"], coordinator="general", session="s")
         assert not daemon.asked("/api/chat")
 
 

@@ -92,6 +92,18 @@ def test_what_is_missing_or_unknown_is_said(ask: Ask) -> None:
     assert "longer than" in ask(tool(order), "x" * (LONGEST_ARGUMENTS + 1)).error
 
 
+def test_what_a_function_raised_stands_whole_in_the_log_where_it_is_wanted(ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
+    def lookup(text: str) -> str:
+        raise ValueError("password=hunter2")
+
+    with caplog.at_level("INFO", logger="orchestra"):
+        assert "hunter2" not in repr(ask(tool(lookup, description="looks up"), "12345"))
+    assert "hunter2" not in caplog.text
+    with caplog.at_level("DEBUG", logger="orchestra"):
+        ask(tool(lookup, description="looks up"), "12345")
+    assert "ValueError: password=hunter2" in caplog.text
+
+
 @pytest.mark.parametrize("error", [ValueError("no such order"), SystemExit(3), RuntimeError(), RecursionError("deep")])
 def test_what_a_function_raises_is_an_observation(ask: Ask, error: BaseException) -> None:
     def lookup(text: str) -> str:
@@ -99,7 +111,7 @@ def test_what_a_function_raises_is_an_observation(ask: Ask, error: BaseException
 
     found = ask(tool(lookup, description="looks up"), "12345")
     assert not found.ok
-    assert type(error).__name__ in found.error
+    assert found.error == f"it failed: {type(error).__name__}", "its text is nobody else's business: the steps go out over HTTP"
 
 
 def test_an_error_that_cannot_even_be_written(ask: Ask) -> None:

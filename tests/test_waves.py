@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from obedient import act, decides, obeying
 from services import Seen, Told, serving
 
-from orchestra import Orchestra, StandIn
+from orchestra import Orchestra, StandIn, tool
 from orchestra.agents import budget as budgets
 from orchestra.agents.coordinator import Plan
+from orchestra.agents.reasoning import Thought
 
 TASK = "Draft a compliance standard for AI."
 SLOW = 0.3  # seconds that a service takes for its answer
@@ -52,3 +55,79 @@ def test_red_control_as_if_they_took_the_daemons_slot(monkeypatch: pytest.Monkey
 def test_a_deadline_is_theirs_together_not_a_sixth_each() -> None:
     plan, _ = panel(6, deadline=4 * SLOW)
     assert plan.missing == ()
+
+
+# --- who is down
+
+
+def asking(told: Any, *, steps: int = 4, expert_timeout: float = SLOW, **how: Any) -> tuple[Plan, list[Seen]]:
+    """A coordinator that asks the counsel something else in each step; what came of it, and the questions that reached it."""
+    numbers = iter(range(99))
+
+    def said(messages: list[dict[str, Any]]) -> str:
+        return act(("counsel", f"Is it legal ({next(numbers)})?"), ("clock", f"now ({next(numbers)})")) if decides(messages) else "The plan."
+
+    def clock(text: str) -> str:
+        """What time it is."""
+        return "noon"
+
+    with serving() as service, obeying(said) as daemon, Orchestra(host=daemon.url, expert_timeout=expert_timeout) as orchestra:
+        service.told = lambda seen: told if seen.path == "/chat" else Told(status=404)
+        plan = orchestra.integrate(TASK, experts=[f"counsel={service.url}", clock], steps=steps, **how)
+        return plan, [seen for seen in service.seen if seen.path == "/chat"]
+
+
+@pytest.mark.parametrize(("told", "asked"), [(Told(hang=True), 1), (Told(status=503), 2), (Told(status=404), 4), (Told(body=b"{}"), 4)])
+def test_one_that_is_down_is_asked_no_more(told: Told, asked: int) -> None:
+    plan, seen = asking(told)
+    assert len(seen) == asked
+    assert plan.missing == ("counsel",)
+    assert sum(step.expert == "clock" and bool(step.ok) for step in plan.steps) == 4, "the others go on"
+    faults = [part.fault for part in plan.trace if isinstance(part, Thought)]
+    assert [fault == "counsel does not answer any more." for fault in faults] == [number >= asked for number in range(4)]
+
+
+def test_red_control_without_the_circuit_breaker_it_is_waited_for_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestra.agents.reasoning.DOWN", 99)
+    assert len(asking(Told(hang=True), steps=3)[1]) == 3
+
+
+def test_one_where_nothing_answers_is_down_and_one_that_answers_again_is_not() -> None:
+    with serving() as gone:
+        url = gone.url
+    steps = [act(("far", "甲？")), act(("far", "乙？")), act(("far", "丙？")), "方案。"]
+    with StandIn(steps) as daemon, Orchestra(host=daemon.url) as orchestra:
+        plan = orchestra.integrate("制定标准", experts=[f"far={url}"])
+    assert [step.question for step in plan.steps] == ["甲？"]
+    turns = iter([500, 200, 500, 200])
+    steps = [act(("far", f"问{number}？")) for number in range(4)]
+    with serving() as service, StandIn([*steps, act(), "方案。"]) as daemon, Orchestra(host=daemon.url) as orchestra:
+        service.told = lambda seen: Told(status=next(turns), body=b'{"response": "Yes."}') if seen.path == "/chat" else Told(status=404)
+        plan = orchestra.integrate("制定标准", experts=[f"far={service.url}"])
+    assert [step.ok for step in plan.steps] == [False, True, False, True]
+
+
+def test_a_function_that_hangs_is_called_once() -> None:
+    stuck, calls = threading.Event(), list[str]()
+
+    def hangs(text: str) -> str:
+        calls.append(text)
+        stuck.wait(5)
+        return ""
+
+    steps = [act(("hangs", "甲？")), act(("hangs", "乙？")), act(("hangs", "丙？")), "方案。"]
+    with StandIn(steps) as daemon, Orchestra(host=daemon.url) as orchestra:
+        plan = orchestra.integrate("制定标准", experts=[tool(hangs, description="hangs", seconds=0.2)])
+    stuck.set()
+    assert calls == ["甲？"]
+    assert plan.missing == ("hangs",)
+
+
+def test_while_steps_may_follow_nobody_at_an_address_has_all_the_time() -> None:
+    """The last step, and a panel, leave it all."""
+    def took(**how: Any) -> float:
+        [step] = [step for step in asking(Told(hang=True), deadline=2.4, expert_timeout=9.0, **how)[0].steps if step.expert == "counsel"]
+        return step.duration
+
+    assert took(steps=2) < 0.75
+    assert took(steps=1) > 0.9

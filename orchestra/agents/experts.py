@@ -46,13 +46,20 @@ class Source:
     met: MutableMapping[str, Remote] = field(default_factory=dict)
 
 
-async def resolved(named: Sequence[Named], source: Source, *, seconds: float = INTRODUCTION) -> list[Tool]:
+async def resolved(
+    named: Sequence[Named], source: Source, *, seconds: float = INTRODUCTION, coordinator: str = ""
+) -> list[Tool]:
     """The tools, in their order; services are asked who they are, all at once, within so many seconds.
 
     Raises `PersonaMissing` for an unknown name and `UsageError` for an address that cannot be asked, a function that
-    cannot be described, a name that stands for two, or a description of nobody.
+    cannot be described, a name that stands for two, or that of the `coordinator`, or a description of nobody.
     """
     tools = await _tools(named, source, seconds)
+    if any(tool.name == coordinator for tool in tools):
+        raise UsageError(
+            detail=f"the expert {coordinator} is the coordinator itself", detail_zh=f"专家 {coordinator} 就是协调者自己",
+            fix="leave it out, or let another one coordinate", fix_zh="请去掉它，或改由其他角色协调",
+        )  # fmt: skip
     known = {tool.name for tool in tools} | {tool.url for tool in tools if isinstance(tool, Remote)}
     for name in source.descriptions:
         if _place(name) not in known:
@@ -118,7 +125,8 @@ async def _met(name: str, url: str, source: Source, seconds: float) -> Remote:
         told = {_place(key): text for key, text in source.descriptions.items()}
         text = told.get(name) or told.get(url) or ""
         texts = {"en": text or f"the expert at {url}", "zh": text or f"位于 {url} 的专家"}
-        return replace(stranger, name=name, title=said.title if said else {}, description=texts)
+        title = said.title if said else {} if name != _placed(url) else dict.fromkeys(texts, urlsplit(url).netloc)
+        return replace(stranger, name=name, title=title, description=texts)
     return replace(stranger, name=name, title=persona.title, description=persona.description)
 
 

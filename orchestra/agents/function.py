@@ -1,29 +1,32 @@
 """Any Python function as a tool: `tool(lookup_order, description="...")`.
 
 It runs in a thread that nobody has to wait for, an async one on an event loop of its own there, and with a time
-limit. What a model writes as arguments is validated against the signature; that it does not fit, and whatever the
-function raises, is told to the one who asked.
+limit; several calls run at the same time. What a model writes as arguments is validated against the signature; that it
+does not fit, and the kind of whatever the function raises, is told to the one who asked.
 """
 
 from __future__ import annotations
 
 import inspect
 import json
+import logging
 import re
 import time
-import traceback
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, overload
 
-from orchestra.agents.tool import CallContext, Contribution, Fault, bounded
+from orchestra.agents.budget import least
+from orchestra.agents.tool import DOWN, CallContext, Contribution, Fault, bounded
 from orchestra.errors import UsageError
+from orchestra.model.connection import shown
 from orchestra.model.language import language_of
 from orchestra.request import Breakage, Broken
 from orchestra.runtime import in_own_loop
 from orchestra.texts import Words
 
+_LOG = logging.getLogger("orchestra")
 SECONDS = 60.0
 LONGEST_ARGUMENTS = 100_000  # characters
 LONGEST_ERROR = 300
@@ -33,8 +36,8 @@ _NOTHING = Words("(no value)", "（无返回值）")
 _TOO_LONG = Words("the arguments are longer than {most} characters", "参数超过 {most} 个字符")
 _UNFIT = Words("the arguments do not fit: {detail}", "参数无效：{detail}")
 _SHAPE = Words("one JSON object with its arguments is wanted: {shape}", "请用一个 JSON 对象给出参数：{shape}")
-_LATE = Words("no answer within {seconds:g} s", "{seconds:g} 秒内没有应答")
-_RAISED = Words("it failed: {detail}", "执行失败：{detail}")
+_LATE = Words("no answer within {seconds} s", "{seconds} 秒内没有应答")
+_RAISED = Words("it failed: {error}", "执行失败：{error}")
 _AS_JSON = Words("The question is one JSON object: {shape}", "提问须为一个 JSON 对象：{shape}")
 
 
@@ -79,7 +82,7 @@ class FunctionTool:
         """What the function gives for the arguments in `question`; its failure, or that it takes too long, as an error."""
         started = time.monotonic()
         language = context.options.language or language_of(question)
-        seconds = min(self.seconds, context.options.deadline or self.seconds)
+        seconds, failures = least(self.seconds, context.options.deadline), 0
         try:
             given = self._given(question)
             answer, error = await context.runtime.aside(partial(self._called, *given, seconds, language), seconds=seconds)
@@ -88,8 +91,8 @@ class FunctionTool:
         except Broken as broken:
             if broken.how is not Breakage.TIMEOUT:
                 raise
-            answer, error = "", _LATE.text(language, {"seconds": seconds})
-        return Contribution(answer=answer, error=error, duration=round(time.monotonic() - started, 6))
+            answer, error, failures = "", _late(seconds, language), DOWN
+        return Contribution(answer=answer, error=error, duration=round(time.monotonic() - started, 6), failures=failures)
 
     def _given(self, question: str) -> tuple[list[Any], dict[str, Any]]:
         """The arguments by place and by name. Raises `Fault`."""
@@ -128,8 +131,10 @@ class FunctionTool:
             return bounded(_text(value, language), language), ""
         except (Exception, SystemExit) as error:
             if isinstance(error, TimeoutError) and time.monotonic() - started >= seconds:
-                return "", _LATE.text(language, {"seconds": seconds})
-            return "", _RAISED.text(language, {"detail": _named(error)})
+                return "", _late(seconds, language)
+            # its text may hold what is nobody else's; the steps go to whoever asked, over HTTP too
+            _LOG.debug("the function %s failed", self.name, exc_info=error)
+            return "", _RAISED.text(language, {"error": type(error).__name__})
 
     def _shape(self) -> str:
         kinds = self.arguments.schema.get("properties", {})
@@ -213,6 +218,5 @@ def _faults(error: ValueError) -> str:
     return "; ".join(told)[:LONGEST_ERROR]
 
 
-def _named(error: BaseException) -> str:
-    """The error as Python would end with it, in one line."""
-    return " ".join(traceback.format_exception_only(error)[-1].split())[:LONGEST_ERROR]
+def _late(seconds: float, language: str) -> str:
+    return _LATE.text(language, {"seconds": shown(max(0.1, seconds))})

@@ -32,23 +32,24 @@ class Lineage:
         found = {name.lower(): value.strip() for name, value in headers.items()}
         depth, names = found.get(DEPTH.lower(), "0"), found.get(VISITED.lower(), "")
         if not _NUMBER.fullmatch(depth) or len(names) > _LONGEST:
-            raise AgentRecursion(depth="?", limit=DEEPEST)
+            raise _too_deep("?")
         visited = tuple(unquote(name.strip()) for name in names.split(",") if name.strip())
         here = cls(depth=max(int(depth), len(visited)), visited=visited)
         if here.depth > DEEPEST:
-            raise AgentRecursion(depth=here.depth, limit=DEEPEST)
+            raise _too_deep(here.depth)
         return here
 
     def at(self, name: str) -> Lineage:
         """The same with the agent that has been reached. Raises `AgentRecursion` where the question was there before."""
         if name in self.visited:
-            raise AgentRecursion(depth=" > ".join((*self.visited, name)), limit=DEEPEST)
+            way = " > ".join((*self.visited, name))
+            raise AgentRecursion(detail=f"asked before: {way}", detail_zh=f"此前已经问过：{way}")
         return replace(self, visited=(*self.visited, name))
 
     def beneath(self, name: str) -> Lineage:
         """Where `name` is when it is asked from here. Raises `AgentRecursion` where the question was there before, or is too far down."""
         if self.depth >= DEEPEST:
-            raise AgentRecursion(depth=self.depth + 1, limit=DEEPEST)
+            raise _too_deep(self.depth + 1)
         return replace(self, depth=self.depth + 1).at(name)
 
     @property
@@ -68,3 +69,7 @@ class Lineage:
         """What the request to the next agent says of it."""
         named = {VISITED: ",".join(quote(name, safe="") for name in self.visited)} if self.visited else {}
         return {DEPTH: str(self.depth + 1), **named}
+
+
+def _too_deep(depth: int | str) -> AgentRecursion:
+    return AgentRecursion(detail=f"depth {depth}, at most {DEEPEST}", detail_zh=f"深度 {depth}，上限 {DEEPEST}")

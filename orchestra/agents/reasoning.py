@@ -18,7 +18,7 @@ from functools import partial
 from orchestra.agents.budget import Budget
 from orchestra.agents.contributions import Answered, Step, asked, material, missing
 from orchestra.agents.dialects import Call, Decision, Dialect, dialect_for, fault_of, plain_name, weaker
-from orchestra.agents.tool import CallContext, Contribution, Tool
+from orchestra.agents.tool import DOWN, CallContext, Contribution, Tool, takes_slot
 from orchestra.errors import EmptyReply, OrchestraError, StreamTruncated
 from orchestra.model.client import Client
 from orchestra.model.firmness import fits
@@ -30,6 +30,7 @@ STEP_TOKENS = 600  # the most of one step: a thought and a few questions
 REPEATED = 3  # the same call so often, and the model goes in a circle
 MOST_EACH = 3  # questions to one expert in one step; more is a model that lists
 UNUSABLE = 2  # steps in a row that ask nobody anything
+PART = 3  # who takes no slot has one part in so many of the time that is left, while further steps may follow
 
 _TEAM = {"zh": "可以询问的专家：", "en": "The experts who can be asked:"}
 _NEXT = {
@@ -39,6 +40,7 @@ _NEXT = {
 }
 _FAILED = {"zh": "没有回答：{names}。", "en": "No answer came from: {names}."}
 _MANY = {"zh": "一步最多问 {name} {most} 个问题，其余的没有问。", "en": "At most {most} questions to {name} in one step; the others were not asked."}
+_DOWN = {"zh": "{name} 不再应答。", "en": "{name} does not answer any more."}
 _KNOWN = {"zh": "{name} 已经被问过这个问题，结果见上。", "en": "{name} was asked this already; what came of it stands above."}
 
 
@@ -88,6 +90,7 @@ class Reasoning:
         self._titles = {plain_name(expert.titled(self.language)): expert for expert in team.experts}
         self._nonce = secrets.token_hex(8)
         self._counts: Counter[Call] = Counter()
+        self._failures: Counter[str] = Counter()
         self._dialect: Dialect | None = None
         self._last: tuple[Reply | None, float] = (None, 0.0)  # of the step before: what came, in how many seconds
 
@@ -126,7 +129,7 @@ class Reasoning:
             if unusable >= UNUSABLE:
                 self.notes.append("no_usable_step")
                 return
-            async with aclosing(self.ask(calls)) as steps:
+            async with aclosing(self.ask(calls, part=PART if self._budget.spent is None else 1)) as steps:
                 async for step in steps:
                     yield step
         self.ended = ended
@@ -138,32 +141,44 @@ class Reasoning:
         wanted = self._team.asked_always()
         return [one for one in self._team.experts if one.name not in heard and (everybody or one.name in wanted)]
 
-    async def ask(self, calls: Sequence[tuple[Tool, str]]) -> AsyncGenerator[Step]:
-        """Asks the experts, who take a slot of the daemon in turn, all others at once; stops where tokens or time are spent."""
+    async def ask(self, calls: Sequence[tuple[Tool, str]], *, part: int = 1) -> AsyncGenerator[Step]:
+        """Asks the experts, who take a slot of the daemon in turn, all others at once; stops where tokens or time are spent.
+
+        These have one `part` in so many of the time. One that turns out to be down is not waited for again.
+        """
         client, budget = self._team.client, self._budget
         for wave in budget.waves(calls, client.settings.parallel):
             ended = budget.exhausted
             if ended is not None:
                 self.ended = ended
                 return
-            wave = wave._replace(calls=wave.calls[: budget.calls])
+            wave = wave._replace(calls=[call for call in wave.calls if not self._down(call[0])][: budget.calls])
+            if not wave.calls:
+                continue
             context = budget.context(client.runtime, self._options, wave)
             for expert, question in wave.calls:
                 yield Step(expert=expert.name, question=question)
-            jobs = [partial(asked, expert, question, self._within(context, expert, question)) for expert, question in wave.calls]
+            jobs = [partial(asked, expert, question, self._within(context, expert, question, part)) for expert, question in wave.calls]
             for one in await client.runtime.together(jobs):
                 self.said.append(one)
                 self.trace.append(one.step)
                 self._took(one.contribution)
                 budget.asked(one.step)
+                self._failures[one.expert.name] = 0 if one.step.ok else self._failures[one.expert.name] + one.contribution.failures
                 yield one.step
 
-    def _within(self, context: CallContext, expert: Tool, question: str) -> CallContext:
+    def _down(self, expert: Tool) -> bool:
+        return self._failures[expert.name] >= DOWN
+
+    def _within(self, context: CallContext, expert: Tool, question: str, part: int) -> CallContext:
         """An expert knows what it said itself; questions are written out in full, the task may follow on the dialogue before it."""
         before = self.before if question == self._task else ()
         own = [one.step for one in self.said if one.expert.name == expert.name and one.step.ok]
         told = [message for step in own for message in (Message("user", step.question), Message("assistant", step.answer))]
-        return replace(context, said=(*before, *told))
+        options, patience = context.options, context.options.deadline
+        if patience is not None and not takes_slot(expert):
+            options = replace(options, deadline=patience / part)
+        return replace(context, options=options, said=(*before, *told))
 
     async def _firm(self) -> None:
         """The coordinator's seed memory has to leave room for what the experts will say."""
@@ -263,6 +278,8 @@ class Reasoning:
         if expert is None:
             own = plain_name(call.expert) == plain_name(self._team.coordinator.name)
             return fault_of("own" if own else "unknown", self.language, call.expert)
+        if self._down(expert):
+            return _DOWN[self.language].format(name=expert.name)
         if not call.question:
             return fault_of("empty", self.language, expert.name)
         if already >= MOST_EACH:

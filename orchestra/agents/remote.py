@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from orchestra.agents.tool import QUESTION, CallContext, Contribution, Fault, bounded
+from orchestra.agents.budget import least
+from orchestra.agents.tool import DOWN, QUESTION, CallContext, Contribution, Fault, bounded
 from orchestra.errors import UsageError
+from orchestra.model.connection import shown
 from orchestra.model.language import language_of
 from orchestra.model.messages import Usage
 from orchestra.model.persona import in_or_any
@@ -27,7 +29,7 @@ from orchestra.request import Breakage, Broken, Request
 from orchestra.runtime import Runtime
 from orchestra.texts import Words
 
-SECONDS = 300.0
+SECONDS = 120.0  # what one of several services on a machine with one model may need; waited for once, then it counts as down
 MAX_TOKENS = "Orchestra-Max-Tokens"  # the header with the most that an answer may take of the asker's budget
 INTRODUCTION = 2.0  # seconds for `GET /persona`: it is known without a model
 LARGEST = 2**20
@@ -38,7 +40,7 @@ _NAMED = re.compile(r"[\w-]{1,64}=")
 _PLACE = re.compile(r"(?:https?://\S+|[\w.-]+:\d{1,5}(?:/\S*)?)", re.IGNORECASE)
 _GONE = Words("nothing answers at {url}", "{url} 没有应答")
 _BROKE = Words("the connection to {url} broke", "与 {url} 的连接中断")
-_LATE = Words("no whole answer within {seconds:g} s", "{seconds:g} 秒内没有完整应答")
+_LATE = Words("no whole answer within {seconds} s", "{seconds} 秒内没有完整应答")
 _REDIRECT = Words("it redirects elsewhere, which is not followed", "它要求重定向，未跟随")
 _STATUS = Words("HTTP {status}{detail}", "HTTP {status}{detail}")
 _TOKEN_MISSING = Words("it wants a token: set ORCHESTRA_EXPERT_TOKENS", "它要求令牌：请设置 ORCHESTRA_EXPERT_TOKENS")
@@ -80,17 +82,18 @@ class Remote:
         """What the service answers. All that it does wrong is in the contribution."""
         started = time.monotonic()
         language = context.options.language or language_of(question)
-        answer, error, usage = "", "", Usage()
+        answer, error, usage, failures = "", "", Usage(), 0
         try:
             if not context.lineage.leads_to(self.name):
                 raise Fault(_LOOP)
             answer, usage = await self._answer(question, context, started)
         except Fault as fault:
-            error = fault.words.text(language, fault.facts)
-        return Contribution(answer=bounded(answer, language), error=error, duration=round(time.monotonic() - started, 6), usage=usage)
+            error, failures = fault.words.text(language, fault.facts), fault.failures
+        duration = round(time.monotonic() - started, 6)
+        return Contribution(answer=bounded(answer, language), error=error, duration=duration, usage=usage, failures=failures)
 
     async def _answer(self, question: str, context: CallContext, started: float) -> tuple[str, Usage]:
-        seconds, most = min(self.seconds, context.options.deadline or self.seconds), context.options.max_tokens
+        seconds, most = least(self.seconds, context.options.deadline), context.options.max_tokens
         allotted = {MAX_TOKENS: str(most)} if most else {}
         request = Request(
             method="POST",
@@ -184,18 +187,19 @@ async def _exchanged(runtime: Runtime, request: Request, seconds: float, expert:
             if answer.status == 401:
                 raise Fault(_TOKEN_WRONG if expert.token else _TOKEN_MISSING)
             if answer.status != 200:
-                raise Fault(_STATUS, status=answer.status, detail=_without(expert.token, _message(body)))
+                detail = _without(expert.token, _message(body))
+                raise Fault(_STATUS, failures=int(answer.status >= 500), status=answer.status, detail=detail)
             return body
     except Broken as broken:
         match broken.how:
             case Breakage.CLOSED:
                 raise
             case Breakage.TIMEOUT | Breakage.DEADLINE:
-                raise Fault(_LATE, seconds=seconds) from None
+                raise Fault(_LATE, failures=DOWN, seconds=shown(max(0.1, seconds))) from None
             case Breakage.CONNECT:
-                raise Fault(_GONE, url=expert.url) from None
+                raise Fault(_GONE, failures=DOWN, url=expert.url) from None
             case _:
-                raise Fault(_BROKE, url=expert.url) from None
+                raise Fault(_BROKE, failures=1, url=expert.url) from None
 
 
 def _read(body: bytes) -> Any:
@@ -210,8 +214,8 @@ def _usage(said: Any, most: int | None) -> Usage:
     given = said if isinstance(said, dict) else {}
     counts = {name: given.get(name) for name in ("prompt_tokens", "completion_tokens")}
     known = {name: count for name, count in counts.items() if type(count) is int and 0 <= count <= MOST_TOKENS}
-    if most is not None and "completion_tokens" in known:
-        known["completion_tokens"] = min(most, known["completion_tokens"])
+    if "completion_tokens" in known:
+        known["completion_tokens"] = least(known["completion_tokens"], most)
     return Usage(**known)
 
 

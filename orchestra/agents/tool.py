@@ -18,6 +18,7 @@ from orchestra.texts import Words
 
 CALLS = 40  # questions to experts in one task, those that experts ask each other included
 AT_ONCE = 16  # of them at a time
+DOWN = 2  # failures in a row, and a tool is asked no more in its task: a circuit breaker (M. Nygard, Release It!)
 LONGEST_ANSWER = 20_000  # characters: more than any window holds beside the other answers
 QUESTION: Mapping[str, Any] = {
     "type": "object",
@@ -66,7 +67,7 @@ class Step:
 class Contribution:
     """What came of asking a tool. With an `error`, `answer` is as far as it came; `duration` in seconds.
 
-    `steps` are those it asked for it.
+    `steps` are those it asked for it. `failures` tell how far it speaks for a tool that is down: `DOWN` of them are enough.
     """
 
     answer: str = ""
@@ -75,6 +76,7 @@ class Contribution:
     usage: Usage = field(default_factory=Usage)
     receipt: Receipt = field(default_factory=lambda: Receipt(calls=0))
     steps: tuple[Step, ...] = ()
+    failures: int = 0
 
     @property
     def ok(self) -> bool:
@@ -90,9 +92,9 @@ def asked_in_all(steps: Sequence[Step]) -> int:
 class Fault(Exception):
     """What a tool, or whoever called it, did wrong: a fact of its contribution, in the language of the task."""
 
-    def __init__(self, words: Words, **facts: Any) -> None:
+    def __init__(self, words: Words, *, failures: int = 0, **facts: Any) -> None:
         super().__init__()
-        self.words, self.facts = words, facts
+        self.words, self.facts, self.failures = words, facts, failures
 
 
 class Tool(Protocol):
