@@ -2,7 +2,9 @@
 
 On the bilingual set in tests/data: `routing.jsonl`, beside which the topics were tuned, and `routing_held_out.jsonl`, a
 third of all, written with it before the router was; nothing was tuned for it. The same hand wrote the messages and the
-topics, so what others say will be routed less well. With ORCHESTRA_TEST_OLLAMA and
+topics, so what others say will be routed less well. `routing_dialogues.jsonl` and `routing_dialogues_held_out.jsonl` are
+turns within a dialogue: the message before, who answered it, and who should answer next. A request that is nobody's is
+right by words where it is left open, since without a model nothing changes. With ORCHESTRA_TEST_OLLAMA and
 BENCH_MODEL=MODEL the messages of which the words are not sure are asked of that model too.
 """
 
@@ -26,6 +28,7 @@ TITLE = "which persona answers: by words"
 DATA = Path(__file__).resolve().parent.parent / "tests" / "data"
 DAEMON, MODEL = os.environ.get("ORCHESTRA_TEST_OLLAMA", ""), os.environ.get("BENCH_MODEL", "")
 SETS = {"": "routing", "held out, ": "routing_held_out"}
+DIALOGUES = {"turns: ": "routing_dialogues", "turns held out: ": "routing_dialogues_held_out"}
 WRONG = 15.0  # per cent, at most
 SLOWEST = 5.0  # ms a message
 
@@ -37,17 +40,23 @@ class Case(NamedTuple):
     persona: str
     lang: str
     route: Route
+    current: str = ""
+    kind: str = ""
 
     @property
     def right(self) -> bool:
-        """Whether the route leads to whom it should."""
-        return self.route.persona == self.persona
+        """Whether the route leads to whom it should, or leaves to a model what words cannot tell."""
+        return not self.route.sure if self.kind == "general" and not self.route.calls else self.route.persona == self.persona
 
 
 def cases(router: Router, name: str) -> list[Case]:
     """The messages of one set with their lexical routes."""
     rows = [json.loads(line) for line in (DATA / f"{name}.jsonl").read_text("utf-8").splitlines()]
-    return [Case(row["message"], row["persona"], row["lang"], router.lexical(row["message"])) for row in rows]
+    return [
+        Case(row["message"], row["persona"], row["lang"], router.lexical(row["message"], current=row.get("current", "")),
+             row.get("current", ""), row.get("kind", ""))
+        for row in rows
+    ]  # fmt: skip
 
 
 def wrong(found: list[Case]) -> float:
@@ -66,21 +75,33 @@ def rows_of(label: str, found: list[Case]) -> list[Row]:
     ]
 
 
+def turns_of(label: str, found: list[Case]) -> list[Row]:
+    """Which turns of a dialogue are led wrongly, and which that merely go on ask a model."""
+    kinds = {kind: [case for case in found if case.kind == kind] for kind in ("stays", "turns", "back", "general")}
+    shares = ", ".join(f"{kind} {sum(case.right for case in each)}/{len(each)}" for kind, each in kinds.items())
+    asked = 100 * sum(not case.route.sure for case in kinds["stays"]) / max(1, len(kinds["stays"]))
+    return [
+        Row(f"{label}led wrongly by words alone", wrong(found), WRONG, unit=" %", detail=f"{len(found)} turns, {shares}"),
+        Row(f"{label}that go on and ask a model", asked, unit=" %"),
+    ]
+
+
 def by_model(router: Router, found: list[Case]) -> list[Row]:
     """The unsure ones, asked of a real model."""
     runtime = Blocking()
     client = Client(runtime, Settings(host=DAEMON))
     try:
         asked = [
-            case._replace(route=finish(router.route(case.message, client=client, model=MODEL))) for case in found if not case.route.sure
-        ]
+            case._replace(route=finish(router.route(case.message, client=client, model=MODEL, current=case.current)))
+            for case in found if not case.route.sure
+        ]  # fmt: skip
     finally:
         finish(runtime.close())
     return [Row(f"{MODEL}: wrong among those that words leave open", wrong(asked), unit=" %", detail=f"{len(asked)} messages")]
 
 
 def measured() -> list[Row]:
-    """Both sets, the time, and where one is named the model."""
+    """The sets, the time, and where one is named the model."""
     router = Router(Library([shipped()]).all())
     found = {label: cases(router, name) for label, name in SETS.items()}
     messages = [case.message for each in found.values() for case in each]
@@ -90,7 +111,9 @@ def measured() -> list[Row]:
     took = 1000 * (time.perf_counter() - started) / len(messages)
     rows = [row for label, each in found.items() for row in rows_of(label, each)]
     rows.append(Row("one message", took, SLOWEST, unit=" ms"))
-    return rows + (by_model(router, [case for each in found.values() for case in each]) if DAEMON and MODEL else [])
+    led = {label: cases(router, name) for label, name in DIALOGUES.items()}
+    rows += [row for label, each in led.items() for row in turns_of(label, each)]
+    return rows + (by_model(router, [case for each in (*found.values(), *led.values()) for case in each]) if DAEMON and MODEL else [])
 
 
 if __name__ == "__main__":

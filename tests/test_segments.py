@@ -420,8 +420,8 @@ def test_chat_shows_whom_a_message_with_several_questions_asks(led: Callable[...
     led(RENT, "--persona", "auto")
     told = led(SEVERAL, "-c", replies=3)
     begins = [row.partition(" (")[0] for row in told.err.splitlines()]
-    assert [row for row in begins if row.startswith(("->", "support", "lawyer"))] == [
-        "-> standardization_expert", "support is asked ...", "support answered", "lawyer is asked ...", "lawyer answered",
+    assert [row for row in begins if row.startswith(("persona ->", "support", "lawyer"))] == [
+        "persona -> standardization_expert", "support is asked ...", "support answered", "lawyer is asked ...", "lawyer answered",
     ]  # fmt: skip
     assert told.out == "好的。\n"
     drawn = line("sessions", "show", "--trace").out

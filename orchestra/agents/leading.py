@@ -72,10 +72,11 @@ def leading(source: Source, *, options: Options | None = None, trace: Callable[[
         route = await router.route(message, client=source.client, model=source.model, current=current)
         persona = router.personas[route.persona]
         if not route.experts:
-            return Leader(persona, route.reason, route.calls)
+            return Leader(persona, route.reason, route.calls, why=route.why)
         calls = [Call(name, route.questions.get(name, message)) for name in route.experts]
         team = partial(_team, persona, route, source, memory)
-        return Leader(persona, route.reason, route.calls, TeamGround(team, options=options, calls=calls, trace=trace))
+        ground = TeamGround(team, options=options, calls=calls, trace=trace)
+        return Leader(persona, route.reason, route.calls, ground, why=route.why)
 
     return led
 

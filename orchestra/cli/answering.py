@@ -181,13 +181,14 @@ class Led:
 
 
 def _led_line(leader: Leader) -> str:
-    """Who answers and why; an arrow where the topic has turned, another where it has come back."""
-    name, why = leader.persona.name, leader.reason
+    """Who answers and why, in the reader's language; an arrow where the topic has turned, another where it has come back."""
+    name = leader.persona.name
+    why = words.say(*leader.why) if leader.why else leader.reason
     match leader.turned:
         case "to":
-            return words.say(f"-> {name} ({why})", f"-> {name}（{why}）")
+            return words.say(f"persona -> {name} ({why})", f"角色 -> {name}（{why}）")
         case "back":
-            return words.say(f"<- back to {name} ({why})", f"<- 回到 {name}（{why}）")
+            return words.say(f"persona <- back to {name} ({why})", f"角色 <- 回到 {name}（{why}）")
         case _:
             return words.say(f"persona: {name} ({why})", f"角色：{name}（{why}）")
 

@@ -6,7 +6,7 @@ from orchestra.agents.router import Route
 from orchestra.cli.answering import at_work
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import complete
-from orchestra.cli.terminal import as_line, harmless, tell, write
+from orchestra.cli.terminal import as_line, harmless, plain, tell, write
 from orchestra.cli.words import say
 from orchestra.errors import UsageError
 
@@ -21,7 +21,8 @@ def route_once(message: str, *, model: str, wish: Wish) -> None:
             route = await orchestra.route(message, model=model)
             patience.clear()
         if wish.json:
-            write(as_line(route) + "\n")
+            said = {key: value for key, value in plain(route).items() if key != "why"}  # the reason in both languages
+            write(as_line(said) + "\n")
             return
         write(harmless(route.persona) + "\n")
         tell(why(route))
@@ -30,6 +31,7 @@ def route_once(message: str, *, model: str, wish: Wish) -> None:
 
 
 def why(route: Route) -> str:
-    """How sure it is, and why; whether a model was asked."""
+    """How sure it is, and why, in the reader's language; whether a model was asked."""
     asked = say(", a model was asked", "，已询问模型") if route.calls else ""
-    return harmless(say(f"confidence {route.confidence:.2f}{asked}: {route.reason}", f"把握 {route.confidence:.2f}{asked}：{route.reason}"))
+    reason = say(*route.why)
+    return harmless(say(f"confidence {route.confidence:.2f}{asked}: {reason}", f"把握 {route.confidence:.2f}{asked}：{reason}"))

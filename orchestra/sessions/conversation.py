@@ -38,6 +38,7 @@ from orchestra.sessions.prompt import SPEAKERS, Frame, stops, unindented
 from orchestra.sessions.records import About, SessionRecord, Turn
 from orchestra.sessions.segments import Turned, lead, remembered
 from orchestra.sessions.store import Store, described
+from orchestra.texts import Words
 
 Memory = Callable[[str], Sequence[Message]]
 
@@ -45,7 +46,8 @@ Memory = Callable[[str], Sequence[Message]]
 class Leader(NamedTuple):
     """Who answers a turn, why, and how many calls of a model it took to know.
 
-    `ground` is what others say to the message, for whoever leads to read. `turned` is known once the turn's past is.
+    `ground` is what others say to the message, for whoever leads to read. `turned` is known once the turn's past is. `why` is
+    the reason in both languages, for a reader whose language is not the message's.
     """
 
     persona: Persona
@@ -53,6 +55,7 @@ class Leader(NamedTuple):
     calls: int = 0
     ground: Ground | None = None
     turned: Turned = ""
+    why: Words | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
