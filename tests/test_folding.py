@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from io import StringIO
 
 import pytest
@@ -18,8 +19,9 @@ LONG = "说明自身未作介绍的服务有何用途（可多次）"
 @pytest.mark.parametrize("arguments", [("integrate", "--help"), ("chat", "-h"), ("personas",), ("personas", "install", "--help"), ()])
 def test_no_line_of_help_is_cut(arguments: tuple[str, ...]) -> None:
     said = process(*arguments, ORCHESTRA_LANG="zh", COLUMNS="80").out
-    assert "Usage: orchestra" in said
+    assert "用法：orchestra" in said
     assert "…" not in said
+    assert not re.search(r"Usage|Show this|\[required\]|\[default|Arguments|Options|Commands|OPTIONS|ARGS", said)
 
 
 def rendered(columns: Columns) -> str:

@@ -89,9 +89,11 @@ def _misused(error: typer.TyperException, as_json: bool) -> int:
     """A line that cannot be understood: what, and where to read how."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context else "orchestra"
-    message = error.format_message()
-    if not message:  # no command was given: the help has been shown
+    if not error.format_message():  # no command was given: the help has been shown
         return 2
+    from orchestra.cli.usage import said
+
+    message = said(error)
     hint = say(f"see `{path} --help`", f"请查看 `{path} --help`")
     if as_json:
         from orchestra.cli.terminal import as_line, write

@@ -55,7 +55,8 @@ def in_words(error: Mapping[str, Any], known: Sequence[str] = (), own: Mapping[s
         kind, expected = "literal_error", _with_or(error["msg"].partition(_CHOICE)[2].rstrip("."))
     near = get_close_matches(str(place[-1]), known, n=2) if place and kind == "extra_forbidden" else ()
     listed = expected.replace(" or ", "、").replace(", ", "、")
-    facts = {**context, "known": ", ".join(near or known), "expected": expected, "listed": listed}
+    numbers = {name: f"{value:g}" for name, value in context.items() if isinstance(value, float)}
+    facts = {**context, **numbers, "known": ", ".join(near or known), "expected": expected, "listed": listed}
     what = {**_FAULTS, **(own or {})}.get(kind, _OTHER)
     return Words(what.text("en", facts), what.text("zh", facts))
 

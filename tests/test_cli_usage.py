@@ -1,0 +1,41 @@
+"""A line that cannot be taken is answered in one language, and in words that say what a value must be."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from command_line import Line, line
+
+__all__ = ["line"]
+
+SAID = {
+    ("ask",): ("Missing argument 'QUESTION'.", "缺少参数 'QUESTION'"),
+    ("integrate", "x", "--steps", "0"): ("'--steps' must be at least 1", "'--steps' 不能小于 1"),
+    ("integrate", "x", "--steps", "few"): ("'--steps' must be a whole number", "'--steps' 应为整数"),
+    ("integrate", "x", "--steps", "1.5"): ("'--steps' must be a whole number", "'--steps' 应为整数"),
+    ("ask", "x", "-t", "9"): ("'--temperature' / '-t' must be at most 5", "'--temperature' / '-t' 不能大于 5"),
+    ("ask", "x", "-t", "hot"): ("'--temperature' / '-t' must be a number", "'--temperature' / '-t' 应为数字"),
+    ("ask", "x", "--lang", "fr"): ("'--lang' must be 'zh' or 'en'", "'--lang' 应为以下之一：'zh'、'en'"),
+    ("chat", "x", "--on-repetition", "go"): (
+        "'--on-repetition' must be 'stop', 'skip' or 'ignore'", "'--on-repetition' 应为以下之一：'stop'、'skip'、'ignore'"
+    ),
+    ("ask", "a", "b", "c"): ("Got unexpected extra argument(s) (b c)", "多余的参数：b c（含空格的文字请加引号）"),
+    ("ask", "x", "--lang"): ("Option '--lang' requires an argument.", "选项 '--lang' 需要一个值"),
+    ("ask", "x", "--json=3"): ("Option '--json' does not take a value.", "选项 '--json' 不带值"),
+    ("ask", "--nothing"): ("No such option: --nothing", "没有选项 --nothing"),
+    ("ask", "--modle", "m"): ("No such option: --modle; there is: --model", "没有选项 --modle；相近的有：--model"),
+    ("nothing",): ("No such command 'nothing'.", "没有命令 'nothing'"),
+    ("personas", "chekc"): ("No such command 'chekc'. Did you mean 'check'?", "没有命令 'chekc'；相近的有：'check'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("arguments", SAID)
+def test_what_is_wrong_with_a_line_is_said(line: Line, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    for language, label, said in zip(("en", "zh"), ("error: ", "错误： "), SAID[arguments], strict=True):
+        monkeypatch.setattr("orchestra.cli.words.LANGUAGE", language)
+        done = line(*arguments)
+        assert done.code == 2
+        assert done.err.splitlines()[0] == label + said
+        if language == "zh":
+            assert not re.search("Input|Invalid|Missing|unexpected|requires|such|not one of", done.err)
