@@ -216,7 +216,10 @@ class AsyncOrchestra(AsyncModels):
         self, task: str, *, experts: Sequence[Named] = DEFAULT_EXPERTS, coordinator: str | Persona = DEFAULT_COORDINATOR,
         model: str = "", options: Options | None = None, **fields: Unpack[TaskFields],
     ) -> Plan:  # fmt: skip
-        """A task solved by a coordinator with experts: names of personas, addresses, functions, tools."""
+        """A task solved by a coordinator with experts: names of personas (a single one as it is), addresses, functions, tools.
+
+        Raises `UsageError` for less than one step, for an expert named twice and for one that cannot be asked.
+        """
         parts = self.integrate_stream(task, experts=experts, coordinator=coordinator, model=model, options=options, **fields)
         return await _whole(parts, Plan)
 
@@ -229,6 +232,7 @@ class AsyncOrchestra(AsyncModels):
         As a turn of a `session` the steps come together, before the first piece: `trace` is told them as they happen.
         """
         options, name, trace = _options(fields).over(options), fields.get("session"), fields.get("trace")
+        experts = [experts] if isinstance(experts, str) else experts
         if not name:  # a stored dialogue chooses its own, once the task is on disk
             model = await self.model_for("chat", model)
         source = self._source(model, fields.get("descriptions", {}))

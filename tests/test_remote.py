@@ -295,9 +295,23 @@ def test_personas_addresses_and_functions_in_their_order(client: Client) -> None
     assert [one.name for one in found] == ["lawyer", "lookup_order", "b", "support"]
 
 
+@pytest.mark.parametrize(
+    ("experts", "said"),
+    [
+        (["my expert=http://127.0.0.1:9"], "'my expert' is no name of an expert"),
+        ([f"{'x' * 65}=127.0.0.1:9"], "is no name of an expert"),
+        (["lawyer", "lawyer"], "the expert lawyer is named twice"),
+        (["a=http://127.0.0.1:9", "a=http://127.0.0.1:9"], "the expert a is named twice"),
+    ],
+)
+def test_what_is_wrong_with_a_name_is_said(client: Client, experts: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        named(client, *experts)
+
+
 def test_a_name_stands_for_one_only(client: Client) -> None:
     with pytest.raises(UsageError, match="two experts are called lawyer"):
-        named(client, "lawyer", "lawyer")
+        named(client, "lawyer", "lawyer=http://127.0.0.1:9")
     with pytest.raises(PersonaMissing):
         named(client, "lawyre")
     with pytest.raises(UsageError, match="is no expert"):

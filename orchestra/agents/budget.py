@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeVar, overload
 
 from orchestra.agents.lineage import Lineage
 from orchestra.agents.tool import AT_ONCE, CALLS, CallContext, Step, Tool, asked_in_all, takes_slot
+from orchestra.errors import UsageError
 from orchestra.model.messages import FinishReason, Options, Usage
 from orchestra.runtime import Runtime
 
@@ -29,7 +30,8 @@ class Limits:
     """The most that a task may take; None = not bounded by this one.
 
     `steps` are the coordinator's, `tokens` all that are generated, `calls` the questions to experts, `at_once` how many
-    of them at a time, `slots` how many of those that take a slot of the daemon (None: as many as it has).
+    of them at a time, `slots` how many of those that take a slot of the daemon (None: as many as it has). Raises
+    `UsageError` for less than one step or token.
     """
 
     steps: int = STEPS
@@ -38,6 +40,14 @@ class Limits:
     calls: int = CALLS
     at_once: int = AT_ONCE
     slots: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, most in (("steps", self.steps), ("tokens", self.tokens)):
+            if most is not None and most < 1:
+                raise UsageError(
+                    detail=f"the limit on {name} is {most}", detail_zh=f"{name} 的上限为 {most}",
+                    fix="allow at least 1, or leave it out", fix_zh="请至少允许 1，或省略该上限",
+                )  # fmt: skip
 
 
 class Wave(NamedTuple):

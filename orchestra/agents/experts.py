@@ -78,6 +78,11 @@ async def _tools(named: Sequence[Named], source: Source, seconds: float) -> list
     tools = [remotes[each] if isinstance(each, str) and each in remotes else _local(each, source) for each in named]
     seen: dict[str, Named] = {}
     for tool, each in zip(tools, named, strict=True):
+        if tool.name in seen and each == seen[tool.name]:
+            raise UsageError(
+                detail=f"the expert {tool.name} is named twice", detail_zh=f"专家 {tool.name} 重复出现",
+                fix="name each expert once", fix_zh="每位专家只需列出一次",
+            )  # fmt: skip
         if tool.name in seen:
             both = f"{_shown(seen[tool.name])}, {_shown(each)}"
             raise UsageError(

@@ -123,6 +123,12 @@ def address(named: str) -> tuple[str, str] | None:
     if not _PLACE.fullmatch(place):
         if found:
             raise _unusable(named)
+        before, equals, after = named.partition("=")
+        if equals and _PLACE.fullmatch(after):
+            raise UsageError(
+                detail=f"{before!r} is no name of an expert", detail_zh=f"{before!r} 不能作为专家名称",
+                fix="write it in letters, digits, _ and -, at most 64", fix_zh="名称请用文字、数字、_ 和 -，最多 64 个字符",
+            )  # fmt: skip
         return None
     place = place if "://" in place else f"http://{place}"
     try:
