@@ -27,6 +27,9 @@ SEVERAL = [
     ("How do I undo the last git commit, and when will my order be shipped?", {"computer_scientist", "support"}),
     ("Where is my parcel? Also, can my landlord keep the deposit under the lease?", BOTH),
     ("My parcel was due on Monday. Where is the courier, and can I sue my employer for breach of contract?", BOTH),
+    ("房东不退押金我能起诉吗，我的包裹到哪了", BOTH),
+    ("合同违约要赔多少，另外可以加急我的订单吗？", BOTH),
+    ("Can I sue my landlord over the lease and is my order shipped?", BOTH),
     ("How does a hash table handle collisions; which laws protect a trademark, by the way?", {"computer_scientist", "lawyer"}),
 ]
 ONE = [
@@ -62,6 +65,28 @@ ONE = [
     'What does "Where is my parcel, and is my contract legal?" mean?',
     "The shop, and also the courier, broke the contract: whom can I sue?",
     "Unless the court forbids it, how do I encrypt the database?",
+    "我签合同的时候不知道房东把房子抵押了，怎么办？",
+    "请问订单付款以后多久发货，需要签合同吗？",
+    "怎么判断一份合同是否合法，有哪些证据可以用？",
+    "我写的程序被公司拿去用，侵权怎么算？",
+    "你能告诉我退货时运费谁出吗？",
+    "快递公司把我的包裹弄丢，法院会怎么判？",
+    "怎样在数据库里查找某个订单？",
+    "在签合同之前，怎么核实卖家发货能力？",
+    "如何用 Python 解析快递单号，并且把结果写进数据库？",
+    "哪些法律规定网店必须七天内退款？",
+    "谁来赔我的快递，如果合同里没写？",
+    "怎么起诉一家网店，他们不给退款？",
+    "What should I do if the shop will not refund my order, and who decides?",
+    "How do I write a Python script that tracks my parcel, and stores it in a database?",
+    "Can the shop refuse my refund, and is there a law against it?",
+    "When my parcel is lost, which law protects me?",
+    "Do I need a lawyer to get my refund, and how much would one cost?",
+    "What does the law say about software that deletes orders?",
+    "I ordered a laptop; can I return it?",
+    "Where can I read the law on refunds, and also on exchanges?",
+    "Why did the court decide that the courier is liable, and how much must he pay?",
+    "How can I prove, by the log of the server, that my order was paid?",
 ]
 
 

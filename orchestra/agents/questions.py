@@ -12,9 +12,11 @@ from itertools import pairwise
 
 MOST = 12  # questions; a text with more is material to read
 _END = "?？!！。\n"
+_HELPS = r"(?:is|are|was|were|am|do|does|did|can|could|may|must|should|shall|will|would|has|have|had|need)(?:n't)?"
+_WHOSE = r"(?:i|you|he|she|it|we|they|the|my|your|our|his|her|its|their|a|an|this|that|these|those)"
 _CUT = re.compile(
     r"[?？!！。\n]+|[，；;]|(?=顺便|另外|还有|以及|同时|此外)|,(?=\s{1,9}(?:and|but|also|plus|besides|by the way)\b)|(?<=\s)(?=also\s)|"
-    r"\.(?=\s{1,9}[A-Z])",
+    rf"\.(?=\s{{1,9}}[A-Z])|(?=\sand\s{{1,9}}{_HELPS}\s{{1,9}}{_WHOSE}\b)",
     re.IGNORECASE,
 )
 _LEAD = re.compile(
@@ -25,9 +27,8 @@ _LEAD = re.compile(
 _QUOTED = re.compile(r"“[^”]{1,400}”|\"[^\"]{1,400}\"|「[^」]{1,400}」|『[^』]{1,400}』")
 _ASKS_ZH = re.compile(r"吗|呢|什么|怎|如何|多少|多久|多长|几[个天年次种]|哪|谁|为何|是否|能不能|可不可以|要不要|是不是|有没有|该不该|请|帮我|咋")
 _BELOW_ZH = re.compile(r"(?:如果|要是|假如|万一|不管|无论|不论|即使|就算|因为|由于|既然|虽然|尽管|除非|只要|只有|当|在.{1,12}(?:时|之前|之后|前提下))")
+_BARE_ZH = re.compile(r"(?:需要|要|能|可以|会|该|应该|有没有|是否|是不是|怎么办|多少钱)")  # whose subject the clause before has
 _AFTER_ZH = re.compile(r".{0,6}?(?:就|才|那么|否则|则|都(?![会有]))")
-_HELPS = r"(?:is|are|was|were|am|do|does|did|can|could|may|must|should|shall|will|would|has|have|had|need)(?:n't)?"
-_WHOSE = r"(?:i|you|he|she|it|we|they|the|my|your|our|his|her|its|their|a|an|this|that|these|those)"
 _ASKS_EN = re.compile(
     rf"(?:{_HELPS}\s+{_WHOSE}\b|{_HELPS}\s+\w+|(?:what|who|whom|whose|which|where|why|how)(?!\s+{_WHOSE}\b)\b|when\s+{_HELPS}\b|"
     r"(?:please|tell|explain|show|help|write|give|find|translate|i(?:'d like|\s+(?:want|need|would like))\s+to\s+know)\b)",
@@ -54,7 +55,7 @@ def questions(message: str) -> list[str]:
     begins = True  # a sentence
     for clause in _clauses(message):
         plain = _plain(clause)
-        if _asks(plain) and (begins or before or not parts or not points_back(plain)):
+        if _asks(plain) and (begins or before or not parts or not _leans(clause, plain)):
             parts.append(before + clause)
             before = ""
         elif begins or before or not parts:
@@ -91,6 +92,11 @@ def _asks(plain: str) -> bool:
         asks = _ASKS_ZH.search(plain) or plain.endswith(("?", "？"))
         return bool(asks) and not _BELOW_ZH.match(plain) and not _AFTER_ZH.match(plain)
     return bool(_ASKS_EN.match(plain))
+
+
+def _leans(clause: str, plain: str) -> bool:
+    """Whether a clause points back, or takes its subject from the clause before without a word that joins them."""
+    return points_back(plain) or bool(_BARE_ZH.match(plain) and clause.lstrip().startswith(plain))
 
 
 def _plain(clause: str) -> str:
