@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 
 import pytest
-from command_line import Line, line
+from command_line import Line, line, process
+
+from orchestra import StandIn
 
 __all__ = ["line"]
+BAKER = "---\nname: baker\ndescription: {en: Bakes.}\nexamples: ['How do I bake bread?']\n---\nYou bake.\n"
 
 SAID = {
     ("ask",): ("Missing argument 'QUESTION'.", "缺少参数 'QUESTION'"),
@@ -39,3 +44,44 @@ def test_what_is_wrong_with_a_line_is_said(line: Line, arguments: tuple[str, ...
         assert done.err.splitlines()[0] == label + said
         if language == "zh":
             assert not re.search("Input|Invalid|Missing|unexpected|requires|such|not one of", done.err)
+
+
+# --- the folder of personas, anywhere on the line
+
+
+@pytest.fixture
+def bakery(tmp_path: Path) -> str:
+    folder = tmp_path / "bakery"
+    folder.mkdir()
+    (folder / "baker.md").write_text(BAKER, "utf-8")
+    return str(folder)
+
+
+def test_a_folder_of_personas_may_be_named_anywhere(line: Line, bakery: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORCHESTRA_PERSONAS", raising=False)
+    for arguments in (
+        ("personas", "show", "baker", "--json", "--personas", bakery), ("--personas", bakery, "personas", "show", "baker", "--json"),
+        ("personas", f"--personas={bakery}", "show", "baker", "--json"), ("personas", "show", "--personas", bakery, "baker", "--json"),
+    ):  # fmt: skip
+        assert line(*arguments).json["name"] == "baker"
+        assert "ORCHESTRA_PERSONAS" not in os.environ, "it is for one line"
+    assert line("route", "How do I bake bread?", "--personas", bakery).out == "baker\n"
+    assert line("personas", "show", "baker", "--json").error["code"] == "persona_missing", "the red control"
+    monkeypatch.setenv("ORCHESTRA_PERSONAS", "/nowhere")
+    assert line("personas", "list", "--personas", bakery).code == 0
+    assert os.environ["ORCHESTRA_PERSONAS"] == "/nowhere"
+
+
+def test_a_folder_that_is_not_there_is_said(line: Line) -> None:
+    refused = line("personas", "list", "--personas", "/nowhere", "--json").error
+    assert refused["code"] == "config_error"
+    assert "there is no folder /nowhere" in refused["message"]
+    assert line("personas", "list", "--personas").err.startswith("error: Option '--personas' requires an argument.")
+    assert line("route", "--", "--personas").code == 0
+
+
+def test_a_dialogue_is_with_one_of_that_folder(bakery: str, standin: StandIn) -> None:
+    standin.script("Knead it.")
+    done = process("chat", "How?", "--persona", "baker", "--personas", bakery, OLLAMA_HOST=standin.url)
+    assert (done.code, done.out) == (0, "Knead it.\n")
+    assert "You bake." in str(standin.asked("/api/chat")[0]["messages"][0])

@@ -21,7 +21,9 @@ Places = dict[tuple[str, ...], int]
 _MERGE_TAG = "tag:yaml.org,2002:merge"
 _TAB = Words("a tab stands here; indent with spaces", "此处是制表符；请用空格缩进")
 _INDENT = Words("the indent does not fit the lines above", "缩进与上面的行不一致")
-_OPEN = Words("the {bracket} that opens here is not closed, or a comma is missing", "此处的 {bracket} 没有闭合，或缺少逗号")
+_OPEN = Words(
+    "the {bracket} that opens here is not closed, or something in it lacks a comma or quotes", "此处的 {bracket} 没有闭合，或其中缺少逗号或引号"
+)
 _QUOTE = Words("the quote that opens here is not closed", "此处的引号没有闭合")
 _ESCAPE = Words("after \\ stands what is no escape; write \\\\, or take single quotes", "\\ 之后不是有效的转义；请写 \\\\，或改用单引号")
 _BLOCK = Words("after | or > the text begins on the next line", "| 或 > 之后，文字应从下一行开始")

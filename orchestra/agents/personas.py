@@ -7,6 +7,7 @@ must not be able to bring one. While a process runs, what a file once said stays
 from __future__ import annotations
 
 import logging
+import os
 import re
 import time
 import unicodedata
@@ -17,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from orchestra.errors import PersonaInvalid, PersonaMissing
+from orchestra.errors import ConfigError, PersonaInvalid, PersonaMissing
 from orchestra.model.persona import Persona
 from orchestra.settings import Settings
 from orchestra.texts import Words
@@ -58,9 +59,16 @@ class Library:
 
     @classmethod
     def of(cls, settings: Settings) -> Library:
-        """The folders in their order: `ORCHESTRA_PERSONAS`, the data folder's `personas`, the shipped ones."""
+        """The folders in their order: `ORCHESTRA_PERSONAS`, the data folder's `personas`, the shipped ones.
+
+        Raises `ConfigError` where one that was named is not there, or cannot be read.
+        """
         named = [Path(settings.personas).expanduser()] if settings.personas else []
-        return cls([*named, settings.folder() / "personas", shipped()])
+        own = settings.folder() / "personas"
+        _readable(own, "ORCHESTRA_HOME", settings.home)
+        for folder in named:
+            _readable(folder, "ORCHESTRA_PERSONAS (--personas)", settings.personas, needed=True)
+        return cls([*named, own, shipped()])
 
     def names(self) -> list[str]:
         """The names of all personas, sorted; the files are not read."""
@@ -153,6 +161,20 @@ class Library:
         near = ", ".join(self.near(name))
         en, zh = (f"; there is: {near}", f"；相近的有：{near}") if near else ("", "")
         return PersonaMissing(name=name, nearest=en, nearest_zh=zh)
+
+
+def _readable(folder: Path, name: str, value: str, *, needed: bool = False) -> None:
+    """Raises `ConfigError` for a folder that cannot be listed; one that is not there would else look like an empty one."""
+    try:
+        os.listdir(folder)
+        return
+    except (FileNotFoundError, NotADirectoryError):
+        if not needed:
+            return
+        en, zh = f"there is no folder {folder}", f"目录 {folder} 不存在"
+    except OSError:
+        en, zh = f"the folder {folder} cannot be read", f"目录 {folder} 无法读取"
+    raise ConfigError(name=name, value=value, detail=en, detail_zh=zh, example="~/personas")
 
 
 def _said(error: PersonaInvalid) -> Words:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -32,10 +33,37 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _top(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", "-V", callback=_version, is_eager=True, help=say("the version", "版本")),
     debug: bool = typer.Option(False, "--debug", help=say("show tracebacks (anywhere on the line)", "显示完整错误信息（可放在任意位置）")),
-) -> None:
+    personas: str = typer.Option(
+        "", "--personas", metavar="DIR",
+        help=say("look for personas in this folder first (anywhere on the line)", "优先在该目录中查找角色（可放在任意位置）"),
+    ),
+) -> None:  # fmt: skip
     """Options of all commands."""
+    if personas:
+        _stand_for("ORCHESTRA_PERSONAS", personas, context)
+
+
+def _stand_for(variable: str, value: str, context: typer.Context) -> None:
+    """An option that stands for a setting's variable while the line runs: settings are read where they are needed."""
+    before = os.environ.get(variable)
+    os.environ[variable] = value
+    context.call_on_close(lambda: os.environ.pop(variable) if before is None else os.environ.update({variable: before}))
+
+
+def _first(arguments: list[str], option: str) -> list[str]:
+    """The line with `option` and its value first, where the program itself takes it; it may stand anywhere before `--`."""
+    cut = arguments.index("--") if "--" in arguments else len(arguments)
+    own, rest = arguments[:cut], arguments[cut:]
+    at = next((n for n, word in enumerate(own) if word == option or word.startswith(option + "=")), None)
+    if at is None:
+        return arguments
+    end = at + (2 if own[at] == option else 1)
+    if end > len(own):  # without its value, which is then missed
+        return [option]
+    return [*own[at:end], *own[:at], *own[end:], *rest]
 
 
 def register() -> None:
@@ -71,6 +99,7 @@ def execute(arguments: list[str]) -> int:
 
     tell_warnings()
     wish, arguments = wished(arguments)
+    arguments = _first(arguments, "--personas")
     if words.LANGUAGE == "zh" and (len(arguments) < 2 or {"--help", "-h"} & set(arguments)):
         from orchestra.cli.folding import fold_help
 

@@ -20,7 +20,11 @@ _WORDS = {
     "OPTIONS_PANEL_TITLE": "选项",
     "COMMANDS_PANEL_TITLE": "命令",
 }
-_HELP = "Show this message and exit."
+_HELP = {
+    "Show this message and exit.": "显示帮助并退出。",
+    "Install completion for the current shell.": "为当前 shell 安装自动补全。",
+    "Show completion for the current shell, to copy it or customize the installation.": "显示当前 shell 的补全脚本，可复制或自行定制。",
+}
 _USAGE = {"Usage: ": "用法：", "[OPTIONS]": "[选项]", "COMMAND [ARGS]...": "命令 [参数]..."}
 
 
@@ -41,7 +45,7 @@ class _Highlighter(rich_utils.OptionHighlighter):
 
 def folded(items: Sequence[Text]) -> Columns:
     """Texts beside each other, of which none is cut."""
-    whole = [Text("显示帮助并退出。") if isinstance(item, Text) and item.plain == _HELP else item for item in items]
+    whole = [Text(_HELP[item.plain]) if isinstance(item, Text) and item.plain in _HELP else item for item in items]
     for item in whole:
         if isinstance(item, Text):
             item.overflow = "fold"

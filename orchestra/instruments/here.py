@@ -61,7 +61,10 @@ def folder(path: Path, machine: Machine) -> Check:
 
 def personas(settings: Settings) -> list[Check]:
     """How many personas there are, and the first that cannot be read."""
-    library = Library.of(settings)
+    try:
+        library = Library.of(settings)
+    except OrchestraError as error:  # a folder that was named is not there
+        return [failed("personas", error)]
     names = library.names()
     for name in names:
         try:
