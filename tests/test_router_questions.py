@@ -150,7 +150,7 @@ def test_what_leans_on_a_dialogue_is_told(message: str) -> None:
     assert goes_on(message)
 
 
-@pytest.mark.parametrize("message", ["写一首关于春天的诗", "其他国家的首都有哪些城市", "Write a poem about autumn.", "Who painted the Mona Lisa?"])
+@pytest.mark.parametrize("message", ["写一首关于春天的诗", "好看的科幻电影有哪些推荐", "对了，写一首诗送给妈妈", "Thanks! Now write a short poem about autumn.", "其他国家的首都有哪些城市", "Write a poem about autumn.", "Who painted the Mona Lisa?"])
 def test_what_stands_by_itself_is_told(message: str) -> None:
     assert not goes_on(message)
     assert not points_back(message)

@@ -42,7 +42,11 @@ _BACK_EN = re.compile(
     r"that(?:\s|\W*\Z)|\b(?:that|examples?|details?|more)\W*\Z",
     re.IGNORECASE,
 )
-_HEARD = re.compile(r"\s*(?:好|嗯|谢|多谢|明白|知道了|对|是的|不用|行|哈|(?:thanks|thank|ok|okay|yes|yeah|no|great|good|fine|sure|sorry)\b)", re.IGNORECASE)
+_HEARD = re.compile(
+    r"\s*(?:谢谢|多谢|明白|知道了|嗯|哈哈|(?:好|行|可以|不用|是|对)(?:[的吧啊呀]|(?<!对)了)?(?:[，,。！!\s]|\Z)|"
+    r"(?:thanks|thank|ok|okay|yes|yeah|no|great|good|fine|sure|sorry)\b)",
+    re.IGNORECASE,
+)
 _HAN = re.compile("[\u3400-\u9fff]")
 _LATIN = re.compile(r"[^\W\d_\u3400-\u9fff]+")
 _FEW_HAN, _FEW_WORDS = 6, 3
@@ -74,9 +78,10 @@ def points_back(text: str) -> bool:
 
 
 def goes_on(message: str) -> bool:
-    """Whether a message can hardly be understood by itself: it is short, only says that it was heard, or points back."""
-    few = len(_HAN.findall(message)) <= _FEW_HAN and len(_LATIN.findall(message)) <= _FEW_WORDS
-    return few or bool(_HEARD.match(message)) or points_back(message)
+    """Whether a message can hardly be understood by itself: it is short, the more so where it begins with thanks, or points back."""
+    han, words = len(_HAN.findall(message)), len(_LATIN.findall(message))
+    times = 2 if _HEARD.match(message) else 1
+    return (han <= times * _FEW_HAN and words <= times * _FEW_WORDS) or points_back(message)
 
 
 def _clauses(message: str) -> list[str]:
