@@ -6,6 +6,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -21,11 +22,12 @@ from orchestra.agents.dialects import Call, Dialect, Lines, Native, Schema, dial
 from orchestra.agents.expert import Expert
 from orchestra.agents.function import tool
 from orchestra.errors import DaemonError, ModelUnsupported, PromptTooLong
+from orchestra.model.answering import Answering
 from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Options, Piece, Receipt, Reply, ToolCall, Usage
 from orchestra.runtime import Blocking, finish
 from orchestra.settings import Settings
-from orchestra.standin import StandIn
+from orchestra.standin import Scripted, StandIn
 
 MODELS = ["llama3", "tiny-tools"]
 TEAM = [Expert(persona=persona, client=Client(Blocking(), Settings()), model="llama3") for persona in EXPERTS]
@@ -239,6 +241,28 @@ def test_a_function_gets_its_arguments() -> None:
     assert seen == [(12345, "tue")]
     assert [step.ok for step in plan.steps] == [True, False]
     assert "number" in plan.steps[1].error
+
+
+def broken_off() -> list[Any]:
+    """A step that breaks off after its call came whole, then one that is whole."""
+    step = Scripted(native(*ONE), end="nothing")
+    with StandIn([step, "开发者。", native(), "方案。"], models=MODELS, window=8192) as daemon:
+        return run(daemon, "tiny-tools")
+
+
+def test_a_call_that_came_whole_is_asked_whatever_became_of_the_rest() -> None:
+    parts = broken_off()
+    first = thoughts(parts)[0]
+    assert ([call.expert for call in first.calls], first.fault) == ([ONE[0][0]], "")
+    assert first.tokens, "what it took is counted"
+    assert [step.answer for step in plan_of(parts).steps] == ["开发者。"]
+
+
+def test_red_control_without_its_calls_a_step_that_breaks_off_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    true = Answering.reply
+    monkeypatch.setattr(Answering, "reply", lambda self, **how: replace(true(self, **how), tool_calls=()))
+    with pytest.raises(AssertionError):
+        test_a_call_that_came_whole_is_asked_whatever_became_of_the_rest()
 
 
 def test_a_model_that_is_refused_tools_gets_a_schema_then_lines(monkeypatch: pytest.MonkeyPatch) -> None:

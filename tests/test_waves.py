@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,11 @@ from services import Seen, Told, serving
 from orchestra import Orchestra, StandIn, tool
 from orchestra.agents import budget as budgets
 from orchestra.agents.coordinator import Plan
-from orchestra.agents.reasoning import Thought
+from orchestra.agents.reasoning import Team, Thought
+from orchestra.agents.remote import Remote
+from orchestra.model.client import Client
+from orchestra.runtime import Blocking
+from orchestra.settings import Settings
 
 TASK = "Draft a compliance standard for AI."
 SLOW = 0.3  # seconds that a service takes for its answer
@@ -131,3 +136,20 @@ def test_while_steps_may_follow_nobody_at_an_address_has_all_the_time() -> None:
 
     assert took(steps=2) < 0.75
     assert took(steps=1) > 0.9
+
+
+# --- whom the coordinator's own file lists
+
+
+def test_one_that_is_listed_by_its_address_is_asked_whatever_it_is_called(home: Path) -> None:
+    with serving() as service, StandIn([act(("lawyer", "谁？")), "开发者。", act(), "方案。"]) as daemon, Orchestra(host=daemon.url, home=str(home)) as orchestra:
+        service.told = lambda seen: Told(body=b'{"response": "Yes."}') if seen.path == "/chat" else Told(status=404)
+        (home / "personas").mkdir(parents=True, exist_ok=True)
+        listed = f"experts:\n  - {service.url}\n"
+        (home / "personas" / "head.md").write_text(f"---\nname: head\ndescription:\n  zh: 带头\n{listed}---\n<!-- zh -->\n你带头。\n", "utf-8")
+        plan = orchestra.integrate("制定标准", experts=["lawyer", f"counsel={service.url}/chat"], coordinator="head")
+        other = orchestra.personas.persona("head")
+    assert [step.expert for step in plan.steps] == ["lawyer", "counsel"]
+    assert plan.steps[1].question == "制定标准"
+    team = Team(client=Client(Blocking(), Settings()), model="", coordinator=other, experts=[Remote(name="far", url="http://127.0.0.1:1")])
+    assert team.asked_always() == set(), "another address is another expert"

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from orchestra.agents.budget import Budget, Limits
+from orchestra.agents.budget import Budget
 from orchestra.agents.contributions import Step, accounts
 from orchestra.agents.expert import Expert
 from orchestra.agents.landing import SHORTENED, beside, lacking, landed, note, noted, notice
@@ -55,15 +55,13 @@ async def solve(
         raise UsageError(detail="the task is empty", detail_zh="任务为空", fix="say what to do", fix_zh="请说明要做什么")
     started = time.monotonic()
     options = options or Options()
-    budget = budget or Budget(Limits(seconds=options.deadline or team.client.settings.deadline))
-    shared = replace(options, max_tokens=None, format=None, schema=None, deadline=None)
-    run = Reasoning(task, team, shared, budget, before)
+    run = Reasoning(task, team, options, budget, before)
     async with aclosing(run.whole(panel=panel)) as happening:
         async for part in happening:
             yield part
     missed = lacking(run)
     pieces: list[Piece] = []
-    async with aclosing(_told(task, run, team, replace(options, deadline=None), missed, budget)) as stream:
+    async with aclosing(_told(task, run, team, replace(options, deadline=None), missed)) as stream:
         async for piece in stream:
             pieces.append(piece)
             yield piece
@@ -80,11 +78,9 @@ async def solve(
     )
 
 
-def _told(
-    task: str, run: Reasoning, team: Team, options: Options, missed: Sequence[Tool], budget: Budget
-) -> AsyncGenerator[Piece]:
+def _told(task: str, run: Reasoning, team: Team, options: Options, missed: Sequence[Tool]) -> AsyncGenerator[Piece]:
     """The answer as it comes, what it lacks before its first word, why the steps ended in its end."""
-    options = budget.options(options.over(team.coordinator.options), landing=True)
+    options = run.budget.options(options.over(team.coordinator.options), landing=True)
     pieces = landed(_integrated(task, run, team, options, missed), run, typed=options.schema is not None)
     return announced(pieces, notice=notice(missed, run.language), note=note(missed))
 

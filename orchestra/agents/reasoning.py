@@ -15,9 +15,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
-from orchestra.agents.budget import Budget
+from orchestra.agents.budget import Budget, Limits
 from orchestra.agents.contributions import Answered, Step, asked, material, missing
-from orchestra.agents.dialects import Call, Decision, Dialect, dialect_for, fault_of, plain_name, weaker
+from orchestra.agents.dialects import Call, Decision, Dialect, Native, dialect_for, fault_of, plain_name, weaker
+from orchestra.agents.remote import address
 from orchestra.agents.tool import DOWN, CallContext, Contribution, Tool, takes_slot
 from orchestra.errors import EmptyReply, OrchestraError, StreamTruncated
 from orchestra.model.client import Client
@@ -25,6 +26,7 @@ from orchestra.model.firmness import fits
 from orchestra.model.language import language_of
 from orchestra.model.messages import FinishReason, Message, Options, Receipt, Reply, gathered
 from orchestra.model.persona import Persona
+from orchestra.model.thinking import unspent
 
 STEP_TOKENS = 600  # the most of one step: a thought and a few questions
 REPEATED = 3  # the same call so often, and the model goes in a circle
@@ -54,8 +56,10 @@ class Team:
     experts: Sequence[Tool]
 
     def asked_always(self) -> set[str]:
-        """The experts that the coordinator's own file lists: no task of its is solved without them."""
-        return set(self.coordinator.experts)
+        """The names of the experts that the coordinator's own file lists, some by address: no task of its is solved without them."""
+        listed = [address(each) or (each, "") for each in self.coordinator.experts]
+        names, places = {name for name, _ in listed if name}, {place for _, place in listed if place}
+        return {one.name for one in self.experts if one.name in names or getattr(one, "url", "") in places}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,17 +78,23 @@ class Thought:
 class Reasoning:
     """One run of the loop: what was `said` so far, the `replies` it took, why it `ended` where a limit ended it.
 
-    `before` is the dialogue in which the task stands: the coordinator reads it, and so does whoever is asked the task itself.
+    `options` hold for the steps and the experts as well, but their length and form are the answer's, and their deadline is
+    the whole task's where no `budget` says it. `before` is the dialogue in which the task stands: the coordinator reads it,
+    and so does whoever is asked the task itself.
     """
 
-    def __init__(self, task: str, team: Team, options: Options, budget: Budget, before: Sequence[Message] = ()) -> None:
+    def __init__(
+        self, task: str, team: Team, options: Options, budget: Budget | None = None, before: Sequence[Message] = ()
+    ) -> None:
         self.said: list[Answered] = []
         self.replies: list[Reply | Contribution] = []
         self.trace: list[Thought | Step] = []
         self.notes: list[str] = []
         self.ended: FinishReason | None = None
         self.language = options.language or language_of(task)
-        self._task, self._team, self._options, self._budget = task, team, options, budget
+        self.budget = budget or Budget(Limits(seconds=options.deadline or team.client.settings.deadline))
+        self._task, self._team = task, team
+        self._options = replace(options, max_tokens=None, format=None, schema=None, deadline=None)
         self.before = tuple(before)
         self._experts = {plain_name(expert.name): expert for expert in team.experts}
         self._titles = {plain_name(expert.titled(self.language)): expert for expert in team.experts}
@@ -113,8 +123,8 @@ class Reasoning:
     async def steps(self) -> AsyncGenerator[Thought | Step]:
         """The steps as they happen, until the model has enough, goes in a circle, or a limit is reached."""
         fault, unusable = "", 0
-        while (ended := self._budget.spent) is None:
-            self._budget.step()
+        while (ended := self.budget.spent) is None:
+            self.budget.step()
             decision = await self._decided(fault)
             if decision is None:
                 return
@@ -129,7 +139,7 @@ class Reasoning:
             if unusable >= UNUSABLE:
                 self.notes.append("no_usable_step")
                 return
-            async with aclosing(self.ask(calls, part=PART if self._budget.spent is None else 1)) as steps:
+            async with aclosing(self.ask(calls, part=PART if self.budget.spent is None else 1)) as steps:
                 async for step in steps:
                     yield step
         self.ended = ended
@@ -146,7 +156,7 @@ class Reasoning:
 
         These have one `part` in so many of the time. One that turns out to be down is not waited for again.
         """
-        client, budget = self._team.client, self._budget
+        client, budget = self._team.client, self.budget
         for wave in budget.waves(calls, client.settings.parallel):
             ended = budget.exhausted
             if ended is not None:
@@ -197,9 +207,11 @@ class Reasoning:
             reply, dialect = await self._stepped(fault)
         except (EmptyReply, StreamTruncated) as error:
             self._last = (error.reply, time.monotonic() - started)
-            return Decision(fault=fault_of("unreadable", self.language))
+            if error.reply is None or not error.reply.tool_calls:
+                return Decision(fault=fault_of("unreadable", self.language))
+            reply, dialect = error.reply, Native()  # calls that came whole are calls, whatever became of the rest
         except OrchestraError:
-            self.ended = self._budget.exhausted
+            self.ended = self.budget.exhausted
             if not self.said and self.ended is None:
                 raise
             self.notes.append("step_failed")
@@ -213,9 +225,7 @@ class Reasoning:
         client, model = self._team.client, self._team.coordinator.model or self._team.model
         facts = await client.facts(model)
         own = self._options.over(self._team.coordinator.options)
-        if own.think is None and "thinking" in (facts.get("capabilities") or ()):
-            own = replace(own, think=False)  # a step's tokens would go into it
-        own = self._budget.options(replace(own, max_tokens=STEP_TOKENS))
+        own = self.budget.options(replace(own, max_tokens=STEP_TOKENS, think=unspent(facts) if own.think is None else own.think))
         dialect = self._dialect or dialect_for(await client.version(), facts)
         while True:
             self._dialect = dialect
@@ -308,4 +318,4 @@ class Reasoning:
 
     def _took(self, reply: Reply | Contribution) -> None:
         self.replies.append(reply)
-        self._budget.spend(reply.usage)
+        self.budget.spend(reply.usage)

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from orchestra.agents.budget import Budget, Limits
+from orchestra.agents.budget import Budget
 from orchestra.agents.contributions import LEAST, Step, missing
 from orchestra.agents.coordinator import Plan, trace_as_json
 from orchestra.agents.dialects import Call
@@ -55,10 +55,8 @@ class TeamGround:
         """What the experts said to one message, and who did not."""
         self.run, self.missing, self.happened = None, (), []
         team, options = await self._team(inquiry.model), self._options.over(Options(language=inquiry.language))
-        limits = Limits(seconds=options.deadline or team.client.settings.deadline)
-        budget = self._budget() if self._budget is not None else Budget(limits)
-        shared = replace(options, max_tokens=None, format=None, schema=None, deadline=None)
-        self.run = run = Reasoning(inquiry.question, team, shared, budget, _before(inquiry))
+        budget = None if self._budget is None else self._budget()
+        self.run = run = Reasoning(inquiry.question, team, options, budget, _before(inquiry))
         experts = {one.name: one for one in team.experts}
         calls = [(experts[call.expert], call.question) for call in self._calls]
         await self._asked(run, calls, inquiry)
@@ -71,7 +69,7 @@ class TeamGround:
             usage=summed([reply.usage for reply in run.replies]),
             notes=tuple(filter(None, (SHORTENED if cut else "", note(missed)))),
             notice=notice(missed, run.language),
-            stage=partial(_ending, run=run, typed=options.schema is not None, left=_left(budget)),
+            stage=partial(_ending, run=run, typed=options.schema is not None, left=_left(run.budget)),
             kept=partial(_kept, run=run, missed=missed),
         )
 

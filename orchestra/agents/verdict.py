@@ -10,10 +10,12 @@ import json
 import math
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 from orchestra.model.client import Client
 from orchestra.model.messages import Language, Message, Options, Reply, gathered
+from orchestra.model.thinking import unspent
 from orchestra.model.untrusted import Entry, fenced
 
 YES, NO = "yes", "no"
@@ -47,8 +49,7 @@ class Judge:
         """Whether what `question` asks of the material is so. Raises what the client raises."""
         text = fenced(material, *_FENCE[self._language], numbered=False, nonce=self._nonce)
         asked = [Message("system", _TASK[self._language]), Message("user", f"{text}\n\n{question}")]
-        thinks = "thinking" in ((await self._client.facts(self.model)).get("capabilities") or ())
-        options = _ASKED.over(Options(think=False)) if thinks else _ASKED
+        options = replace(_ASKED, think=unspent(await self._client.facts(self.model)))
         return read(gathered([piece async for piece in self._client.chat(asked, model=self.model, options=options)]))
 
 

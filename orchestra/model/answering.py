@@ -10,7 +10,7 @@ from typing import Any
 from orchestra.errors import FirstTokenTimeout, OrchestraError, StreamStalled, StreamTruncated
 from orchestra.model import wire
 from orchestra.model.connection import shown
-from orchestra.model.messages import FinishReason, Piece, Receipt, Reply, Usage
+from orchestra.model.messages import FinishReason, Piece, Receipt, Reply, ToolCall, Usage
 from orchestra.request import Breakage, Broken
 
 # The daemon ends an answer without a word after more than 30 equal pieces in a row.
@@ -43,6 +43,7 @@ class Answering:
     first: float | None = None
     parts: list[str] = field(default_factory=list)
     thoughts: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
     equal: int = 0
     watched: bool = True
     offered: bool = False
@@ -61,6 +62,7 @@ class Answering:
             self.parts.append(text)
             return (Piece(text),)
         calls = wire.tool_calls_of(event) if self.offered else ()
+        self.calls.extend(calls)
         logprobs = None if self.offered else event.get("logprobs")
         self.equal = self.equal + 1 if self.parts and text == self.parts[-1] else 0
         self.parts.append(text)
@@ -144,6 +146,7 @@ class Answering:
             usage=piece.usage or Usage(),
             receipt=piece.receipt or self.receipt,
             thinking="".join(self.thoughts),
+            tool_calls=tuple(self.calls),
         )
 
     def fault(self, error: Broken | OrchestraError, *, first: float, between: float) -> OrchestraError:

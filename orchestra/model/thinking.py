@@ -8,8 +8,9 @@ prompt itself opened the tag, before a closing one that nothing opened. Tags com
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from orchestra.model.messages import Piece, Reply, gathered
 
@@ -19,6 +20,11 @@ _OPEN_TAGS = ("<think>", "<thinking>")
 _CLOSE_TAGS = ("</think>", "</thinking>")
 _QUOTES = "`\"'“‘「『《"
 """Before a tag these say that the answer speaks of the tag."""
+
+
+def unspent(facts: Mapping[str, Any]) -> bool | None:
+    """`Options.think` for an answer of a few tokens: False where a model with these `facts` would spend them on thinking, else None."""
+    return False if "thinking" in (facts.get("capabilities") or ()) else None
 
 
 def opens_thinking(prompt: object) -> bool:

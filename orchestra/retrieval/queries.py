@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from orchestra.errors import OrchestraError
 from orchestra.model.client import Client
 from orchestra.model.messages import Message, Options, Reply, gathered
+from orchestra.model.thinking import unspent
 from orchestra.model.untrusted import visible
 from orchestra.retrieval.ledger import Book
 from orchestra.retrieval.prompt import KEYWORD_SCHEMA, QUERY_SCHEMA, Asked, drafting, keywording, rewriting
@@ -80,8 +81,8 @@ class Asker:
 
     async def _said(self, messages: Sequence[Message], **fields: Any) -> Reply | None:
         try:
-            thinks = "thinking" in ((await self._client.facts(self._model)).get("capabilities") or ())
-            options = replace(self._options.over(_SMALL), think=False if thinks else None, **fields)
+            think = unspent(await self._client.facts(self._model))
+            options = replace(self._options.over(_SMALL), think=think, **fields)
             reply = gathered([piece async for piece in self._client.chat(messages, model=self._model, options=options)])
         except OrchestraError as fault:
             if fault.reply is None:
