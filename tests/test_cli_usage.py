@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import socket
 from pathlib import Path
 
 import pytest
-from command_line import Line, line, process
+from command_line import Line, chinese, line, process
 
 from orchestra import StandIn
+from orchestra.errors.system import why
 
-__all__ = ["line"]
+__all__ = ["chinese", "line"]
 BAKER = "---\nname: baker\ndescription: {en: Bakes.}\nexamples: ['How do I bake bread?']\n---\nYou bake.\n"
 
 SAID = {
@@ -85,3 +88,34 @@ def test_a_dialogue_is_with_one_of_that_folder(bakery: str, standin: StandIn) ->
     done = process("chat", "How?", "--persona", "baker", "--personas", bakery, OLLAMA_HOST=standin.url)
     assert (done.code, done.out) == (0, "Knead it.\n")
     assert "You bake." in str(standin.asked("/api/chat")[0]["messages"][0])
+
+
+# --- what the system refuses
+
+
+@pytest.mark.usefixtures("chinese")
+def test_the_systems_reasons_are_in_chinese_too(line: Line, tmp_path: Path) -> None:
+    assert "/nowhere：文件或目录不存在" in line("knowledge", "add", "/nowhere").err
+    assert "文件或目录不存在" in line("sessions", "import", "/nowhere").err
+    assert "文件或目录不存在" in line("generate", "x", "--schema", "/nowhere").err
+    (tmp_path / "list.json").write_text("[]")
+    assert "schema 应为 JSON 对象" in line("generate", "x", "--schema", str(tmp_path / "list.json")).err
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        said = line("standin", "--port", str(other.getsockname()[1])).err
+    assert "地址已被占用" in said
+    assert "in use" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "en", "zh"),
+    [
+        (OSError(errno.EACCES, "Permission denied"), "Permission denied", "没有权限"),
+        (OSError(errno.EADDRINUSE, "Address already in use"), "Address already in use", "地址已被占用"),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known", "无法解析该主机名"),
+        (OverflowError("port must be 0-65535."), "port must be 0-65535.", "端口应在 0 到 65535 之间"),
+        (OSError(9999, "Something new"), "Something new", "Something new"),
+        (OSError("no number"), "no number", "no number"),
+    ],
+)
+def test_why_the_system_refused(error: Exception, en: str, zh: str) -> None:
+    assert why(error) == (en, zh)

@@ -20,6 +20,7 @@ from orchestra.agents import persona_yaml
 from orchestra.agents.persona_faults import said
 from orchestra.agents.personas import NAME
 from orchestra.errors import PersonaInvalid
+from orchestra.errors.system import why
 from orchestra.model.language import language_of
 from orchestra.model.messages import Language, Options
 from orchestra.model.persona import Limits, Persona
@@ -174,7 +175,8 @@ def _content(path: Path) -> str:
         # O_NOFOLLOW: between the look and the opening it may have become a link; O_NONBLOCK: a pipe would wait
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0))
     except OSError as error:
-        raise _fault(path, 0, f"it cannot be read ({error.strerror})", f"无法读取（{error.strerror}）") from None
+        reason = why(error)
+        raise _fault(path, 0, f"it cannot be read ({reason.en})", f"无法读取（{reason.zh}）") from None
     if not stat.S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise _fault(path, 0, "it is no plain file", "不是普通文件")

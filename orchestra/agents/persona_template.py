@@ -6,6 +6,7 @@ from pathlib import Path
 
 from orchestra.agents.personas import SUFFIX, canonical
 from orchestra.errors import UsageError
+from orchestra.errors.system import why
 
 _TEXT = {
     "en": """---
@@ -118,9 +119,10 @@ def begin(name: str, folder: Path, language: str) -> Path:
     except FileExistsError:
         raise _taken(path) from None
     except OSError as error:
+        reason = why(error)
         raise UsageError(
-            detail=f"{path} cannot be written: {error.strerror}",
-            detail_zh=f"无法写入 {path}：{error.strerror}",
+            detail=f"{path} cannot be written: {reason.en}",
+            detail_zh=f"无法写入 {path}：{reason.zh}",
             fix="name another folder with ORCHESTRA_HOME",
             fix_zh="请用 ORCHESTRA_HOME 指定其他目录",
         ) from None

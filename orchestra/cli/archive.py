@@ -17,6 +17,7 @@ from orchestra.cli.tracing import one_line
 from orchestra.cli.tree import tree_below
 from orchestra.cli.words import note, say
 from orchestra.errors import ImportInvalid, SessionMissing, StoreFault, UsageError
+from orchestra.errors.system import why
 from orchestra.retrieval.ledger import NO_SOURCES
 from orchestra.sessions.export import LONGEST_LINE, export_jsonl, export_markdown, import_jsonl
 from orchestra.sessions.records import Compaction, SessionRecord, Turn, storable, timestamp
@@ -310,9 +311,9 @@ def _lines(file: str) -> Iterator[str]:
 
 
 def _refused(path: Path, error: OSError) -> UsageError:
-    reason = error.strerror or str(error)
+    reason = why(error)
     return UsageError(
-        detail=f"{path}: {reason}", detail_zh=f"{path}：{reason}", fix="name another file", fix_zh="请换一个文件"
+        detail=f"{path}: {reason.en}", detail_zh=f"{path}：{reason.zh}", fix="name another file", fix_zh="请换一个文件"
     )
 
 

@@ -12,6 +12,7 @@ from orchestra.cli.tables import size, table
 from orchestra.cli.terminal import as_line, harmless, plain, tell, write
 from orchestra.cli.words import say
 from orchestra.errors import OrchestraError, PortTaken, StandInFault, UsageError
+from orchestra.errors.system import why
 from orchestra.instruments.footprint import Verdict, verdict
 from orchestra.instruments.inventory import Sized, kind_of, portrait, sized
 from orchestra.instruments.machine import Machine, look
@@ -184,7 +185,7 @@ def stand_in(wish: Wish, *, port: int, models: list[str] | None, **how: Any) -> 
         daemon = StandIn(port=port, models=models, **how)
         daemon.start()
     except (OSError, OverflowError) as error:
-        raise PortTaken(port=port, detail=getattr(error, "strerror", None) or str(error)) from None
+        raise PortTaken(port=port, detail=why(error).en, detail_zh=why(error).zh) from None
     except StandInFault as error:
         raise _unknown_model(error) from None
     ended = threading.Event()

@@ -170,16 +170,20 @@ def schema_in(path: str) -> dict[str, Any]:
     import json
 
     from orchestra.errors import UsageError
+    from orchestra.errors.system import why
+    from orchestra.texts import Words
 
     try:
         found = json.loads(Path(path).read_text("utf-8-sig"))
-        problem = "" if isinstance(found, dict) else "a schema is a JSON object"
-    except (OSError, ValueError) as error:
-        found, problem = None, error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        problem = Words("a schema is a JSON object", "schema 应为 JSON 对象")
+    except OSError as error:
+        found, problem = None, why(error)
+    except ValueError as error:
+        found, problem = None, Words(str(error), str(error))
     if not isinstance(found, dict):
         raise UsageError(
-            detail=f"{path} is no JSON Schema: {problem}",
-            detail_zh=f"{path} 不是 JSON Schema：{problem}",
+            detail=f"{path} is no JSON Schema: {problem.en}",
+            detail_zh=f"{path} 不是 JSON Schema：{problem.zh}",
             fix='give a file like {"type": "object", "properties": {"name": {"type": "string"}}}',
             fix_zh='请给出如下内容的文件：{"type": "object", "properties": {"name": {"type": "string"}}}',
         )

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import IO, Any
 
 from orchestra.errors import OutputLost
+from orchestra.errors.system import why
 
 # A terminal acts on these: C0 but tab and newline, DEL, C1, and the bidirectional overrides that reorder
 # what stands beside them.
@@ -141,7 +142,7 @@ def write(text: str) -> None:
     except OSError as error:
         # what is left in the buffer would fail once more when Python ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise OutputLost(detail=error.strerror or str(error)) from None
+        raise OutputLost(detail=why(error).en, detail_zh=why(error).zh) from None
 
 
 def tell(text: str, stream: IO[str] | None = None) -> None:

@@ -98,7 +98,7 @@ class PortTaken(OrchestraError):
 class OutputLost(OrchestraError):
     """Standard output takes no more: a full disk, a device that has gone."""
     exit_code = 63
-    says = Words("the output cannot be written: {detail}", "无法写入输出：{detail}")
+    says = Words("the output cannot be written: {detail}", "无法写入输出：{detail_zh}")
     advice = Words("send it elsewhere; a dialogue is kept: orchestra sessions show", "请换一个输出位置；会话已保存：orchestra sessions show")
 
 

@@ -45,7 +45,7 @@ class StorageFull(StoreFault):
 class StoreUnwritable(StoreFault):
     """The folder cannot be written."""
     exit_code = 45
-    says = Words("cannot write to {path}: {detail}", "无法写入 {path}：{detail}")
+    says = Words("cannot write to {path}: {detail}", "无法写入 {path}：{detail_zh}")
     advice = Words("set ORCHESTRA_HOME to a folder that you may write to", "请将 ORCHESTRA_HOME 设为可写入的目录")
 
 

@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from orchestra.errors import PortTaken, UsageError
+from orchestra.errors.system import why
 from orchestra.settings import Settings
 
 AIRPLAY = 5000
@@ -39,7 +40,7 @@ class Service(NamedTuple):
 
 def taken(port: int, error: Exception, language: str = "en", platform: str = sys.platform) -> str:
     """Why a port could not be had; on macOS it is known who has 5000."""
-    reason = getattr(error, "strerror", None) or str(error)
+    reason = why(error).text(language)
     if port == AIRPLAY and platform == "darwin" and getattr(error, "errno", None) == errno.EADDRINUSE:
         return reason + {
             "en": " (on macOS the AirPlay receiver has it: System Settings > General > AirDrop & Handoff)",

@@ -17,6 +17,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from orchestra.errors import DaemonUnreachable, PullFailed, UsageError
+from orchestra.errors.system import why
 from orchestra.model import wire
 from orchestra.request import Breakage, Call
 from orchestra.runtime import Runtime
@@ -135,7 +136,7 @@ def checked_gguf(file: Path) -> int:
             start = opened.read(4)
             size = file.stat().st_size
     except OSError as error:
-        raise _unusable(file, error.strerror or str(error)) from None
+        raise _unusable(file, *why(error)) from None
     if start != MAGIC:
         raise _unusable(file, "it is no GGUF file", "不是 GGUF 文件")
     return size
@@ -219,4 +220,4 @@ def _chunks(file: Path, call: Call) -> Iterator[bytes]:
             while (chunk := opened.read(CHUNK)) and not call.ended:
                 yield chunk
     except OSError as error:
-        raise _unusable(file, error.strerror or str(error)) from None
+        raise _unusable(file, *why(error)) from None

@@ -17,6 +17,7 @@ from orchestra.errors import (
     StoreFault,
     StoreUnwritable,
 )
+from orchestra.errors.system import why
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # the system's "file too large" and "over quota" come out of SQLite as a failed write
@@ -69,7 +70,7 @@ def _of_sqlite(error: sqlite3.Error, path: Path, timeout: float) -> OrchestraErr
 def _of_system(error: OSError, path: Path) -> OrchestraError:
     if error.errno in _NO_ROOM:
         return _full(path)
-    return _unwritable(path, error.strerror or str(error))
+    return StoreUnwritable(path=str(path), detail=why(error).en, detail_zh=why(error).zh)
 
 
 def _full(path: Path) -> StorageFull:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestra.errors import UsageError
+from orchestra.errors.system import why
 from orchestra.sessions.records import storable
 from orchestra.texts import Words
 
@@ -71,10 +72,10 @@ def listed(paths: Sequence[str | Path]) -> Listing:
 
 
 def _absent(path: str, error: OSError) -> UsageError:
-    reason = error.strerror or str(error)
+    reason = why(error)
     return UsageError(
-        detail=f"{path}: {reason}",
-        detail_zh=f"{path}：{reason}",
+        detail=f"{path}: {reason.en}",
+        detail_zh=f"{path}：{reason.zh}",
         fix="name a file or a folder; what is gone leaves the knowledge base with `orchestra knowledge remove NAME PATH`",
         fix_zh="请给出文件或目录；已删除的文件可用 `orchestra knowledge remove 名称 路径` 移出知识库",
     )
@@ -98,7 +99,7 @@ def _walked(path: str, found: os.stat_result, listing: Listing, seen: set[tuple[
             try:
                 status = os.lstat(inside)
             except OSError as error:
-                listing.refused.append((storable(inside), _reason(error)))
+                listing.refused.append((storable(inside), why(error)))
                 continue
             if stat.S_ISLNK(status.st_mode):
                 _link(inside, top, listing)
@@ -122,7 +123,7 @@ def _names(folder: str, listing: Listing) -> list[str]:
     try:
         names = sorted(os.listdir(folder))
     except OSError as error:
-        listing.refused.append((storable(folder), _reason(error)))
+        listing.refused.append((storable(folder), why(error)))
         return []
     if ENVIRONMENT in names:
         listing.hidden += 1
@@ -138,8 +139,3 @@ def _file(path: str, found: os.stat_result, listing: Listing) -> Iterator[File]:
         yield File(path=path, size=found.st_size, mtime_ns=found.st_mtime_ns)
     else:
         listing.refused.append((storable(path), Words("it is no regular file", "不是普通文件")))
-
-
-def _reason(error: OSError) -> Words:
-    said = error.strerror or str(error)
-    return Words(said, said)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from orchestra.errors import ExtraMissing, OrchestraError
+from orchestra.errors.system import why
 from orchestra.model.language import language_of
 from orchestra.retrieval.knowledge.bases import Base
 from orchestra.retrieval.knowledge.chunks import Chunk, Content, Document
@@ -154,11 +155,10 @@ class Intake:
         except Unreadable as error:
             self._skipped.append(Skipped(file.uri, error.why))
         except ExtraMissing as error:
-            why = Words(*(f"{error.message(language)}; {error.hint(language)}" for language in ("en", "zh")))
-            self._skipped.append(Skipped(file.uri, why))
+            missing = Words(*(f"{error.message(language)}; {error.hint(language)}" for language in ("en", "zh")))
+            self._skipped.append(Skipped(file.uri, missing))
         except OSError as error:
-            said = error.strerror or str(error)
-            self._skipped.append(Skipped(file.uri, Words(said, said)))
+            self._skipped.append(Skipped(file.uri, why(error)))
         else:
             self._take(file, digest, content, new=known is None)
 
