@@ -19,7 +19,7 @@ import httpx
 import pytest
 from command_line import PATIENCE, Line, line, started, surrounded  # noqa: F401 - a fixture
 
-from orchestra.cli.serving import Served, apps
+from orchestra.cli.serving import Served, announced, apps, tried
 from orchestra.errors import ExtraMissing, PortTaken
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
@@ -116,6 +116,30 @@ def test_told_twice_it_ends_at_once(standin: StandIn) -> None:
     assert asking.broke
 
 
+# --- what it says
+
+
+def test_who_is_served_and_how_to_ask_him() -> None:
+    lesson = [app.state.roster for app, _ in apps(Served(lesson=True), Settings.read())]
+    said = [announced(roster, "http://127.0.0.1:1") for roster in lesson]
+    assert said == [
+        ["serving computer_scientist at http://127.0.0.1:1 (Ctrl-C ends it)"],
+        ["serving lawyer at http://127.0.0.1:1 (Ctrl-C ends it)"],
+        ["serving standardization_expert at http://127.0.0.1:1 (Ctrl-C ends it)", "  its experts: computer_scientist, lawyer"],
+    ]
+    assert "http://127.0.0.1:1/chat " in tried(lesson[0], "http://127.0.0.1:1")
+    ((app, _),) = apps(Served(experts=("http://localhost:5000", "a=http://localhost:5001")), Settings.read())
+    assert announced(app.state.roster, "x")[1] == "  its experts: http://localhost:5000, a=http://localhost:5001"
+
+
+def test_the_line_to_try_it_with_is_what_a_shell_understands(standin: StandIn) -> None:
+    with started("serve", "--port", "0", "--persona", "lawyer", OLLAMA_HOST=standin.url, ORCHESTRA_LANG="en") as running:
+        assert running.stderr is not None
+        told = next(text.decode() for text in running.stderr if text.startswith(b"try: "))
+        done = subprocess.run(["bash", "-c", told.removeprefix("try: ")], capture_output=True, check=True, timeout=PATIENCE)
+    assert json.loads(done.stdout)["persona"] == "lawyer"
+
+
 # --- what cannot be served
 
 
@@ -134,6 +158,15 @@ def test_a_public_address_without_a_token(line: Line) -> None:  # noqa: F811
 
 def test_one_expert_has_no_experts(line: Line) -> None:  # noqa: F811
     assert line("serve", "--persona", "lawyer", "--coordinator").code == 2
+
+
+@pytest.mark.parametrize(
+    ("expert", "said"), [("my expert=http://localhost:1", "'my expert' is no name"), ("a=b", "is no address"), ("lawyre", "lawyer")]
+)
+def test_an_expert_that_nobody_could_ask_is_said_at_the_start(line: Line, expert: str, said: str) -> None:  # noqa: F811
+    done = line("serve", "--port", "0", "--expert", expert)
+    assert done.code != 0
+    assert said in done.err
 
 
 def test_without_its_parts_it_says_how_to_get_them(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from orchestra.agents.remote import address
 from orchestra.api import DEFAULT_COORDINATOR, DEFAULT_EXPERTS
 from orchestra.cli.outcome import Wish
 from orchestra.cli.terminal import tell
 from orchestra.cli.words import LANGUAGE, say
 from orchestra.gateway import require
+from orchestra.gateway.roster import Roster
 from orchestra.settings import Settings
 
 LESSON_PORT = 5000
@@ -41,7 +43,10 @@ def serve_until_told(served: Served, wish: Wish) -> None:
     notices = {app.state.notice for app, _ in made if app.state.notice}
 
     def ready(addresses: list[str]) -> None:
-        _announced(addresses)
+        for (app, _), url in zip(made, addresses, strict=True):
+            tell("\n".join(announced(app.state.roster, url)))
+        if not settings.token:
+            tell(tried(made[-1][0].state.roster, addresses[-1]))
         for notice in notices:
             tell(notice.text(LANGUAGE))
 
@@ -49,7 +54,7 @@ def serve_until_told(served: Served, wish: Wish) -> None:
 
 
 def apps(served: Served, settings: Settings) -> list[tuple[Any, int]]:
-    """The apps that are asked for, each with its port."""
+    """The apps that are asked for, each with its port. Raises `UsageError` or `PersonaMissing` for an expert that nobody could ask."""
     from orchestra.gateway import create_app
 
     coordinator = DEFAULT_COORDINATOR if served.coordinator or served.experts or served.lesson else ""
@@ -57,12 +62,27 @@ def apps(served: Served, settings: Settings) -> list[tuple[Any, int]]:
         app = create_app(
             persona=served.persona, experts=served.experts, coordinator=coordinator, descriptions=served.descriptions, settings=settings
         )
+        for each in served.experts:  # now, and not with the first task
+            if address(each) is None:
+                app.state.roster.library.persona(each)
         return [(app, served.port)]
     # in one process the coordinator asks the personas themselves: neither a token nor an address comes between
     experts = [(create_app(persona=name, settings=settings), LESSON_PORT + i) for i, name in enumerate(DEFAULT_EXPERTS)]
     return [*experts, (create_app(coordinator=coordinator, settings=settings), LESSON_PORT + len(experts))]
 
 
-def _announced(addresses: list[str]) -> None:
-    for address in addresses:
-        tell(say(f"serving at {address} (Ctrl-C ends it)", f"服务地址：{address}（按 Ctrl-C 结束）"))
+def announced(roster: Roster, url: str) -> list[str]:
+    """Who answers at an address, and whom a coordinator there asks."""
+    name = roster.face().name
+    said = [say(f"serving {name} at {url} (Ctrl-C ends it)", f"{name} 的服务地址：{url}（按 Ctrl-C 结束）")]
+    if roster.integrates:
+        names = [str(each) for each in roster.experts]
+        said.append(say(f"  its experts: {', '.join(names)}", f"  其专家：{'、'.join(names)}"))
+    return said
+
+
+def tried(roster: Roster, url: str) -> str:
+    """A line to try a service with."""
+    route, field = ("integrate", "task") if roster.integrates else ("chat", "intent")
+    line = f"curl -X POST {url}/{route} -H 'Content-Type: application/json' -d '{{\"{field}\": \"...\"}}'"
+    return say(f"try: {line}", f"试一试：{line}")
