@@ -79,7 +79,7 @@ def _routed(stage: Stage, record: Record, house: Workplace) -> None:
         card.say("orchestra route", QUIET)
         routes = [house.route(message) for message in MESSAGES]
         for message, route in zip(MESSAGES, routes, strict=True):
-            card.fact(route.persona, f"{message}  ({route.reason})")
+            card.fact(route.persona, f"{message}  ({say(*route.why)})")
         record.facts["route"] = [route.persona for route in routes]
         record.promise([route.persona for route in routes] == ["support", "lawyer", "computer_scientist"], "each message finds its persona")
         record.promise(not any(route.calls for route in routes), "no model is asked for it")
