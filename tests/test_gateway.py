@@ -236,6 +236,19 @@ def test_where_it_is_no_json(expert: httpx.Client) -> None:
     assert "base_url" in expert.post("/chat", json={"intent": "x", "base_url": ""}).json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("content", "zh"),
+    [
+        (b'{"intent": x}', "第 11 字节处缺少值"), (b"{intent: 1}", "第 1 字节处缺少双引号括起的键名"), (b'{"intent" 1}', "第 10 字节处缺少冒号"),
+        (b'{"intent": "x" "y"}', "第 15 字节处缺少逗号"), (b'{"intent": "x', "第 11 字节处开始的字符串没有闭合"), (b'{"a": 1} b', "第 9 字节处之后有多余内容"),
+        (b'{"a": "\\q"}', "第 7 字节处转义无效"), (b'\xff{"intent": "x"}', "第 0 字节处不是 UTF-8"), (b"[" * 100_000, "第 0 字节处嵌套过深"),
+    ],
+)  # fmt: skip
+def test_where_it_is_no_json_in_chinese(content: bytes, zh: str, expert: httpx.Client) -> None:
+    said = error(expert.post("/chat", content=content, headers={**JSON, "accept-language": "zh"}), 400, "body_invalid")["message"]
+    assert said == f"请求体不是 JSON：{zh}"
+
+
 def test_a_body_beyond_the_limit(served: Served, standin: StandIn) -> None:
     standin.script("好。")
     client = served(SEED, body_limit=1000)

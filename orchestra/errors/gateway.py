@@ -14,7 +14,7 @@ class GatewayFault(OrchestraError):
 class BodyInvalid(GatewayFault):
     """The body is not the JSON object that was asked for."""
     exit_code = 111
-    says = Words("the body is not JSON: {detail} at byte {offset}", "请求体不是 JSON：第 {offset} 字节处 {detail}")
+    says = Words("the body is not JSON: {detail} at byte {offset}", "请求体不是 JSON：第 {offset} 字节处{detail_zh}")
     advice = Words(
         'send one JSON object, with "intent" for /chat or "task" for /integrate',
         '请发送一个 JSON 对象：/chat 用 "intent"，/integrate 用 "task"',

@@ -12,6 +12,19 @@ from orchestra.errors import BodyInvalid, BodyTooLarge, FieldInvalid, MediaTypeR
 from orchestra.errors.validation import in_words
 
 Body = TypeVar("Body", bound=BaseModel)
+_JSON_FAULTS = {  # in Python's words (Lib/json/decoder.py) and in ours
+    "Expecting value": "缺少值",
+    "Expecting property name enclosed in double quotes": "缺少双引号括起的键名",
+    "Expecting ':' delimiter": "缺少冒号",
+    "Expecting ',' delimiter": "缺少逗号",
+    "Illegal trailing comma before end of object": "有多余的逗号",
+    "Illegal trailing comma before end of array": "有多余的逗号",
+    "Unterminated string starting at": "开始的字符串没有闭合",
+    "Invalid control character at": "包含控制字符",
+    "Invalid \\escape": "转义无效",
+    "Invalid \\uXXXX escape": "转义无效",
+    "Extra data": "之后有多余内容",
+}
 
 
 class ChatBody(BaseModel):
@@ -74,7 +87,8 @@ async def read(request: Request, kind: type[Body], limit: int) -> Body:
     try:
         value = json.loads(raw.decode("utf-8"))
     except json.JSONDecodeError as error:
-        raise BodyInvalid(detail=error.msg, offset=len(error.doc[: error.pos].encode())) from None
+        offset = len(error.doc[: error.pos].encode())
+        raise BodyInvalid(detail=error.msg, detail_zh=_JSON_FAULTS.get(error.msg, "无法读取"), offset=offset) from None
     except UnicodeDecodeError as error:
         raise BodyInvalid(detail="not UTF-8", detail_zh="不是 UTF-8", offset=error.start) from None
     except (RecursionError, ValueError):  # too deep, or a number of thousands of digits
