@@ -258,6 +258,13 @@ def test_a_call_that_came_whole_is_asked_whatever_became_of_the_rest() -> None:
     assert [step.answer for step in plan_of(parts).steps] == ["开发者。"]
 
 
+def test_what_a_step_took_that_broke_off_is_spent() -> None:
+    step = Scripted("我想先问问，", end="nothing")
+    with StandIn([step, act(), "一。", "二。", "方案。"]) as daemon:
+        plan = plan_of(run(daemon, "llama3"))
+        assert plan.receipt.calls == len(daemon.asked("/api/chat")) == 5
+
+
 def test_red_control_without_its_calls_a_step_that_breaks_off_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     true = Answering.reply
     monkeypatch.setattr(Answering, "reply", lambda self, **how: replace(true(self, **how), tool_calls=()))

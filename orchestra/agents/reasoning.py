@@ -207,9 +207,12 @@ class Reasoning:
             reply, dialect = await self._stepped(fault)
         except (EmptyReply, StreamTruncated) as error:
             self._last = (error.reply, time.monotonic() - started)
+            if error.reply is not None:
+                self._took(error.reply)
             if error.reply is None or not error.reply.tool_calls:
                 return Decision(fault=fault_of("unreadable", self.language))
-            reply, dialect = error.reply, Native()  # calls that came whole are calls, whatever became of the rest
+            # calls that came whole are calls, whatever became of the rest
+            return Native().decided(error.reply, self._team.experts, self.language)
         except OrchestraError:
             self.ended = self.budget.exhausted
             if not self.said and self.ended is None:
