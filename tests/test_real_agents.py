@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from orchestra import Orchestra
-from orchestra.agents.contributions import groups
+from orchestra.agents.budget import Budget
 from orchestra.agents.expert import Expert
 from orchestra.agents.tool import CallContext
 from orchestra.model.client import Client
@@ -43,7 +43,8 @@ def test_of_each_seed_memory_the_daemon_reads_what_is_new(real_daemon: str, real
         for _ in range(ROUNDS):
             a, b = (Expert(persona=fresh(name), client=client, model=real_model) for name in "ab")
             calls = [(a, "Is it legal?"), (b, "Is it safe?"), (a, "Who is liable?"), (b, "Who tests it?")]
-            took = [await asked(expert, question) for wave in groups(1, calls) for expert, question in wave if isinstance(expert, Expert)]
+            waves = Budget().waves(calls, 1)
+            took = [await asked(expert, question) for wave in waves for expert, question in wave.calls if isinstance(expert, Expert)]
             first += took[0::2]
             again += took[1::2]
         return first, again
