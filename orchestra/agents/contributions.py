@@ -105,6 +105,20 @@ def missing(said: Sequence[Answered]) -> list[Tool]:
     return list({one.expert.name: one.expert for one in said if one.expert.name not in answered}.values())
 
 
+def beneath(said: Sequence[Answered]) -> list[str]:
+    """Whom experts that answered asked in vain, each with the way there: "standardization_expert > lawyer"."""
+    return list(dict.fromkeys(_beneath([one.step for one in said], ())))
+
+
+def _beneath(steps: Sequence[Step], way: tuple[str, ...]) -> Iterator[str]:
+    answered = {step.expert for step in steps if step.ok}
+    for step in steps:
+        if step.expert in answered:
+            yield from _beneath(step.steps, (*way, step.expert))
+        elif way:
+            yield " > ".join((*way, step.expert))
+
+
 def accounts(replies: Sequence[Reply | Contribution], seconds: float) -> dict[str, Any]:
     """Usage and receipt of all replies together; `used` and `window` are the last one's, the coordinator's."""
     last = replies[-1]

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from orchestra.agents.budget import Budget
-from orchestra.agents.contributions import Step, accounts
+from orchestra.agents.contributions import Step, accounts, beneath
 from orchestra.agents.expert import Expert
 from orchestra.agents.landing import SHORTENED, beside, lacking, landed, note, noted, notice
 from orchestra.agents.reasoning import Reasoning, Team, Thought
@@ -27,7 +27,8 @@ from orchestra.model.notice import announced
 class Plan:
     """What came of a task: the answer, the steps to it, the experts whose part is `missing`; usage and receipt of it all.
 
-    `value` is what the answer says where a schema was asked for; `trace` has the coordinator's own steps as well.
+    Whom an expert that answered asked in vain is missing too, as "expert > whom it asked". `value` is what the answer says
+    where a schema was asked for; `trace` has the coordinator's own steps as well.
     """
 
     text: str
@@ -71,7 +72,7 @@ async def solve(
         finish_reason=final.finish_reason,
         model=final.model,
         steps=tuple(one.step for one in run.said),
-        missing=tuple(one.name for one in missed),
+        missing=(*(one.name for one in missed), *beneath(run.said)),
         value=final.value,
         trace=tuple(run.trace),
         **accounts([*run.replies, final], time.monotonic() - started),

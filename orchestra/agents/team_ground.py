@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from orchestra.agents.budget import Budget
-from orchestra.agents.contributions import LEAST, Step, missing
+from orchestra.agents.contributions import LEAST, Step, beneath, missing
 from orchestra.agents.coordinator import Plan, trace_as_json
 from orchestra.agents.dialects import Call
 from orchestra.agents.landing import EACH, INTEGRATE, SHORTENED, beside, lacking, landed, note, notice
@@ -61,7 +61,7 @@ class TeamGround:
         calls = [(experts[call.expert], call.question) for call in self._calls]
         await self._asked(run, calls, inquiry)
         missed = _unheard(calls, run) if calls else lacking(run)
-        self.missing = tuple(one.name for one in missed)
+        self.missing = (*(one.name for one in missed), *beneath(run.said))
         text, cut = self._text(run, missed, inquiry)
         return Material(
             text=text,
@@ -152,7 +152,7 @@ def _before(inquiry: Inquiry) -> list[Message]:
 
 def _kept(answer: str, run: Reasoning, missed: Sequence[Tool]) -> Mapping[str, Any]:
     """What is stored with the turn, as plain JSON values; nothing where nobody was asked."""
-    return {"trace": trace_as_json(run.trace), "missing": [one.name for one in missed]} if run.trace else {}
+    return {"trace": trace_as_json(run.trace), "missing": [*(one.name for one in missed), *beneath(run.said)]} if run.trace else {}
 
 
 class _Left(NamedTuple):
