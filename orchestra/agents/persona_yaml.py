@@ -27,6 +27,7 @@ _OPEN = Words(
 _QUOTE = Words("the quote that opens here is not closed", "此处的引号没有闭合")
 _ESCAPE = Words("after \\ stands what is no escape; write \\\\, or take single quotes", "\\ 之后不是有效的转义；请写 \\\\，或改用单引号")
 _BLOCK = Words("after | or > the text begins on the next line", "| 或 > 之后，文字应从下一行开始")
+_SECOND = Words("a second document begins here; one is all there can be", "此处开始了第二个文档；只能有一个")
 # how PyYAML's message begins, what we say, and whether it is where the thing began that it could not finish
 _PROBLEMS: tuple[tuple[str, Words, bool], ...] = (
     ("could not find expected ':'", Words("a key without a colon", "键后面缺少冒号"), True),
@@ -42,8 +43,8 @@ _PROBLEMS: tuple[tuple[str, Words, bool], ...] = (
     ("expected chomping or indentation", _BLOCK, False),
     ("expected indentation indicator", _BLOCK, False),
     ("expected a comment or a line break", _BLOCK, False),
-    ("but found another document", Words("a second document begins here; one is all there can be", "此处开始了第二个文档；只能有一个"), False),
-    ("expected '<document start>'", Words("a second document begins here; one is all there can be", "此处开始了第二个文档；只能有一个"), False),
+    ("but found another document", _SECOND, False),
+    ("expected '<document start>'", _SECOND, False),
 )  # fmt: skip
 _OTHER = Words("this is no YAML; a value with signs of its own goes in quotes", "不是合法的 YAML；含特殊符号的值请加引号")
 _CONTROL = Words("a character that no text file has", "包含不允许的控制字符")
