@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import re
 import time
@@ -507,14 +506,6 @@ def test_with_an_expert_down_a_hundred_of_a_hundred_land(monkeypatch: pytest.Mon
         assert plan.missing == ("computer_scientist",)
         assert plan.text.startswith("（以下专家没有回答")
         assert plan.text.endswith("方案。")
-
-
-def test_a_step_costs_below_two_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    numbers = itertools.count()
-    faked(monkeypatch, lambda text: act(("lawyer", f"第{next(numbers)}个问题？")) if "决定下一步" in text else "开发者。")
-    started = time.process_time()
-    assert len(thoughts(alone(Limits(steps=20), coordinator=FREE))) == 20
-    assert (time.process_time() - started) / 20 < 0.002
 
 
 def test_what_was_said_is_shortened_before_anybody_is_left_out() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -12,19 +10,18 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_coordinator import COORDINATOR, EXPERTS, FREE, TASK, act, alone, faked, plan_of, prompts, thoughts
+from test_coordinator import COORDINATOR, EXPERTS, FREE, TASK, act, plan_of, prompts, thoughts
 from test_coordinator import team as made
 
 from orchestra.agents import dialects, reasoning
-from orchestra.agents.budget import Limits
 from orchestra.agents.coordinator import Plan, solve
-from orchestra.agents.dialects import Call, Dialect, Lines, Native, Schema, dialect_for, weaker
+from orchestra.agents.dialects import Call, Lines, Native, Schema, dialect_for, weaker
 from orchestra.agents.expert import Expert
 from orchestra.agents.function import tool
 from orchestra.errors import DaemonError, ModelUnsupported, PromptTooLong
 from orchestra.model.answering import Answering
 from orchestra.model.client import Client
-from orchestra.model.messages import FinishReason, Options, Piece, Receipt, Reply, ToolCall, Usage
+from orchestra.model.messages import FinishReason, Options, Reply, ToolCall
 from orchestra.runtime import Blocking, finish
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
@@ -353,31 +350,6 @@ def test_a_thousand_steps_of_garbage_raise_nothing(text: str, calls: list[ToolCa
         assert len(decision.calls) <= dialects.MOST_CALLS
         assert all(isinstance(call.question, str) for call in decision.calls)
         assert not offered or decision.calls or decision.fault
-
-
-@pytest.mark.parametrize("dialect", [Native(), Schema(), Lines()], ids=lambda dialect: type(dialect).__name__)
-def test_a_step_costs_below_two_milliseconds(dialect: Dialect, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outside the model, whichever way it is asked."""
-    write = {"Native": None, "Schema": act, "Lines": lines}[type(dialect).__name__]
-
-    async def chat(self: Client, messages: Any, **other: Any) -> Any:
-        number = next(numbers)
-        last: Any = {"finish_reason": FinishReason.STOP, "usage": Usage(completion_tokens=9), "receipt": Receipt()}
-        if "决定下一步" not in messages[-1].content:
-            yield Piece("开发者。", **last)
-        elif write is not None:
-            yield Piece(write(("lawyer", f"第{number}个问题？")), **last)
-        else:
-            yield Piece("", tool_calls=(ToolCall("lawyer", {"question": f"第{number}个问题？"}),))
-            yield Piece("", **last)
-
-    numbers = itertools.count()
-    faked(monkeypatch, lambda text: "")
-    monkeypatch.setattr(Client, "chat", chat)
-    monkeypatch.setattr(reasoning, "dialect_for", lambda version, facts: dialect)
-    started = time.process_time()
-    assert len(thoughts(alone(Limits(steps=20), coordinator=FREE))) == 20
-    assert (time.process_time() - started) / 20 < 0.002
 
 
 def test_the_plain_stand_in_lands_with_both_experts_asked() -> None:

@@ -25,6 +25,7 @@ from orchestra.model.client import Client
 from orchestra.model.language import language_of
 from orchestra.model.messages import Language, Message, Options, Reply, gathered
 from orchestra.model.persona import Persona
+from orchestra.model.thinking import unspent
 from orchestra.model.untrusted import Entry, fenced, visible
 from orchestra.retrieval.terms import terms
 from orchestra.texts import Words
@@ -135,8 +136,8 @@ class Router:
         leads = _LEADS[language].format(current=current) if current in self.personas else ""
         messages = [Message("system", _TASK[language].format(personas=described) + leads), Message("user", asked)]
         model = await chosen(client, model)
-        thinks = "thinking" in ((await client.facts(model)).get("capabilities") or ())
-        options = replace(_ASKED, format=schema_of(self.personas), think=False if thinks else None, language=language)
+        think = unspent(await client.facts(model))
+        options = replace(_ASKED, format=schema_of(self.personas), think=think, language=language)
         return gathered([piece async for piece in client.chat(messages, model=model, options=options)])
 
     def _chosen(self, text: str) -> tuple[str, str]:
