@@ -15,8 +15,8 @@ import time
 import weakref
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import httpx
@@ -26,6 +26,7 @@ from orchestra.request import Aside, Breakage, Broken, Call, Request, Watchdog
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+Job = Callable[[], Coroutine[Any, Any, T]]
 
 
 class Answer(Protocol):
@@ -47,7 +48,11 @@ class Runtime(Protocol):
     async def aside(self, fn: Callable[[], T], *, seconds: float) -> T:
         """What somebody else's blocking code gives within so many seconds; else it is left behind, with `Broken`."""
 
-    async def together(self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]: ...
+    def completed(self, jobs: Sequence[Job[T]]) -> AsyncGenerator[tuple[int, T]]:
+        """What the jobs give, done at the same time, each as it ends with its place; the first that fails is raised, and ends the others."""
+        ...
+
+    async def together(self, jobs: Sequence[Job[T]]) -> list[T]: ...
     async def pause(self, seconds: float) -> None: ...
     async def close(self) -> None: ...
 
@@ -164,13 +169,21 @@ class Looped:
             raise Broken(Breakage.TIMEOUT, f"nothing within {seconds:g} s")
         return work.result()
 
-    async def together(self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+    async def completed(self, jobs: Sequence[Job[T]]) -> AsyncGenerator[tuple[int, T]]:
+        places = {asyncio.ensure_future(job()): place for place, job in enumerate(jobs)}
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(job()) for job in jobs]
-        except BaseExceptionGroup as several:
-            raise several.exceptions[0] from None
-        return [task.result() for task in tasks]
+            waiting = set(places)
+            while waiting:
+                done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                for task in sorted(done, key=places.__getitem__):
+                    yield places[task], task.result()
+        finally:
+            for task in places:
+                task.cancel()
+            await asyncio.gather(*places, return_exceptions=True)
+
+    async def together(self, jobs: Sequence[Job[T]]) -> list[T]:
+        return await _in_order(self.completed(jobs))
 
     async def pause(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -182,6 +195,12 @@ class Looped:
         for client in clients:
             with suppress(RuntimeError):  # one whose loop is gone has nothing left to close
                 await client.aclose()
+
+
+async def _in_order(results: AsyncGenerator[tuple[int, T]]) -> list[T]:
+    """What came in the order in which it ended, in the order in which it was asked for."""
+    async with aclosing(results):
+        return [result for _, result in sorted([each async for each in results], key=lambda each: each[0])]
 
 
 def _less(counts: Counter[int], key: int) -> None:
@@ -267,29 +286,33 @@ class Blocking:
             raise Broken(Breakage.TIMEOUT, f"nothing within {seconds:g} s")
         return work.result()
 
-    async def together(self, jobs: Sequence[Callable[[], Coroutine[Any, Any, T]]]) -> list[T]:
+    async def completed(self, jobs: Sequence[Job[T]]) -> AsyncGenerator[tuple[int, T]]:
         threads: set[int] = set()
 
-        def run(job: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        def run(job: Job[T]) -> T:
             threads.add(threading.get_ident())
             return finish(job())
 
         try:
             with ThreadPoolExecutor(len(jobs) or 1) as pool:
-                futures = [pool.submit(run, job) for job in jobs]
+                places = {pool.submit(run, job): place for place, job in enumerate(jobs)}
                 try:
-                    done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-                    for future in done:
-                        future.result()
+                    waiting = set(places)
+                    while waiting:
+                        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                        for future in sorted(done, key=places.__getitem__):
+                            yield places[future], future.result()
                 except BaseException:
                     # Ctrl-C or the first that failed: the pool would wait for the others to their very end
-                    for future in futures:
+                    for future in places:
                         future.cancel()
                     self._watchdog.leave(threads)
                     raise
         finally:
             self._watchdog.back(threads)
-        return [future.result() for future in futures]
+
+    async def together(self, jobs: Sequence[Job[T]]) -> list[T]:
+        return await _in_order(self.completed(jobs))
 
     async def pause(self, seconds: float) -> None:
         self._watchdog.pause(seconds)

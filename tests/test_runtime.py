@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import aclosing, closing
+from functools import partial
 from typing import Any
 
 import httpx
@@ -18,7 +19,7 @@ from orchestra.errors import DaemonUnreachable, OrchestraError, UsageError
 from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason
 from orchestra.request import Breakage, Broken
-from orchestra.runtime import Blocking, Looped, finish
+from orchestra.runtime import Blocking, Looped, Runtime, finish
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
 
@@ -322,3 +323,33 @@ def test_several_aside_take_the_time_of_the_slowest(kind: str) -> None:
         return time.monotonic() - started
 
     assert run(kind, work) < 0.6
+
+
+@pytest.mark.parametrize("kind", ["looped", "blocking"])
+def test_jobs_come_as_they_end_and_the_first_that_fails_ends_the_others(kind: str) -> None:
+    async def after(runtime: Runtime, seconds: float, value: int) -> int:
+        await runtime.pause(seconds)
+        if value < 0:
+            raise KeyError(value)
+        return value
+
+    async def work(runtime: Runtime) -> tuple[list[tuple[int, int]], list[int], float]:
+        try:
+            jobs = [partial(after, runtime, 0.2, 1), partial(after, runtime, 0.0, 2)]
+            came = [each async for each in runtime.completed(jobs)]
+            ordered = await runtime.together(jobs)
+            began = time.monotonic()
+            with pytest.raises(KeyError):
+                await runtime.together([partial(after, runtime, 30.0, 1), partial(after, runtime, 0.05, -1)])
+            async with aclosing(runtime.completed([partial(after, runtime, 30.0, 1), partial(after, runtime, 0.0, 2)])) as early:
+                async for place, _ in early:
+                    assert place == 1
+                    break
+            return came, ordered, time.monotonic() - began
+        finally:
+            await runtime.close()
+
+    came, ordered, took = asyncio.run(work(Looped(parallel=2))) if kind == "looped" else finish(work(Blocking(parallel=2)))
+    assert came == [(1, 2), (0, 1)]
+    assert ordered == [1, 2]
+    assert took < 5, "nobody waits for what nobody wants any more"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from contextlib import ExitStack
@@ -12,7 +13,7 @@ import pytest
 from obedient import act, decides, obeying
 from services import Seen, Told, serving
 
-from orchestra import Orchestra, StandIn, tool
+from orchestra import AsyncOrchestra, Orchestra, StandIn, tool
 from orchestra.agents import budget as budgets
 from orchestra.agents.coordinator import Plan
 from orchestra.agents.reasoning import Team, Thought
@@ -153,3 +154,51 @@ def test_one_that_is_listed_by_its_address_is_asked_whatever_it_is_called(home: 
     assert plan.steps[1].question == "制定标准"
     team = Team(client=Client(Blocking(), Settings()), model="", coordinator=other, experts=[Remote(name="far", url="http://127.0.0.1:1")])
     assert team.asked_always() == set(), "another address is another expert"
+
+
+def in_turn(seen: list[str]) -> list[Any]:
+    """Two experts: the first answers only when whoever asks has heard of the second's answer."""
+    heard = threading.Event()
+
+    def slow(question: str) -> str:
+        return "in time" if heard.wait(5) else "nobody was told"
+
+    def fast(question: str) -> str:
+        return "at once"
+
+    def note(part: Any) -> None:
+        if getattr(part, "ok", None):
+            seen.append(part.expert)
+            heard.set()
+
+    return [tool(slow, description="slow"), tool(fast, description="fast"), note]
+
+
+def test_an_answer_is_told_when_it_comes_and_stands_where_it_was_asked_for() -> None:
+    seen: list[str] = []
+    *experts, note = in_turn(seen)
+    with StandIn(["The plan."]) as daemon, Orchestra(host=daemon.url) as orchestra:
+        parts = []
+        for part in orchestra.integrate_stream(TASK, experts=experts, panel=True):
+            parts.append(part)
+            note(part)
+    assert seen == ["fast", "slow"]
+    assert isinstance(parts[-1], Plan)
+    assert [(step.expert, step.answer) for step in parts[-1].steps] == [("slow", "in time"), ("fast", "at once")]
+    assert [part.expert for part in parts[-1].trace if not isinstance(part, Thought)] == ["slow", "fast"]
+
+
+def test_the_same_on_an_event_loop() -> None:
+    seen: list[str] = []
+    *experts, note = in_turn(seen)
+
+    async def work(url: str) -> Any:
+        async with AsyncOrchestra(host=url) as orchestra:
+            async for part in orchestra.integrate_stream(TASK, experts=experts, panel=True):
+                note(part)
+            return part
+
+    with StandIn(["The plan."]) as daemon:
+        plan = asyncio.run(work(daemon.url))
+    assert seen == ["fast", "slow"]
+    assert [step.answer for step in plan.steps] == ["in time", "at once"]

@@ -169,13 +169,24 @@ class Reasoning:
             for expert, question in wave.calls:
                 yield Step(expert=expert.name, question=question)
             jobs = [partial(asked, expert, question, self._within(context, expert, question, part)) for expert, question in wave.calls]
-            for one in await client.runtime.together(jobs):
-                self.said.append(one)
-                self.trace.append(one.step)
-                self._took(one.contribution)
-                budget.asked(one.step)
-                self._failures[one.expert.name] = 0 if one.step.ok else self._failures[one.expert.name] + one.contribution.failures
-                yield one.step
+            said, trace = len(self.said), len(self.trace)
+            ended_at: list[int] = []
+            async with aclosing(client.runtime.completed(jobs)) as answers:
+                async for place, one in answers:
+                    ended_at.append(place)
+                    self._heard(one)
+                    yield one.step
+            # who was asked first is read first, whoever was faster
+            order = sorted(range(len(ended_at)), key=ended_at.__getitem__)
+            self.said[said:] = [self.said[said:][place] for place in order]
+            self.trace[trace:] = [self.trace[trace:][place] for place in order]
+
+    def _heard(self, one: Answered) -> None:
+        self.said.append(one)
+        self.trace.append(one.step)
+        self._took(one.contribution)
+        self.budget.asked(one.step)
+        self._failures[one.expert.name] = 0 if one.step.ok else self._failures[one.expert.name] + one.contribution.failures
 
     def _down(self, expert: Tool) -> bool:
         return self._failures[expert.name] >= DOWN
