@@ -49,7 +49,7 @@ class Runtime(Protocol):
         """What somebody else's blocking code gives within so many seconds; else it is left behind, with `Broken`."""
 
     def completed(self, jobs: Sequence[Job[T]]) -> AsyncGenerator[tuple[int, T]]:
-        """What the jobs give, done at the same time, each as it ends with its place; the first that fails is raised, and ends the others."""
+        """What the jobs give, each as it ends with its place; the first that fails is raised, and ends the others."""
         ...
 
     async def together(self, jobs: Sequence[Job[T]]) -> list[T]: ...
