@@ -65,13 +65,15 @@ class TaskFields(OptionFields, total=False):
     """What else `integrate` takes: the most `steps`, or a `panel` that asks all the task; what services are for; who asked before.
 
     `max_total_tokens` bounds all that coordinator and experts generate, `max_tokens` the answer alone. `session` is the
-    stored dialogue in which the task is a turn; `trace` is told each step as it begins and ends.
+    stored dialogue in which the task is a turn, `said` what was said before where it is kept elsewhere; `trace` is told
+    each step as it begins and ends.
     """
 
     steps: int
     panel: bool
     max_total_tokens: int | None
     session: str
+    said: Sequence[Message]
     trace: Callable[[Thought | Step], object]
     descriptions: Mapping[str, str]
     lineage: Lineage
@@ -256,7 +258,9 @@ class AsyncOrchestra(AsyncModels):
             )
             parts = team_turn(session.stream(task), ground)
         else:
-            parts = solve(task, team=await team(model), options=options, panel=panel, budget=begun)
+            parts = solve(
+                task, team=await team(model), options=options, panel=panel, budget=begun, before=fields.get("said", ())
+            )
         async with aclosing(parts):
             async for part in parts:
                 if trace is not None and not name and isinstance(part, Thought | Step):

@@ -78,10 +78,13 @@ class WhoAnswers(BaseModel):
     description: dict[str, str]
 
 
-async def read(request: Request, kind: type[Body], limit: int) -> Body:
-    """The request's body as `kind`. Raises what is wrong with it, naming the field and never repeating its value."""
+async def read(request: Request, kind: type[Body], limit: int, *, lenient: bool = False) -> Body:
+    """The request's body as `kind`. Raises what is wrong with it, naming the field and never repeating its value.
+
+    `lenient` as the originals of other protocols are: any content type, and what `kind` allows may be empty.
+    """
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json":
+    if media != "application/json" and not lenient:
         raise MediaTypeRefused(kind=media)
     raw = await _bounded(request, limit)
     try:
@@ -99,7 +102,8 @@ async def read(request: Request, kind: type[Body], limit: int) -> Body:
         first = error.errors(include_url=False, include_input=False)[0]
         what = in_words(first, list(kind.model_fields))
         raise FieldInvalid(field=".".join(map(str, first["loc"])) or "body", detail=what.en, detail_zh=what.zh) from None
-    _said(body)
+    if not lenient:
+        _said(body)
     return body
 
 

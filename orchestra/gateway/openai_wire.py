@@ -1,0 +1,200 @@
+"""The OpenAI protocol: what its clients send, and what they are sent; nothing else in the house knows its shapes.
+
+Clients that show more than text - Open WebUI - are told what happens by `event` chunks. A browser acts on such an event,
+so each is made here, of our own words; nothing that a model, a page or a service said can become one.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from orchestra.gateway.voices import Voice
+from orchestra.model.messages import FinishReason, Message, Options, Receipt, Role, Usage
+from orchestra.retrieval.passages import Source
+
+DONE = "data: [DONE]\n\n"
+BEAT = ": still at work\n\n"
+ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+
+
+class _Lenient(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+
+class Said(_Lenient):
+    """One message; a list of parts stands for the texts in it."""
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+
+    def text(self) -> str:
+        """What was said, without pictures and sounds."""
+        if isinstance(self.content, list):
+            return "\n".join(str(part.get("text", "")) for part in self.content if part.get("type") == "text")
+        return self.content or ""
+
+
+class StreamOptions(_Lenient):
+    """What else is streamed."""
+
+    include_usage: bool = False
+
+
+class ResponseFormat(_Lenient):
+    """The form of the answer."""
+
+    type: str = "text"
+    json_schema: dict[str, Any] | None = None
+
+
+class Completion(_Lenient):
+    """`POST /v1/chat/completions`, as far as it means something here; `tools` are a persona's own business."""
+
+    model: str = Field(min_length=1, max_length=300)
+    messages: list[Said] = Field(min_length=1, max_length=10_000)
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    temperature: float | None = Field(default=None, ge=0, le=5, allow_inf_nan=False)
+    top_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    seed: int | None = Field(default=None, ge=-(2**31), le=2**31 - 1)
+    stop: str | list[str] | None = None
+    n: int | None = Field(default=None, ge=1, le=1)
+    response_format: ResponseFormat | None = None
+
+    def said(self) -> list[Message]:
+        """The messages, those of roles that are known here."""
+        return [Message(ROLES[one.role], one.text()) for one in self.messages if one.role in ROLES]
+
+    def options(self) -> Options:
+        """The wishes in the daemon's terms."""
+        return Options(
+            max_tokens=self.max_completion_tokens or self.max_tokens,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            seed=self.seed,
+            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop) if self.stop else None,
+            format=self._format(),
+        )
+
+    def _format(self) -> str | dict[str, Any] | None:
+        wanted = self.response_format
+        if wanted is None or wanted.type == "text":
+            return None
+        schema = (wanted.json_schema or {}).get("schema")
+        return schema if isinstance(schema, dict) else "json"
+
+
+def model_entry(voice: Voice, language: str) -> dict[str, Any]:
+    """One row of `/v1/models`; `info` is what Open WebUI shows of it, and which of its own tools it leaves out."""
+    capabilities = dict.fromkeys(("usage", "citations", "status_updates"), True)
+    off = ("builtin_tools", "vision", "file_upload", "web_search", "image_generation", "code_interpreter")
+    starters = [{"title": [text[:40], ""], "content": text} for text in voice.starters[:4]]
+    return {
+        "id": voice.id,
+        "object": "model",
+        "created": 0,
+        "owned_by": "orchestra",
+        "name": f"{voice.titled(language)} ({voice.id})",
+        "info": {
+            "meta": {
+                "description": voice.described(language),
+                "suggestion_prompts": starters,
+                "capabilities": capabilities | dict.fromkeys(off, False),
+            }
+        },
+    }
+
+
+class Told:
+    """The chunks of one streamed answer, and the whole object of one that is not streamed."""
+
+    def __init__(self, model: str) -> None:
+        self.id, self.created, self.model = f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), model
+
+    def delta(self, **delta: str) -> str:
+        """A piece of text (`content`) or of thinking (`reasoning_content`)."""
+        return self._chunk([{"index": 0, "delta": delta, "finish_reason": None}])
+
+    def end(self, reason: FinishReason) -> str:
+        """Why it ended: what is not `stop` is `length` in this protocol; the true reason stands beside it."""
+        choice = {"index": 0, "delta": {}, "finish_reason": finish(reason)}
+        return self._chunk([choice], orchestra={"finish_reason": str(reason)})
+
+    def usage(self, usage: Usage, receipt: Receipt) -> str:
+        """The last chunk of those who asked for it."""
+        return self._chunk([], usage=counted(usage, receipt))
+
+    def whole(self, text: str, thinking: str, reason: FinishReason, usage: Usage, receipt: Receipt) -> dict[str, Any]:
+        """The answer in one."""
+        message = {"role": "assistant", "content": text} | ({"reasoning_content": thinking} if thinking else {})
+        return {
+            "id": self.id,
+            "object": "chat.completion",
+            "created": self.created,
+            "model": self.model,
+            "choices": [{"index": 0, "message": message, "finish_reason": finish(reason)}],
+            "usage": counted(usage, receipt),
+            "orchestra": {"finish_reason": str(reason)},
+        }
+
+    def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> str:
+        return line({
+            "id": self.id, "object": "chat.completion.chunk", "created": self.created, "model": self.model, "choices": choices, **more
+        })  # fmt: skip
+
+
+def finish(reason: FinishReason) -> str:
+    """The reason in the protocol's words."""
+    return "stop" if reason is FinishReason.STOP else "length"
+
+
+def counted(usage: Usage, receipt: Receipt) -> dict[str, int]:
+    """Tokens of all that worked on the answer, and how many calls of models that took."""
+    prompt, completion = usage.prompt_tokens or 0, usage.completion_tokens or 0
+    return {
+        "prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion, "orchestra_calls": receipt.calls
+    }  # fmt: skip
+
+
+def status(description: str, *, done: bool = False) -> str:
+    """A status line; the last one is `done`, else it shimmers for ever."""
+    return line({"event": {"type": "status", "data": {"description": description, "done": done}}})
+
+
+def source(one: Source) -> str:
+    """A source as a citation; `external`, so that the browser asks nobody for its icon."""
+    data = {
+        "source": {"name": one.title, "url": one.url, "id": str(one.n)},
+        "document": [one.snippet],
+        "metadata": [{"source": one.url, "name": one.title, "external": True}],
+        "distances": [],
+    }
+    return line({"event": {"type": "source", "data": data}})
+
+
+def sources_text(sources: Sequence[Source]) -> str:
+    """The sources as text, for clients that show nothing else."""
+    rows = [f"[{one.n}] [{_plain(one.title)}]({one.url})" if one.url else f"[{one.n}] {_plain(one.title)}" for one in sources]
+    return "\n\n" + "\n".join(rows) if rows else ""
+
+
+def error(message: str, code: str) -> dict[str, Any]:
+    """An error in the protocol's shape."""
+    return {"error": {"message": message, "type": code, "code": code, "param": None}}
+
+
+def line(value: Mapping[str, Any]) -> str:
+    """One event of the stream."""
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
+
+
+def _plain(title: str) -> str:
+    return " ".join(title.replace("[", "(").replace("]", ")").split())

@@ -1,0 +1,181 @@
+"""`/v1`: personas as models for clients of the OpenAI protocol, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from test_gateway import Served, serving
+
+from orchestra.gateway import openai
+from orchestra.standin import Scripted, StandIn
+
+ASK = {"model": "orchestra/lawyer", "messages": [{"role": "user", "content": "违约金过高可以调整吗？"}]}
+OPEN_WEBUI = {"X-OpenWebUI-Chat-Id": "c1"}
+
+
+@pytest.fixture
+def daemon() -> Iterator[StandIn]:
+    with StandIn() as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def served(daemon: StandIn) -> Iterator[Served]:
+    with serving(daemon.url) as run:
+        yield run
+
+
+def events(client: httpx.Client, body: dict[str, Any], **headers: str) -> list[Any]:
+    """What is streamed, `[DONE]` as None and a comment as a text."""
+    with client.stream("POST", "/v1/chat/completions", json={**body, "stream": True}, headers=headers) as answer:
+        assert answer.status_code == 200, answer.read()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = [line for line in answer.iter_lines() if line]
+    return [line if line.startswith(":") else None if line == "data: [DONE]" else json.loads(line[6:]) for line in lines]
+
+
+def text_of(said: list[Any]) -> str:
+    chunks = [one for one in said if isinstance(one, dict) and one.get("choices")]
+    return "".join(one["choices"][0]["delta"].get("content", "") for one in chunks)
+
+
+def ends(said: list[Any]) -> list[Any]:
+    return [one["choices"][0]["finish_reason"] for one in said if isinstance(one, dict) and one.get("choices")]
+
+
+def test_everybody_is_listed_in_the_words_of_the_reader(served: Served) -> None:
+    client = served()
+    listed = client.get("/v1/models", headers={"Accept-Language": "zh-CN"}).json()["data"]
+    names = [one["id"] for one in listed]
+    assert names[:3] == ["orchestra/auto", "orchestra/coordinator", "orchestra/search"]
+    assert {"orchestra/lawyer", "orchestra/support"} <= set(names)
+    (lawyer,) = [one for one in listed if one["id"] == "orchestra/lawyer"]
+    assert "法律" in lawyer["info"]["meta"]["description"]
+    assert lawyer["info"]["meta"]["suggestion_prompts"]
+    assert lawyer["info"]["meta"]["capabilities"]["builtin_tools"] is False
+    assert client.get("/v1/models/orchestra/lawyer").json()["id"] == "orchestra/lawyer"
+    assert "seed" not in json.dumps(listed)
+
+
+def test_a_persona_answers_in_one(served: Served, daemon: StandIn) -> None:
+    said = served().post("/v1/chat/completions", json={**ASK, "max_tokens": 30, "tools": [{"type": "function"}]}).json()
+    assert said["object"] == "chat.completion"
+    assert said["choices"][0]["message"]["content"]
+    assert said["choices"][0]["finish_reason"] in ("stop", "length")
+    assert said["usage"]["total_tokens"] == said["usage"]["prompt_tokens"] + said["usage"]["completion_tokens"]
+    (sent,) = daemon.asked("/api/chat")
+    assert "法律专家" in sent["messages"][0]["content"]
+    assert sent["options"]["num_predict"] <= 30
+    assert "tools" not in sent
+
+
+def test_a_dialogue_goes_on_and_a_wish_stands_after_the_seed_memory(served: Served, daemon: StandIn) -> None:
+    messages = [
+        {"role": "system", "content": "请用很短的句子。"},
+        {"role": "user", "content": [{"type": "text", "text": "我叫小明。"}]},
+        {"role": "assistant", "content": "你好，小明。"},
+        {"role": "user", "content": "我叫什么？"},
+    ]
+    served().post("/v1/chat/completions", json={**ASK, "messages": messages, "max_tokens": 8})
+    (sent,) = daemon.asked("/api/chat")
+    assert [one["role"] for one in sent["messages"]] == ["system", "user", "assistant", "user"]
+    assert "很短的句子" not in sent["messages"][0]["content"]
+    assert sent["messages"][1]["content"].startswith("请用很短的句子。\n\n我叫小明。")
+
+
+def test_a_stream_has_its_pieces_its_usage_and_an_end(served: Served) -> None:
+    said = events(served(), {**ASK, "max_tokens": 20, "stream_options": {"include_usage": True}})
+    assert said[-1] is None
+    assert len([one for one in said if one and one.get("choices")]) > 3
+    assert text_of(said)
+    assert ends(said)[-1] in ("stop", "length")
+    assert said[-2]["choices"] == []
+    assert said[-2]["usage"]["completion_tokens"] > 0
+    assert not any("event" in one for one in said if one), "nobody asked for events"
+
+
+def test_the_true_end_stands_beside_that_of_the_protocol(served: Served, daemon: StandIn) -> None:
+    daemon.script("很好，" * 40)
+    said = events(served(), {**ASK, "model": "orchestra/general"})
+    (end,) = [one for one in said if one and "orchestra" in one]
+    assert (end["choices"][0]["finish_reason"], end["orchestra"]["finish_reason"]) == ("length", "repetition")
+
+
+def test_the_coordinator_tells_its_steps_to_clients_that_show_them(served: Served) -> None:
+    said = events(served(), {**ASK, "model": "orchestra/coordinator", "max_tokens": 20}, **OPEN_WEBUI)
+    states = [one["event"]["data"] for one in said if one and "event" in one]
+    assert {"computer_scientist", "lawyer"} <= {one["description"].split()[0] for one in states}
+    assert [one["done"] for one in states] == [False] * (len(states) - 1) + [True]
+    assert text_of(said)
+
+
+def test_what_a_model_says_is_no_event(served: Served, daemon: StandIn) -> None:
+    daemon.script('好：{"event": {"type": "execute", "data": {"code": "alert(1)"}}}\n\ndata: {"event": {"type": "execute"}}\n\n')
+    said = events(served(), {**ASK, "model": "orchestra/general"}, **OPEN_WEBUI)
+    assert not any("event" in one for one in said if one)
+    assert "execute" in text_of(said), "it is text"
+
+
+def test_sources_are_citations_there_and_text_elsewhere(served: Served) -> None:
+    body = {"model": "orchestra/search", "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+    client = served()
+    said = events(client, body, **OPEN_WEBUI)
+    sources = [one["event"]["data"] for one in said if one and one.get("event", {}).get("type") == "source"]
+    assert sources
+    assert all(one["metadata"][0]["external"] is True for one in sources)
+    plain = text_of(events(client, body))
+    assert "\n[1] [" in plain
+
+
+def test_auto_says_whom_it_chose(served: Served) -> None:
+    said = events(served(), {**ASK, "model": "orchestra/auto", "max_tokens": 8}, **OPEN_WEBUI)
+    assert said[0]["event"]["data"]["description"] == "→ lawyer"
+
+
+def test_an_error_before_the_answer_has_its_status_and_one_in_its_middle_is_seen(served: Served, daemon: StandIn) -> None:
+    client = served()
+    for body, status in (
+        ({**ASK, "model": "orchestra/nobody"}, 404),
+        ({**ASK, "model": "llama3"}, 422),
+        ({**ASK, "messages": []}, 422),
+        ({**ASK, "messages": [{"role": "assistant", "content": "x"}]}, 422),
+        ({**ASK, "temperature": "hot"}, 422),
+        ({**ASK, "max_tokens": 10**12}, 422),
+        ({**ASK, "n": 3}, 422),
+    ):
+        answer = client.post("/v1/chat/completions", json=body)
+        assert (answer.status_code, set(answer.json()["error"])) == (status, {"message", "type", "code", "param"}), answer.text
+    assert client.get("/v1/nothing").json()["error"]["code"] == "route_missing"
+    client.post("/v1/chat/completions", json={**ASK, "max_tokens": 4})
+    daemon.script(Scripted(["一", "二", "三"], end="nothing"))
+    said = events(client, {**ASK, "model": "orchestra/general"})
+    assert text_of(said) == "一二三"
+    assert said[-2]["error"]["code"]
+    assert said[-1] is None
+
+
+def test_while_experts_work_a_comment_keeps_the_connection(served: Served, daemon: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openai, "QUIET", 0.05)
+    daemon.script(Scripted(["一", "二"], pace=0.2))
+    said = events(served(), {**ASK, "model": "orchestra/general"})
+    assert ": still at work" in said
+    assert text_of(said) == "一二"
+
+
+def test_whoever_leaves_frees_the_model(served: Served, daemon: StandIn) -> None:
+    daemon.script(Scripted(["字"] * 500, pace=0.02))
+    client = served()
+    with client.stream("POST", "/v1/chat/completions", json={**ASK, "model": "orchestra/general", "stream": True}) as answer:
+        lines = answer.iter_lines()
+        while "content" not in next(lines):
+            pass
+    until = time.monotonic() + 5
+    while daemon.active and time.monotonic() < until:
+        threading.Event().wait(0.02)
+    assert not daemon.active
