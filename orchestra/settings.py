@@ -109,6 +109,11 @@ class Settings:
         "远程专家的令牌，例如 http://localhost:5001=TOKEN，以空格分隔",
     )  # fmt: skip
     token: str = _row("secret", "", "ORCHESTRA_TOKEN", "token that the gateway asks for", "网关要求的访问令牌")
+    tokens: str = _row(
+        "secret", "", "ORCHESTRA_TOKENS",
+        "more tokens, each with a name and sessions of its own: alice=TOKEN bob=TOKEN, or @FILE (one a line)",
+        "更多令牌，每个都有名称并各自保存会话：alice=TOKEN bob=TOKEN，或 @文件（每行一个）",
+    )  # fmt: skip
     allowed_hosts: str = _row(
         "text", "", "ORCHESTRA_ALLOWED_HOSTS", "names by which the gateway may be called, beside localhost, separated by blanks",
         "除 localhost 外，网关可用的主机名，以空格分隔",

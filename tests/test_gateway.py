@@ -18,6 +18,8 @@ import pytest
 from orchestra.agents.lineage import Lineage
 from orchestra.errors import PersonaMissing, PortTaken, UsageError
 from orchestra.gateway import create_app
+from orchestra.gateway.access import Caller
+from orchestra.gateway.keys import OWNER
 from orchestra.gateway.serving import Service, guarded, serve, taken
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
@@ -334,7 +336,7 @@ def test_names_and_pages_that_were_allowed(monkeypatch: pytest.MonkeyPatch, serv
 
 def test_the_checks_are_what_refuses(monkeypatch: pytest.MonkeyPatch, served: Served) -> None:
     """The red control: without them each of the above would be answered."""
-    monkeypatch.setattr("orchestra.gateway.app.admit", lambda scope, settings: Lineage())
+    monkeypatch.setattr("orchestra.gateway.app.admit", lambda *_: Caller(OWNER, Lineage()))
     client = served(SEED, token="s3cret-token")
     assert client.get("/persona", headers={"host": "evil.example", "origin": "null"}).status_code == 200
 

@@ -45,7 +45,7 @@ def serve_until_told(served: Served, wish: Wish) -> None:
     def ready(addresses: list[str]) -> None:
         for (app, _), url in zip(made, addresses, strict=True):
             tell("\n".join(announced(app.state.roster, url)))
-        if not settings.token:
+        if not (settings.token or settings.tokens):
             tell(tried(made[-1][0].state.roster, addresses[-1]))
         for notice in notices:
             tell(notice.text(LANGUAGE))

@@ -7,18 +7,18 @@ in a daemon, CVE-2025-66416 in a protocol's server.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import ipaddress
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from orchestra.agents.lineage import Lineage
 from orchestra.agents.remote import MAX_TOKENS, MOST_TOKENS
-from orchestra.errors import FieldInvalid, HostRefused, OriginRefused, TokenRefused
+from orchestra.errors import FieldInvalid, HostRefused, OriginRefused
+from orchestra.gateway.keys import OWNER, Keys
 from orchestra.settings import Settings
 from orchestra.texts import interface_language
 
@@ -26,14 +26,20 @@ _NUMBER = re.compile(r"[0-9]{1,8}")
 OPEN = ("/healthz",)  # says that the process runs, and nothing else
 
 
-def admit(scope: Scope, settings: Settings) -> Lineage:
-    """Lets a request through, and says through which agents it has come; raises what it is refused with."""
+class Caller(NamedTuple):
+    """Whose key a request carries, and through which agents it has come."""
+
+    holder: str
+    lineage: Lineage
+
+
+def admit(scope: Scope, settings: Settings, keys: Keys) -> Caller:
+    """Lets a request through, and says who asks; raises what it is refused with."""
     headers = Headers(scope=scope)
     _host(headers, scope, settings)
     _origin(headers, settings)
-    if settings.token and scope["path"] not in OPEN:
-        _token(headers.getlist("authorization"), settings.token)
-    return Lineage.of(headers)
+    holder = OWNER if scope["path"] in OPEN else keys.holder(headers.getlist("authorization"))
+    return Caller(holder, Lineage.of(headers))
 
 
 def allotted(headers: Mapping[str, str]) -> int | None:
@@ -87,15 +93,3 @@ def _origin(headers: Headers, settings: Settings) -> None:
         own = [f"{scheme}://{headers.get('host', '').lower()}" for scheme in ("http", "https")]
         if origin.lower() not in (*own, *settings.allowed_origins.lower().split()):
             raise OriginRefused(origin=origin)
-
-
-def _token(given: list[str], token: str) -> None:
-    """One Authorization header with the right token; the comparison takes the same time wherever the first difference is."""
-    scheme, _, sent = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-    same = hmac.compare_digest(_digest(sent.strip()), _digest(token))
-    if scheme.lower() != "bearer" or not same:
-        raise TokenRefused
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()

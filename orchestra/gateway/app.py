@@ -29,6 +29,7 @@ from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
 from orchestra.gateway.access import admit, allotted, language_for
 from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, WhoAnswers, read
 from orchestra.gateway.discretion import discreet
+from orchestra.gateway.keys import Keys
 from orchestra.gateway.roster import Roster
 from orchestra.model.messages import Options, Reply
 from orchestra.model.persona import Persona
@@ -78,9 +79,9 @@ def create_app(
 
     # no /docs: that page would bring its script from somebody else's server
     app = Gateway(title="Orchestra", version=__version__, lifespan=life, docs_url=None, redoc_url=None, telemetry=SILENT)
-    app.state.orchestra, app.state.roster = orchestra, roster
+    app.state.orchestra, app.state.roster, app.state.keys = orchestra, roster, Keys.of(orchestra.settings)
     app.state.notice = roster.notice(orchestra.settings)
-    app.add_middleware(Border, settings=orchestra.settings)
+    app.add_middleware(Border, settings=orchestra.settings, keys=app.state.keys)
     app.add_exception_handler(OrchestraError, _refused)
     app.add_exception_handler(HTTPException, _misdirected)
     _chat(app, orchestra, roster)
@@ -110,7 +111,8 @@ def _chat(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
 
         async def answer() -> ChatAnswer:
             if body.session:
-                session = orchestra.session(body.session, persona=persona, options=options)
+                name = app.state.keys.session(request.state.holder, body.session)
+                session = orchestra.session(name, persona=persona, options=options)
                 reply = await session.ask(body.intent, turn_id=request.headers.get("idempotency-key"))
                 return _spoken(reply, persona, session=body.session)
             if persona.experts and not lineage.deepest:  # to whoever asks it is one expert all the same
@@ -211,13 +213,14 @@ async def _left(request: Request) -> None:
 class Border:
     """Every request passes here first, whatever its path: who asks, and through which agents."""
 
-    def __init__(self, app: ASGIApp, settings: Settings) -> None:
-        self.app, self.settings = app, settings
+    def __init__(self, app: ASGIApp, settings: Settings, keys: Keys) -> None:
+        self.app, self.settings, self.keys = app, settings, keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             try:
-                scope.setdefault("state", {})["lineage"] = admit(scope, self.settings)
+                caller = admit(scope, self.settings, self.keys)
+                scope.setdefault("state", {}).update(lineage=caller.lineage, holder=caller.holder)
             except OrchestraError as error:
                 await refusal(error, language_for(Headers(scope=scope), self.settings))(scope, receive, send)
                 return

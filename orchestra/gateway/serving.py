@@ -11,15 +11,18 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from orchestra.errors import PortTaken, UsageError
+from orchestra.errors import ConfigError, PortTaken, UsageError
 from orchestra.errors.system import why
+from orchestra.model.hosts import daemon_url
 from orchestra.settings import Settings
 
 AIRPLAY = 5000
+MAKE_TOKEN = "export ORCHESTRA_TOKEN=$(python3 -c 'import secrets; print(secrets.token_urlsafe(32))')"
 
 
 class Service(NamedTuple):
@@ -52,13 +55,15 @@ def taken(port: int, error: Exception, language: str = "en", platform: str = sys
 async def serve(services: Sequence[Service], settings: Settings, ready: Callable[[list[str]], object]) -> None:
     """Serve until SIGINT or SIGTERM: then nobody new is let in, answers get `settings.grace` seconds; a second one ends at once.
 
-    `ready` is told the addresses once they can be reached. Raises `PortTaken` before any of them is, and `UsageError`
-    for an address that others can reach while there is no token.
+    `ready` is told the addresses once they can be reached. Raises `PortTaken` before any of them is, `UsageError` for an
+    address that others can reach while there is no token, and `ConfigError` where `OLLAMA_HOST` names one of them.
     """
     for service in services:
         guarded(service.host, settings)
     with ExitStack() as held:
         sockets = [held.enter_context(service.bound()) for service in services]
+        for sock in sockets:
+            not_itself(sock, settings)
         servers = [_Server(_config(service, settings)) for service in services]
         with _signals(servers):
             running = [asyncio.ensure_future(server.serve([sock])) for server, sock in zip(servers, sockets, strict=True)]
@@ -75,26 +80,51 @@ async def serve(services: Sequence[Service], settings: Settings, ready: Callable
 
 def guarded(host: str, settings: Settings) -> None:
     """Raises `UsageError` for an address that others can reach while there is no token."""
-    if settings.token or _loopback(host):
+    if settings.token or settings.tokens or _loopback(host):
         return
     raise UsageError(
         detail=f"{host} can be reached by others, and there is no token",
         detail_zh=f"其他机器可以访问 {host}，但没有设置令牌",
-        fix="set ORCHESTRA_TOKEN, or leave --host at 127.0.0.1",
-        fix_zh="请设置 ORCHESTRA_TOKEN，或将 --host 保持为 127.0.0.1",
+        fix=f"make one: {MAKE_TOKEN} - or leave --host at 127.0.0.1",
+        fix_zh=f"生成令牌：{MAKE_TOKEN}；或将 --host 保持为 127.0.0.1",
     )
+
+
+def not_itself(sock: socket.socket, settings: Settings) -> None:
+    """Raises `ConfigError` where the daemon's address is that of this socket: the service would ask itself."""
+    daemon, (here, port) = urlsplit(daemon_url(settings.host)), sock.getsockname()[:2]
+    if daemon.port != port:
+        return
+    reached = _addresses(daemon.hostname or "")
+    everywhere = ipaddress.ip_address(here).is_unspecified
+    if here in reached or (everywhere and any(_own(address) for address in reached)):
+        raise ConfigError(
+            name="OLLAMA_HOST", value=settings.host, detail="that is the address of this service, which would ask itself",
+            detail_zh="这是本服务自身的地址，它会向自己提问", example="OLLAMA_HOST=http://127.0.0.1:11434 orchestra serve",
+        )  # fmt: skip
+
+
+def _own(address: str) -> bool:
+    """Whether the address is one of this machine: only such a one can be bound."""
+    with suppress(OSError), socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((address, 0))
+        return True
+    return False
+
+
+def _addresses(host: str) -> set[str]:
+    """What a name stands for; nothing where nobody knows it."""
+    with suppress(ValueError):
+        return {str(ipaddress.ip_address(host))}
+    try:
+        return {str(row[4][0]) for row in socket.getaddrinfo(host, None)}
+    except (OSError, UnicodeError):
+        return set()
 
 
 def _loopback(host: str) -> bool:
     """Whether everything that the name stands for is this machine alone."""
-    with suppress(ValueError):
-        return ipaddress.ip_address(host).is_loopback
-    if not host:
-        return False
-    try:
-        found = {str(row[4][0]) for row in socket.getaddrinfo(host, None)}
-    except (OSError, UnicodeError):
-        return False
+    found = _addresses(host) if host else set()
     return bool(found) and all(ipaddress.ip_address(address.partition("%")[0]).is_loopback for address in found)
 
 
