@@ -179,3 +179,23 @@ def test_whoever_leaves_frees_the_model(served: Served, daemon: StandIn) -> None
     while daemon.active and time.monotonic() < until:
         threading.Event().wait(0.02)
     assert not daemon.active
+
+
+TITLE = """### Task:
+Generate a concise, 3-5 word title with an emoji summarizing the chat history.
+### Output:
+JSON format: { "title": "your concise title here" }
+### Chat History:
+<chat_history>
+USER: 违约金过高可以调整吗？
+ASSISTANT: 可以。
+</chat_history>"""
+
+
+def test_a_title_wakes_no_model(served: Served, daemon: StandIn) -> None:
+    client = served()
+    body = {**ASK, "messages": [{"role": "user", "content": TITLE}]}
+    said = client.post("/v1/chat/completions", json=body, headers={"X-Orchestra-Task": "title_generation"}).json()
+    assert "违约金" in json.loads(said["choices"][0]["message"]["content"])["title"]
+    assert "违约金" in text_of(events(client, body))
+    assert daemon.asked("/api/chat") == []

@@ -25,6 +25,7 @@ from orchestra.gateway import openai_wire as wire
 from orchestra.gateway.access import language_for
 from orchestra.gateway.bodies import read
 from orchestra.gateway.discretion import discreet
+from orchestra.gateway.tasks import answer, recognised
 from orchestra.gateway.voices import Dialogue, Part, Voice, Voices
 from orchestra.model.messages import FinishReason, Piece, Receipt, Usage
 from orchestra.model.persona import Persona
@@ -55,17 +56,20 @@ def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices, attended: Att
     async def completions(request: Request) -> Any:
         body = await read(request, wire.Completion, orchestra.settings.body_limit, lenient=True)
         voice = await voices.voice(body.model)
-        dialogue = Dialogue.of(body.said(), body.options())
+        said = body.said()
+        if task := recognised(request.headers, said):
+            return wire.Told(voice.id).at_once(answer(task, examples=voice.starters), stream=body.stream)
+        dialogue = Dialogue.of(said, body.options())
         language = language_for(request.headers, orchestra.settings)
         events = any(name in request.headers for name in SHOWS_EVENTS)
         usage = body.stream_options is not None and body.stream_options.include_usage
-        answer = _Answer(voice, dialogue, _How(language, events, usage, voices.roster.known()))
+        answered = _Answer(voice, dialogue, _How(language, events, usage, voices.roster.known()))
         if not body.stream:
-            return await attended(request, answer.whole())
-        first = await attended(request, answer.begun())
+            return await attended(request, answered.whole())
+        first = await attended(request, answered.begun())
         if isinstance(first, Response):  # the caller has left
             return first
-        return StreamingResponse(answer.lines(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        return StreamingResponse(answered.lines(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
 
 class _How(NamedTuple):

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.responses import JSONResponse, Response
 
 from orchestra.gateway.voices import Voice
 from orchestra.model.messages import FinishReason, Message, Options, Receipt, Role, Usage
@@ -144,6 +145,13 @@ class Told:
             "usage": counted(usage, receipt),
             "orchestra": {"finish_reason": str(reason)},
         }
+
+    def at_once(self, text: str, *, stream: bool) -> Response:
+        """An answer that took no model."""
+        if stream:
+            lines = (self.delta(content=text), self.end(FinishReason.STOP), DONE)
+            return Response("".join(lines), media_type="text/event-stream")
+        return JSONResponse(self.whole(text, "", FinishReason.STOP, Usage(), Receipt(calls=0)))
 
     def _chunk(self, choices: list[dict[str, Any]], **more: Any) -> str:
         return line({

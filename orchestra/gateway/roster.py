@@ -18,6 +18,7 @@ from orchestra.settings import Settings
 from orchestra.texts import Words
 
 UNNAMED = "expert"
+SEARCH = "orchestra/search"  # the model that looks everything up
 GENERAL = "general"
 
 
@@ -73,10 +74,11 @@ class Roster:
         return self.alone or self.library.persona(self.coordinator)
 
     def searching(self) -> list[str]:
-        """The names of those who look things up on the web when they are asked here, as far as they are personas."""
+        """The names of those who look things up on the web when they are asked here, as far as they are known."""
         named = [each if isinstance(each, Persona) else self._file(each) for each in (self.experts if self.integrates else ())]
         served = [self.alone, *named] if self.alone else self.library.all()
-        return sorted({persona.name for persona in served if persona and persona.search})
+        names = sorted({persona.name for persona in served if persona and persona.search})
+        return names if self.alone else [*names, SEARCH]
 
     def notice(self, settings: Settings) -> Words | None:
         """Where the questions to those who search go, for whoever starts the service; None where they stay on this machine.

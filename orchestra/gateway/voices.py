@@ -19,6 +19,7 @@ from orchestra.agents.router import AUTO, Route, Router
 from orchestra.agents.tool import Step
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import FieldInvalid
+from orchestra.gateway.roster import SEARCH as SEARCHING
 from orchestra.gateway.roster import Roster
 from orchestra.model.messages import Message, Options, Piece
 from orchestra.model.persona import Persona
@@ -26,7 +27,8 @@ from orchestra.retrieval.pipeline import Answer
 from orchestra.texts import Words
 
 PREFIX = "orchestra/"
-SEARCH, COORDINATOR = "search", "coordinator"
+SEARCH = SEARCHING.removeprefix(PREFIX)
+COORDINATOR = "coordinator"
 Part = Piece | Thought | Step | Route | Answer | Plan
 _TITLES = {
     AUTO: Words("Whoever fits", "自动选择"),
