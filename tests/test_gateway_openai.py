@@ -112,6 +112,8 @@ def test_the_coordinator_tells_its_steps_to_clients_that_show_them(served: Serve
     states = [one["event"]["data"] for one in said if one and "event" in one]
     assert {"computer_scientist", "lawyer"} <= {one["description"].split()[0] for one in states}
     assert [one["done"] for one in states] == [False] * (len(states) - 1) + [True]
+    assert states[-1]["description"].startswith("✓ ")
+    assert "lawyer" in states[-1]["description"], "who has worked on it stays with the answer"
     assert text_of(said)
 
 
@@ -135,7 +137,8 @@ def test_sources_are_citations_there_and_text_elsewhere(served: Served) -> None:
 
 def test_auto_says_whom_it_chose(served: Served) -> None:
     said = events(served(), {**ASK, "model": "orchestra/auto", "max_tokens": 8}, **OPEN_WEBUI)
-    assert said[0]["event"]["data"]["description"] == "→ lawyer"
+    states = [one["event"]["data"] for one in said if one and "event" in one]
+    assert [(one["description"], one["done"]) for one in states] == [("→ lawyer", False), ("→ lawyer", True)]
 
 
 def test_an_error_before_the_answer_has_its_status_and_one_in_its_middle_is_seen(served: Served, daemon: StandIn) -> None:

@@ -27,6 +27,7 @@ from orchestra.gateway.bodies import read
 from orchestra.gateway.discretion import discreet
 from orchestra.gateway.tasks import answer, recognised
 from orchestra.gateway.voices import Dialogue, Part, Voice, Voices
+from orchestra.model.language import language_of
 from orchestra.model.messages import FinishReason, Piece, Receipt, Usage
 from orchestra.model.persona import Persona
 from orchestra.retrieval.passages import Source
@@ -60,7 +61,7 @@ def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices, attended: Att
         if task := recognised(request.headers, said):
             return wire.Told(voice.id).at_once(answer(task, examples=voice.starters), stream=body.stream)
         dialogue = Dialogue.of(said, body.options())
-        language = language_for(request.headers, orchestra.settings)
+        language = language_of(dialogue.question)
         events = any(name in request.headers for name in SHOWS_EVENTS)
         usage = body.stream_options is not None and body.stream_options.include_usage
         answered = _Answer(voice, dialogue, _How(language, events, usage, voices.roster.known()))
@@ -106,7 +107,8 @@ class _Answer:
         self._language, self._events, self._usage, self._known = how
         self._told, self._sum = wire.Told(voice.id), _Sum()
         self._first: list[Part] = []
-        self._busy = False
+        self._asked: list[str] = []
+        self._busy = ""  # the status line that has to be ended
 
     async def begun(self) -> None:
         """Waits for the first part: what fails before it is an error with a status of its own."""
@@ -133,8 +135,8 @@ class _Answer:
             for one in self._ended():
                 yield one
         except OrchestraError as failure:
-            if self._busy:
-                yield wire.status("✗", done=True)
+            for one in self._rested("✗"):
+                yield one
             yield wire.line(fault(failure, self._language, self._known))
         yield wire.DONE
 
@@ -163,18 +165,22 @@ class _Answer:
         if isinstance(part, Piece):
             if not part.text:
                 return []
-            ready = [wire.status("✓", done=True)] if self._busy else []
-            self._busy = False
-            return [*ready, self._told.delta(**{"reasoning_content" if part.kind == "thinking" else "content": part.text})]
+            return [*self._rested("✓"), self._told.delta(**{"reasoning_content" if part.kind == "thinking" else "content": part.text})]
         said = _said(part, self._language)
         if not said or not self._events:
             return []
-        self._busy = True
-        return [wire.status(said[:_LONGEST])]
+        self._busy = said[:_LONGEST]
+        return [wire.status(self._busy)]
+
+    def _rested(self, mark: str) -> list[str]:
+        """The end of the status line: it stays with the answer, and names who has worked on it."""
+        said, self._busy = self._busy, ""
+        names = ", ".join(dict.fromkeys(self._asked))
+        return [wire.status(f"{mark} {names}" if names else said, done=True)] if said else []
 
     def _ended(self) -> list[str]:
         done = self._sum
-        lines = [wire.status("✓", done=True)] if self._busy else []
+        lines = self._rested("✓")
         if self._events:
             lines += [wire.source(one) for one in done.sources]
         elif done.sources:
@@ -189,6 +195,8 @@ class _Answer:
             if part.finish_reason is not None:
                 done.reason = part.finish_reason
                 done.usage, done.receipt = part.usage or done.usage, part.receipt or done.receipt
+        elif isinstance(part, Step) and part.ok:
+            self._asked.append(part.expert)
         elif isinstance(part, Answer | Plan):
             done.reason, done.usage, done.receipt = part.finish_reason, part.usage, part.receipt
             done.sources = part.sources if isinstance(part, Answer) else ()
