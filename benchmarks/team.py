@@ -132,7 +132,7 @@ def _working(daemon: StandIn, parallel: int = 1) -> Iterator[Orchestra]:
 
 def panel_row() -> Row:
     """A panel with a slot for each expert, beside the slowest of them."""
-    slow = [Scripted("好 " * length, pace=0.02) for length in (20, 30, 40, 50)]
+    slow = [Scripted("好 " * length, pace=0.04) for length in (20, 30, 40, 50)]
     experts = ["computer_scientist", "lawyer", "researcher", "translator"]
     asked, plan = 0.0, cast(Any, None)
     with StandIn(["好。", *slow, "方案。"], slots=SLOTS) as daemon, _working(daemon, parallel=SLOTS) as orchestra:
