@@ -19,7 +19,7 @@ from orchestra.cli.words import note, say
 from orchestra.errors import ImportInvalid, SessionMissing, StoreFault, UsageError
 from orchestra.errors.system import why
 from orchestra.retrieval.ledger import NO_SOURCES
-from orchestra.sessions.export import LONGEST_LINE, export_jsonl, export_markdown, import_jsonl
+from orchestra.sessions.export import LONGEST_LINE, about, export_json, export_jsonl, export_markdown, import_jsonl
 from orchestra.sessions.records import Compaction, SessionRecord, Turn, storable, timestamp
 from orchestra.sessions.segments import leaders, numbers
 from orchestra.sessions.store import Store
@@ -44,26 +44,12 @@ def list_sessions(wish: Wish) -> None:
     with opened() as store:
         records = store.sessions()
     if wish.json:
-        write(as_line({"sessions": [_described(record) for record in records]}) + "\n")
+        write(as_line({"sessions": [about(record) for record in records]}) + "\n")
     elif not records:
         tell(say('there is no dialogue yet; begin one: orchestra chat "..."', '还没有会话；可运行：orchestra chat "..."'))
     else:
         headers = say("NAME", "名称"), say("TURNS", "轮数"), say("CHANGED", "更新时间"), say("PERSONA", "角色"), say("BEGINS", "开头")
         table(headers, [(r.name, str(r.turns), moment(r.changed), r.persona or "-", r.title or r.first) for r in records])
-
-
-def _described(record: SessionRecord) -> dict[str, Any]:
-    return {
-        "name": record.name,
-        "title": record.title,
-        "persona": record.persona,
-        "auto": record.auto,
-        "model": record.model,
-        "turns": record.turns,
-        "first": record.first,
-        "created": timestamp(record.created),
-        "changed": timestamp(record.changed),
-    }
 
 
 def show(name: str, wish: Wish, *, trace: bool = False) -> None:
@@ -74,12 +60,8 @@ def show(name: str, wish: Wish, *, trace: bool = False) -> None:
             tell(" · ".join(part for part in (record.name, "auto" if record.auto else record.persona, record.model) if part))
             draw(store, record, trace=trace)
             return
-        said = store.history(record.id)
-        summaries = _summaries(store, record, said)
-    about = {"session": record.name, **_described(record), "language": record.language}
-    of = numbers(record, said)
-    told = [message for turn, number in zip(said, of, strict=True) for message in _messages(turn, number)]
-    write(as_line({**about, "messages": told, "compactions": [_compacted(each) for each in summaries.values()]}) + "\n")
+        whole = export_json(store, record.id)
+    write(as_line(whole) + "\n")
 
 
 def draw(store: Store, record: SessionRecord, *, trace: bool = False) -> None:
@@ -138,17 +120,6 @@ def _marked(made: Compaction, *, part: bool) -> str:
     )
 
 
-def _compacted(made: Compaction) -> dict[str, Any]:
-    return {
-        "turns": made.turns,
-        "turn": made.turn,
-        "text": made.text,
-        "model": made.model,
-        "tokens": made.tokens,
-        "created": timestamp(made.created),
-    }
-
-
 def last_name(store: Store) -> str:
     """The dialogue in which something was said last."""
     records = store.sessions()
@@ -173,25 +144,6 @@ def stored_in(store: Store, name: str | None, question: str) -> str:
 
 def _bold(text: str) -> str:
     return f"\x1b[1m{text.rstrip()}\x1b[0m\n" if colourful(sys.stdout) else text
-
-
-def _messages(turn: Turn, segment: int) -> Iterator[dict[str, Any]]:
-    """The two sides of a turn; an answer that never began is there all the same, its status says why."""
-    of = {"turn": turn.id, "segment": segment, "created": timestamp(turn.created)}
-    if turn.question:
-        yield {"role": "user", "content": turn.question, "status": "done", **of}
-    yield {
-        "role": "assistant",
-        "content": turn.answer,
-        "status": turn.status,
-        "finish_reason": turn.finish_reason,
-        "model": turn.model,
-        "usage": turn.usage,
-        "receipt": turn.receipt,
-        "persona": turn.persona,
-        "ground": turn.ground,
-        **of,
-    }
 
 
 def search(words: str, limit: int, wish: Wish) -> None:

@@ -21,7 +21,6 @@ from orchestra.retrieval.knowledge.embedding import EmbeddingProgress
 from orchestra.retrieval.knowledge.index import Index
 from orchestra.retrieval.knowledge.ingest import Progress, Report
 from orchestra.retrieval.knowledge.library import AsyncKnowledgeBases, KnowledgeBases
-from orchestra.retrieval.knowledge.search import Hit
 from orchestra.runtime import Blocking, finish
 from orchestra.sessions.records import timestamp
 from orchestra.sessions.search import snippet
@@ -144,7 +143,7 @@ def search(query: str, *, name: str, limit: int, wish: Wish) -> None:
         found = bases.search(query, name=name, limit=limit)
     if wish.json:
         why = found.why.message(LANGUAGE) if found.why else ""
-        write(as_line({"hits": [_hit(hit) for hit in found.hits], "mode": found.mode, "why": why}) + "\n")
+        write(as_line({"hits": [{**hit.as_json(), "source": shown(hit.uri)} for hit in found.hits], "mode": found.mode, "why": why}) + "\n")
         return
     if found.why:
         tell(say("by words alone: ", "仅按词检索：") + found.why.message(LANGUAGE))
@@ -154,19 +153,6 @@ def search(query: str, *, name: str, limit: int, wish: Wish) -> None:
     else:
         headers = say("SOURCE", "来源"), say("PLACE", "位置"), say("TEXT", "内容")
         table(headers, [(shown(hit.uri), hit.chunk.place, snippet(hit.chunk.text, query)) for hit in found.hits])
-
-
-def _hit(hit: Hit) -> dict[str, Any]:
-    chunk = hit.chunk
-    return {
-        "source": shown(hit.uri),
-        "title": hit.title,
-        "heading": chunk.heading,
-        "lines": [chunk.start, chunk.end] if chunk.start else None,
-        "page": chunk.page or None,
-        "text": chunk.text,
-        "score": hit.score,
-    }
 
 
 def shown(path: str) -> str:

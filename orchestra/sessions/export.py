@@ -24,7 +24,7 @@ from orchestra.sessions.records import (
     seconds_of,
     timestamp,
 )
-from orchestra.sessions.segments import leaders
+from orchestra.sessions.segments import leaders, numbers
 from orchestra.sessions.store import Store, restored
 from orchestra.sessions.summaries import compactions, insert
 
@@ -65,6 +65,61 @@ def export_markdown(store: Store, name: str) -> str:
         ended = "" if turn.status == "done" else f" ({turn.status})"
         parts += [f"**{asks}:**", turn.question, f"**{answers}:**{ended}", turn.answer]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def export_json(store: Store, name: str) -> dict[str, Any]:
+    """The session as one JSON object to read: what is known of it, its messages, what stands as a summary by now."""
+    record = store.session(name)
+    said = store.history(record.id)
+    made = {each.turn: each for each in compactions(store, record.id) if each.fault is None}
+    told = [message for turn, number in zip(said, numbers(record, said), strict=True) for message in _messages(turn, number)]
+    stands = [_compacted(made[turn.id]) for turn in said if turn.id in made]
+    return {"session": record.name, **about(record), "language": record.language, "messages": told, "compactions": stands}
+
+
+def about(record: SessionRecord) -> dict[str, Any]:
+    """What is known of a session, as JSON has it."""
+    return {
+        "name": record.name,
+        "title": record.title,
+        "persona": record.persona,
+        "auto": record.auto,
+        "model": record.model,
+        "turns": record.turns,
+        "first": record.first,
+        "created": timestamp(record.created),
+        "changed": timestamp(record.changed),
+    }
+
+
+def _messages(turn: Turn, segment: int) -> Iterator[dict[str, Any]]:
+    """The two sides of a turn; an answer that never began is there all the same, its status says why."""
+    of = {"turn": turn.id, "segment": segment, "created": timestamp(turn.created)}
+    if turn.question:
+        yield {"role": "user", "content": turn.question, "status": "done", **of}
+    yield {
+        "role": "assistant",
+        "content": turn.answer,
+        "status": turn.status,
+        "finish_reason": turn.finish_reason,
+        "model": turn.model,
+        "usage": turn.usage,
+        "receipt": turn.receipt,
+        "persona": turn.persona,
+        "ground": turn.ground,
+        **of,
+    }
+
+
+def _compacted(made: Compaction) -> dict[str, Any]:
+    return {
+        "turns": made.turns,
+        "turn": made.turn,
+        "text": made.text,
+        "model": made.model,
+        "tokens": made.tokens,
+        "created": timestamp(made.created),
+    }
 
 
 def import_jsonl(store: Store, lines: Iterable[str], *, name: str | None = None, source: str = "-") -> SessionRecord:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from orchestra.errors import OrchestraError
 from orchestra.model.client import Client
@@ -37,6 +37,19 @@ class Hit:
     title: str
     chunk: Chunk
     score: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The hit as plain JSON values."""
+        chunk = self.chunk
+        return {
+            "source": self.uri,
+            "title": self.title,
+            "heading": chunk.heading,
+            "lines": [chunk.start, chunk.end] if chunk.start else None,
+            "page": chunk.page or None,
+            "text": chunk.text,
+            "score": self.score,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
