@@ -26,11 +26,13 @@ from orchestra.agents.experts import Named
 from orchestra.agents.lineage import Lineage
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
+from orchestra.gateway import openai, own
 from orchestra.gateway.access import admit, allotted, language_for
 from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, WhoAnswers, read
 from orchestra.gateway.discretion import discreet
 from orchestra.gateway.keys import Keys
 from orchestra.gateway.roster import Roster
+from orchestra.gateway.voices import Voices
 from orchestra.model.messages import Options, Reply
 from orchestra.model.persona import Persona
 from orchestra.settings import Settings
@@ -88,6 +90,9 @@ def create_app(
     _about(app, orchestra, roster)
     if roster.integrates:
         _integrate(app, orchestra, roster)
+    if roster.alone is None:
+        own.mount(app, orchestra, _attended)
+    openai.mount(app, orchestra, Voices(orchestra=orchestra, roster=roster), _attended)
     return app
 
 
@@ -222,23 +227,28 @@ class Border:
                 caller = admit(scope, self.settings, self.keys)
                 scope.setdefault("state", {}).update(lineage=caller.lineage, holder=caller.holder)
             except OrchestraError as error:
-                await refusal(error, language_for(Headers(scope=scope), self.settings))(scope, receive, send)
+                await refusal(error, language_for(Headers(scope=scope), self.settings), path=scope["path"])(scope, receive, send)
                 return
         await self.app(scope, receive, send)
 
 
-def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = ()) -> JSONResponse:
-    """An error as a program reads it, without the seed memory of the `personas`; with it what had been answered by then."""
+def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = (), path: str = "") -> JSONResponse:
+    """An error as a program reads it, without the seed memory of the `personas`; with it what had been answered by then.
+
+    Under `/v1/` it has that protocol's shape.
+    """
+    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    if path.startswith(openai.PATH):
+        return JSONResponse(openai.fault(error, language, personas), status_code=error.status, headers=headers)
     message = discreet(error.message(language), personas, language)
     said = {"code": error.code(), "message": message, "hint": error.hint(language)}
     so_far = {"response": error.reply.text} if error.reply is not None else {}
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     return JSONResponse({"error": said, **so_far}, status_code=error.status, headers=headers)
 
 
 async def _refused(request: Request, error: Any) -> Response:
     state = request.app.state
-    return refusal(error, language_for(request.headers, state.orchestra.settings), state.roster.known())
+    return refusal(error, language_for(request.headers, state.orchestra.settings), state.roster.known(), request.url.path)
 
 
 async def _misdirected(request: Request, error: Any) -> Response:
