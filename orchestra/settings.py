@@ -123,6 +123,14 @@ class Settings:
         "允许调用网关的页面来源，以空格分隔",
     )  # fmt: skip
     body_limit: int = _row("count", 2**20, "ORCHESTRA_BODY_LIMIT", "largest request body that the gateway takes", "网关接受的最大请求体")
+    in_flight: int = _row("count", 128, "ORCHESTRA_IN_FLIGHT", "requests that the gateway answers at once", "网关同时处理的请求数")
+    header_timeout: float = _row(
+        "number", 10.0, "ORCHESTRA_HEADER_TIMEOUT", "patience for the headers of a request", "等待请求头的时间"
+    )
+    body_timeout: float = _row("number", 30.0, "ORCHESTRA_BODY_TIMEOUT", "patience for the body of a request", "等待请求体的时间")
+    reader_timeout: float = _row(
+        "number", 60.0, "ORCHESTRA_READER_TIMEOUT", "patience for a caller that reads nothing of its answer", "等待调用方读取回答的时间"
+    )
     grace: float = _row(
         "number", 30.0, "ORCHESTRA_GRACE", "how long answers may go on when the gateway is told to end", "网关收到结束信号后，回答可继续的时间"
     )

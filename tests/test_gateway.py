@@ -286,7 +286,7 @@ def test_what_had_come_stands_beside_the_error(served: Served, standin: StandIn)
 
 @pytest.mark.parametrize(
     "authorization",
-    [None, "", "Bearer", "Bearer wrong", "Basic s3cret-token", "s3cret-token", "Bearer s3cret-toke", "Bearer " + "x" * 30_000,
+    [None, "", "Bearer", "Bearer wrong", "Basic s3cret-token", "s3cret-token", "Bearer s3cret-toke", "Bearer " + "x" * 15_000,
      "Bearer s3cret-token2", "Bearer 秘密".encode()],
 )  # fmt: skip
 def test_without_the_token_nobody_is_answered(authorization: Any, closed: httpx.Client) -> None:

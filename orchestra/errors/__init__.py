@@ -26,6 +26,7 @@
       GatewayFault                a request over HTTP that is not served
         BodyInvalid  BodyTooLarge  MediaTypeRefused  FieldInvalid  TokenRefused
         HostRefused  OriginRefused  AgentRecursion  RouteMissing  MethodRefused
+        Overloaded  HeadersTooLarge  RequestInvalid  RequestTooSlow
       PortTaken                   somebody listens where we want to
       OutputLost                  the answer cannot be written where it was sent
       StandInFault                the stand-in daemon's script does not fit what was asked
@@ -54,10 +55,14 @@ from orchestra.errors.gateway import (
     BodyTooLarge,
     FieldInvalid,
     GatewayFault,
+    HeadersTooLarge,
     HostRefused,
     MediaTypeRefused,
     MethodRefused,
     OriginRefused,
+    Overloaded,
+    RequestInvalid,
+    RequestTooSlow,
     RouteMissing,
     TokenRefused,
 )
@@ -149,6 +154,7 @@ __all__ = [
     "FieldInvalid",
     "FirstTokenTimeout",
     "GatewayFault",
+    "HeadersTooLarge",
     "HostRefused",
     "ImportInvalid",
     "KeyRefused",
@@ -167,6 +173,7 @@ __all__ = [
     "OrchestraError",
     "OriginRefused",
     "OutputLost",
+    "Overloaded",
     "PageFault",
     "PersonaFault",
     "PersonaInvalid",
@@ -178,6 +185,8 @@ __all__ = [
     "RedirectRefused",
     "ReplyFault",
     "ReplyTooLarge",
+    "RequestInvalid",
+    "RequestTooSlow",
     "RouteMissing",
     "SchemaMismatch",
     "SchemeRefused",

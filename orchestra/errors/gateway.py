@@ -88,3 +88,30 @@ class MethodRefused(GatewayFault):
     status, exit_code = 405, 120
     says = Words("{method} is not served at {path}", "{path} 不支持 {method}")
     advice = Words("use {allowed}", "请使用 {allowed}")
+
+class Overloaded(GatewayFault):
+    """As many requests as `ORCHESTRA_IN_FLIGHT` are being answered; the answer says when to come again (Retry-After)."""
+    status, exit_code = 429, 121
+    says = Words("{most} requests are being answered already", "已有 {most} 个请求正在处理")
+    advice = Words("ask again in {seconds} seconds, or raise ORCHESTRA_IN_FLIGHT", "请在 {seconds} 秒后重试，或调大 ORCHESTRA_IN_FLIGHT")
+
+
+class HeadersTooLarge(GatewayFault):
+    """The head of the request (path and headers) is larger than 16 KiB."""
+    status, exit_code = 431, 122
+    says = Words("path and headers are larger than {limit} bytes", "路径与请求头超过 {limit} 字节")
+    advice = Words("send fewer cookies and shorter headers", "请减少 Cookie，缩短请求头")
+
+
+class RequestInvalid(GatewayFault):
+    """What came is no HTTP request."""
+    exit_code = 123
+    says = Words("this is no HTTP/1.1 request", "这不是 HTTP/1.1 请求")
+    advice = Words("ask over http://, not https://", "请使用 http://，而不是 https://")
+
+
+class RequestTooSlow(GatewayFault):
+    """The head or the body of a request has not come whole in `ORCHESTRA_HEADER_TIMEOUT` or `ORCHESTRA_BODY_TIMEOUT`."""
+    status, exit_code = 408, 124
+    says = Words("the request has not come whole within {seconds} seconds", "请求未在 {seconds} 秒内完整到达")
+    advice = Words("send it again", "请重新发送")

@@ -17,12 +17,13 @@ from starlette.types import Scope
 
 from orchestra.agents.lineage import Lineage
 from orchestra.agents.remote import MAX_TOKENS, MOST_TOKENS
-from orchestra.errors import FieldInvalid, HostRefused, OriginRefused
+from orchestra.errors import FieldInvalid, HeadersTooLarge, HostRefused, OriginRefused
 from orchestra.gateway.keys import OWNER, Keys
 from orchestra.settings import Settings
 from orchestra.texts import interface_language
 
 _NUMBER = re.compile(r"[0-9]{1,8}")
+HEADER_LIMIT = 16 * 1024  # as h11 has it for what has not come whole; here for all
 OPEN = ("/healthz",)  # says that the process runs, and nothing else
 
 
@@ -36,6 +37,7 @@ class Caller(NamedTuple):
 def admit(scope: Scope, settings: Settings, keys: Keys) -> Caller:
     """Lets a request through, and says who asks; raises what it is refused with."""
     headers = Headers(scope=scope)
+    _size(scope)
     _host(headers, scope, settings)
     _origin(headers, settings)
     holder = OWNER if scope["path"] in OPEN else keys.holder(headers.getlist("authorization"))
@@ -60,6 +62,12 @@ def language_for(headers: Mapping[str, str], settings: Settings) -> str:
     if settings.language:
         return "zh" if settings.language.lower().startswith("zh") else "en"
     return interface_language()
+
+
+def _size(scope: Scope) -> None:
+    size = len(scope["raw_path"]) + len(scope["query_string"]) + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    if size > HEADER_LIMIT:
+        raise HeadersTooLarge(limit=HEADER_LIMIT)
 
 
 def _host(headers: Headers, scope: Scope, settings: Settings) -> None:

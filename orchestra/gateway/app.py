@@ -9,7 +9,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
@@ -27,10 +27,11 @@ from orchestra.agents.lineage import Lineage
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
 from orchestra.gateway import openai, own
-from orchestra.gateway.access import admit, allotted, language_for
+from orchestra.gateway.access import OPEN, admit, allotted, language_for
 from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, WhoAnswers, read
 from orchestra.gateway.discretion import discreet
 from orchestra.gateway.keys import Keys
+from orchestra.gateway.limits import RETRY_AFTER, Places
 from orchestra.gateway.roster import Roster
 from orchestra.gateway.voices import Voices
 from orchestra.model.messages import Options, Reply
@@ -220,16 +221,20 @@ class Border:
 
     def __init__(self, app: ASGIApp, settings: Settings, keys: Keys) -> None:
         self.app, self.settings, self.keys = app, settings, keys
+        self.places = Places(settings.in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            try:
-                caller = admit(scope, self.settings, self.keys)
-                scope.setdefault("state", {}).update(lineage=caller.lineage, holder=caller.holder)
-            except OrchestraError as error:
-                await refusal(error, language_for(Headers(scope=scope), self.settings), path=scope["path"])(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+        with ExitStack() as place:
+            if scope["type"] == "http":
+                try:
+                    caller = admit(scope, self.settings, self.keys)
+                    scope.setdefault("state", {}).update(lineage=caller.lineage, holder=caller.holder)
+                    if scope["path"] not in OPEN:
+                        place.enter_context(self.places.one())
+                except OrchestraError as error:
+                    await refusal(error, language_for(Headers(scope=scope), self.settings), path=scope["path"])(scope, receive, send)
+                    return
+            await self.app(scope, receive, send)
 
 
 def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = (), path: str = "") -> JSONResponse:
@@ -238,6 +243,8 @@ def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = 
     Under `/v1/` it has that protocol's shape.
     """
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
+    if error.status == 429:
+        headers["Retry-After"] = str(RETRY_AFTER)
     if path.startswith(openai.PATH):
         return JSONResponse(openai.fault(error, language, personas), status_code=error.status, headers=headers)
     message = discreet(error.message(language), personas, language)

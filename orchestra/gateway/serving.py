@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 
 from orchestra.errors import ConfigError, PortTaken, UsageError
 from orchestra.errors.system import why
+from orchestra.gateway.limits import protocol
 from orchestra.model.hosts import daemon_url
 from orchestra.settings import Settings
 
@@ -141,7 +142,7 @@ class _Server(uvicorn.Server):
 
 def _config(service: Service, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
-        service.app, log_config=None, log_level="error", access_log=False, server_header=False, proxy_headers=False,
+        service.app, http=protocol(settings), log_config=None, log_level="error", access_log=False, server_header=False, proxy_headers=False,
         timeout_graceful_shutdown=max(1, round(settings.grace)), lifespan="on",
     )  # fmt: skip
 

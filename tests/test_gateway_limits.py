@@ -1,0 +1,254 @@
+"""What one caller may cost the others: senders that dally, readers that do not read, too many at once, heads without end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import httpx
+import pytest
+from test_gateway import SEED, Served, error, served  # noqa: F401 - a fixture
+
+from orchestra.gateway.serving import Service, serve
+from orchestra.settings import Settings
+from orchestra.standin import Scripted, StandIn
+
+HEAD = b"POST /chat HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+
+
+@contextmanager
+def connected(client: httpx.Client, *sent: bytes) -> Iterator[socket.socket]:
+    """A connection over which these bytes were sent."""
+    with socket.create_connection(("127.0.0.1", client.base_url.port or 0), timeout=10) as sock:
+        for piece in sent:
+            sock.sendall(piece)
+        yield sock
+
+
+def heard(sock: socket.socket) -> bytes:
+    """All that comes until the other side closes."""
+    whole = b""
+    with suppress(ConnectionError):
+        while piece := sock.recv(65536):
+            whole += piece
+    return whole
+
+
+def refused(answer: bytes, status: int, code: str) -> None:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert head.split(b" ")[1] == str(status).encode(), answer
+    assert json.loads(body)["error"]["code"] == code
+
+
+# --- time
+
+
+@pytest.fixture
+def hasty(served: Served, monkeypatch: pytest.MonkeyPatch) -> httpx.Client:  # noqa: F811
+    monkeypatch.setenv("ORCHESTRA_HEADER_TIMEOUT", "0.5")
+    monkeypatch.setenv("ORCHESTRA_BODY_TIMEOUT", "0.5")
+    return served(SEED)
+
+
+def test_heads_that_never_end_hold_nobody_up(hasty: httpx.Client) -> None:
+    with ExitStack() as open_ones:
+        slow = [open_ones.enter_context(connected(hasty, HEAD)) for _ in range(100)]
+        before = time.monotonic()
+        assert hasty.get("/persona").status_code == 200
+        assert time.monotonic() - before < 1
+        for sock in slow:
+            refused(heard(sock), 408, "request_too_slow")
+        assert time.monotonic() - before < 3
+
+
+@pytest.mark.parametrize(
+    ("sent", "drop"),
+    [
+        (b"GET /persona HTTP/1.1\r\nhost: localhost\r\nx: ", b"x"),
+        (HEAD + b"content-length: 1000\r\n\r\n", b" "),
+        (HEAD + b"transfer-encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+    ],
+)
+def test_a_byte_now_and_then_buys_no_time(sent: bytes, drop: bytes, hasty: httpx.Client) -> None:
+    before = time.monotonic()
+    with connected(hasty, sent) as sock:
+        sock.settimeout(0.05)
+        answer = b""
+        while not answer and time.monotonic() - before < 5:
+            with suppress(TimeoutError):
+                sock.sendall(drop)
+                answer = sock.recv(65536)
+        refused(answer, 408, "request_too_slow")
+    assert 0.4 < time.monotonic() - before < 2
+
+
+def test_without_these_times_they_would_be_waited_for(served: Served) -> None:  # noqa: F811
+    """The red control: with the default patience both are still open."""
+    client = served(SEED)
+    with connected(client, HEAD) as one, connected(client, HEAD + b"content-length: 5\r\n\r\n") as other:
+        for sock in (one, other):
+            sock.settimeout(0.7)
+            with pytest.raises(TimeoutError):
+                sock.recv(1)
+
+
+def test_the_second_request_of_a_connection_has_its_own_time(hasty: httpx.Client) -> None:
+    whole = b"GET /persona HTTP/1.1\r\nhost: localhost\r\n\r\n"
+    with connected(hasty, whole) as sock:
+        assert b" 200 " in sock.recv(65536)
+        time.sleep(0.7)
+        sock.sendall(whole[:20])
+        time.sleep(0.2)
+        sock.sendall(whole[20:])
+        assert b" 200 " in sock.recv(65536)
+    with connected(hasty, whole + HEAD + b"content-length: 5\r\n\r\n") as sock:  # the head of a second one behind the first
+        answer = heard(sock)
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    refused(answer[answer.index(b"HTTP/1.1 408") :], 408, "request_too_slow")
+
+
+def test_an_answer_takes_the_time_that_it_takes(hasty: httpx.Client, standin: StandIn) -> None:
+    standin.script(Scripted("好" * 14, pace=0.05))
+    assert hasty.post("/chat", json={"intent": "说很久"}).status_code == 200
+
+
+# --- size
+
+
+def test_a_head_beyond_the_limit(served: Served) -> None:  # noqa: F811
+    client = served(SEED)
+    for headers in ({"x": "x" * 20_000}, {f"x{i}": "x" * 100 for i in range(200)}, {"authorization": "Bearer " + "x" * 100_000}):
+        error(client.get("/persona", headers=headers), 431, "headers_too_large")
+    error(client.get("/persona?" + "x" * 20_000), 431, "headers_too_large")
+    with connected(client, HEAD) as sock:
+        with suppress(ConnectionError):
+            for _ in range(40):
+                sock.sendall(b"x: " + b"x" * 1000 + b"\r\n")
+                time.sleep(0.001)
+        refused(heard(sock), 431, "headers_too_large")
+    assert client.get("/persona", headers={"x": "x" * 15_000}).status_code == 200
+
+
+def test_what_is_no_http(served: Served) -> None:  # noqa: F811
+    with connected(served(SEED), b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n") as sock:
+        refused(heard(sock), 400, "request_invalid")
+
+
+def test_a_body_in_chunks_beyond_the_limit(served: Served) -> None:  # noqa: F811
+    client = served(SEED, body_limit=1000)
+    response = client.post("/chat", content=iter([b" " * 400] * 3), headers={"content-type": "application/json"})
+    error(response, 413, "body_too_large")
+
+
+# --- at once
+
+
+def test_whom_there_is_no_place_for_is_told_at_once(
+    served: Served, standin: StandIn, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    monkeypatch.setenv("ORCHESTRA_IN_FLIGHT", "2")
+    standin.script(*[Scripted("好" * 30, pace=0.03)] * 2, "好。")
+    client = served(SEED)
+    with ThreadPoolExecutor(2) as asking:
+        answers = [asking.submit(client.post, "/chat", json={"intent": "说很久"}) for _ in range(2)]
+        until = time.monotonic() + 5
+        while client.get("/persona").status_code != 429 and time.monotonic() < until:
+            time.sleep(0.01)
+        took = []
+        for _ in range(20):
+            before = time.monotonic()
+            turned_away = client.post("/chat", json={"intent": "还有位置吗？"})
+            took.append(time.monotonic() - before)
+            assert "ORCHESTRA_IN_FLIGHT" in error(turned_away, 429, "overloaded")["hint"]
+            assert int(turned_away.headers["retry-after"]) > 0
+        assert sorted(took)[10] < 0.1
+        assert client.get("/healthz").status_code == 200
+        assert [answer.result().status_code for answer in answers] == [200, 200]
+    assert client.post("/chat", json={"intent": "现在呢？"}).status_code == 200
+
+
+# --- readers
+
+
+@contextmanager
+def flowing(patience: float, sent: list[int]) -> Iterator[httpx.Client]:
+    """A service that answers without end, 64 KiB at a time; `sent` counts them, -1 says that the reader has gone."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            return
+        await receive()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        left = asyncio.ensure_future(receive())
+        while not left.done():
+            await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+            sent.append(65536)
+            await asyncio.sleep(0)
+        sent.append(-1)
+
+    told: list[str] = []
+    ready = threading.Event()
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    def announced(addresses: list[str]) -> None:
+        told.extend(addresses)
+        ready.set()
+
+    async def main() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        running.append((asyncio.get_running_loop(), task))
+        with suppress(asyncio.CancelledError):
+            await serve([Service(app, "127.0.0.1", 0)], Settings(reader_timeout=patience, grace=1), announced)
+
+    thread = threading.Thread(target=lambda: asyncio.run(main()))
+    thread.start()
+    try:
+        assert ready.wait(10)
+        with httpx.Client(base_url=told[0], trust_env=False) as client:
+            yield client
+    finally:
+        loop, task = running[0]
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join(10)
+
+
+def settled(sent: list[int], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while -1 not in sent and time.monotonic() < until:
+        time.sleep(0.02)
+    return -1 in sent
+
+
+GET = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+def test_who_reads_nothing_is_let_go() -> None:
+    sent: list[int] = []
+    with flowing(0.5, sent) as client, connected(client, GET):
+        assert settled(sent, 5)
+        assert sum(sent) < 8 * 2**20
+
+
+def test_who_reads_slowly_is_not() -> None:
+    sent: list[int] = []
+    with flowing(0.5, sent) as client, connected(client, GET) as sock:
+        until = time.monotonic() + 1.1
+        while time.monotonic() < until:
+            assert sock.recv(2**20)
+            time.sleep(0.05)
+        assert -1 not in sent
+
+
+def test_without_that_patience_it_would_be_held() -> None:
+    """The red control."""
+    sent: list[int] = []
+    with flowing(60, sent) as client, connected(client, GET):
+        assert not settled(sent, 0.8)
