@@ -5,10 +5,11 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export VENV
 
-.PHONY: help demo test lint fix bench eval soak clean core dev reference map pictures
+.PHONY: help demo up test lint compose-check fix bench eval soak clean core dev reference map pictures
 
 help:
 	@echo "make demo    show the main job, on a real daemon or on the stand-in"
+	@echo "make up      Open WebUI, Orchestra and Ollama in containers (Docker)"
 	@echo "make test    linter, type checker and tests (the gate)"
 	@echo "make lint    linter and type checker alone"
 	@echo "make fix     repair what the linter can repair"
@@ -26,13 +27,22 @@ dev:
 demo: core
 	@$(BIN)/orchestra demo
 
+up:
+	@MODE="$(MODE)" sh tools/up.sh $(ARGS)
+
 lint: dev
 	@echo "== ruff"
 	@$(BIN)/python -m ruff check
 	@echo "== mypy --strict"
 	@$(BIN)/python -m mypy orchestra tests $(wildcard benchmarks/*.py)
 
-test: lint
+COMPOSE_FILES = docker-compose.yml $(wildcard compose.*.yml)
+
+compose-check: dev
+	@echo "== compose files"
+	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec $(COMPOSE_FILES)
+
+test: lint compose-check
 	@echo "== pytest"
 	@$(BIN)/python -m pytest -q -ra -n auto --maxprocesses 4 $(ARGS)
 
