@@ -1,0 +1,158 @@
+"""One answer on its way through: the daemon's lines as they are, judged by what they say, and an end that is always said.
+
+A line is forwarded as the bytes that came, and written anew only where a client could stumble over it: odd bytes, half
+characters, numbers of thousands of digits, characters that some clients take for line ends.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json
+
+from orchestra.errors import OrchestraError, StreamCorrupt
+from orchestra.gateway.bounding import Sent
+from orchestra.model import wire
+from orchestra.model.answering import EQUAL_PIECES, SOON_CUT
+from orchestra.model.messages import FinishReason
+from orchestra.model.stopping import Criteria, Verdict
+
+_LONGEST = 2**63  # the daemon counts in 64 bits
+_LINE_ENDS = (b"\xe2\x80\xa8", b"\xe2\x80\xa9", b"\xc2\x85")  # that are line ends to some clients, and none in JSON lines
+
+
+class Line(NamedTuple):
+    """One line for the client, what it says, and in a last one how many characters of the text are sound (None = all)."""
+
+    data: bytes
+    event: dict[str, Any]
+    keep: int | None = None
+
+
+class Run:
+    """One answer on its way to a client."""
+
+    def __init__(self, sent: Sent) -> None:
+        self._sent, self._chat = sent, sent.path == "/api/chat"
+        self._out: list[Line] = []
+        self._watch = None if sent.body.get("format") else {"text": Criteria(quality=False), "thinking": Criteria(quality=False)}
+        self._last, self._equal, self._pieces, self._length = "", 0, 0, 0
+        self.begun = self.ended = False
+
+    def given(self) -> list[Line]:
+        """The lines since it was last asked."""
+        out, self._out = self._out, []
+        return out
+
+    def take(self, raw: bytes) -> None:
+        """Takes one line of the daemon's. Raises what an error line means, and `StreamCorrupt`."""
+        if self.ended:
+            return
+        event, sound = _read(raw, self._pieces)
+        if event.get("error"):
+            raise wire.said(200, wire.error_words(event["error"]), self._sent.asked)
+        if ("message" if self._chat else "response") not in event:
+            return  # no part of an answer
+        if not self.begun:
+            self.begun = True
+            if self._sent.first:
+                self._say(self._sent.first)
+        text, thinking = wire.text_of(event)
+        verdict = self._judged(text, thinking)
+        if event.get("done") is True:
+            self._close(event, verdict)
+            return
+        self._out.append(Line(raw + b"\n" if sound else _encoded(event), event))
+        if verdict is not None:
+            self._end("repetition", verdict.keep)
+        elif self._pieces > self._sent.bound + EQUAL_PIECES:  # a daemon that knows no bound
+            self._end("length")
+
+    def _judged(self, text: str, thinking: str) -> Verdict | None:
+        self._pieces += 1
+        self._equal = self._equal + 1 if text and text == self._last else 0
+        self._last = text
+        self._length += len(text)
+        if self._watch is None:
+            return None
+        verdict = self._watch["text"].push(text) if text else None
+        if verdict is None and thinking and (looped := self._watch["thinking"].push(thinking)):
+            verdict = looped._replace(keep=self._length)
+        if verdict is None and self._equal >= SOON_CUT and text.strip().isalnum():
+            verdict = Verdict(FinishReason.REPETITION, self._length - self._equal * len(text))
+        return verdict
+
+    def _close(self, event: dict[str, Any], verdict: Verdict | None) -> None:
+        """The daemon's own last line, without the numbers that no client can hold; a loop at the very end is one too."""
+        self.ended = True
+        event = {name: value for name, value in event.items() if not _absurd(value)}
+        if verdict is None and self._watch is not None and event.get("done_reason") in ("stop", "length"):
+            verdict = self._watch["text"].finish()
+        if verdict is not None:
+            event["done_reason"] = "repetition"
+        event.setdefault("done_reason", "stop")
+        keep = None if verdict is None else verdict.keep + len(self._sent.first)
+        self._out.append(Line(_encoded(event), event, keep))
+
+    def broken(self, error: OrchestraError) -> None:
+        """The end of an answer that broke off: said in its text, where that may be, and in the last line."""
+        if self._equal >= EQUAL_PIECES - 1:
+            self._end("repetition", self._length - self._equal * len(self._last))
+            return
+        if not self._sent.shaped:
+            self._say(f"\n\n> {error.message(self._sent.language)}")
+        self._end("incomplete")
+
+    def _say(self, text: str) -> None:
+        event = self._event(text)
+        self._out.append(Line(_encoded(event), event))
+
+    def _end(self, reason: str, keep: int | None = None) -> None:
+        self.ended = True
+        event = {**self._event(""), "done": True, "done_reason": reason, "eval_count": self._pieces}
+        self._out.append(Line(_encoded(event), event, None if keep is None else keep + len(self._sent.first)))
+
+    def _event(self, text: str) -> dict[str, Any]:
+        said = {"message": {"role": "assistant", "content": text}} if self._chat else {"response": text}
+        return {"model": self._sent.asked.model, "created_at": datetime.now(UTC).isoformat(), **said, "done": False}
+
+
+def joined(lines: Sequence[Line], chat: bool) -> bytes:
+    """The lines of an answer as the one object that a client gets who wants it whole, without what a loop repeated."""
+    whole, field = dict(lines[-1].event), "content" if chat else "response"
+    parts = [line.event["message"] if chat else line.event for line in lines]
+    text = "".join(str(part.get(field) or "") for part in parts if isinstance(part, dict))
+    said: dict[str, Any] = {field: text[: lines[-1].keep]}
+    if thinking := "".join(wire.text_of(line.event)[1] for line in lines):
+        said["thinking"] = thinking
+    if calls := [call for part in parts if isinstance(part, dict) for call in part.get("tool_calls") or ()]:
+        said["tool_calls"] = calls
+    if logprobs := [each for line in lines for each in line.event.get("logprobs") or ()]:
+        whole["logprobs"] = logprobs
+    return _encoded({**whole, "message": {"role": "assistant", **said}} if chat else {**whole, **said})
+
+
+def _read(raw: bytes, line: int) -> tuple[dict[str, Any], bool]:
+    """What a line says, and whether any client can read it as it stands."""
+    sound = raw.isascii() or not any(end in raw for end in _LINE_ENDS)
+    try:
+        event = from_json(raw, allow_inf_nan=False)
+    except ValueError:
+        sound, event = False, None
+    if isinstance(event, dict):
+        return event, sound
+    try:
+        return wire.parsed(raw), False
+    except wire.Corrupt as error:
+        raise StreamCorrupt(line=line + 1, detail=str(error)) from None
+
+
+def _absurd(value: Any) -> bool:
+    return value is None or (isinstance(value, int) and not 0 <= value < _LONGEST)
+
+
+def _encoded(event: Mapping[str, Any]) -> bytes:
+    return json.dumps(event, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,261 @@
+"""The daemon's own models, passed on with the guard: the answer has a bound, loops are broken off, and its end is always said.
+
+An answer that has begun ends with `done:true` and why: what the daemon says, or `length`,
+`repetition`, `incomplete`. Whoever leaves ends the generation.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing, suppress
+from typing import Any, Literal
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
+
+from orchestra.errors import (
+    BodyInvalid,
+    BodyTooLarge,
+    DaemonBusy,
+    DaemonDisconnected,
+    DaemonUnreachable,
+    EmptyReply,
+    FirstTokenTimeout,
+    LineTooLong,
+    NotOllama,
+    OrchestraError,
+    ReplyTooLarge,
+    StreamStalled,
+    StreamTruncated,
+)
+from orchestra.gateway.access import language_for
+from orchestra.gateway.bounding import Sent, bounded
+from orchestra.gateway.lines import Line, Run, joined
+from orchestra.model import wire
+from orchestra.model.client import Client
+from orchestra.model.connection import shown
+from orchestra.request import Breakage, Broken
+from orchestra.request import Request as Asking
+from orchestra.runtime import Answer
+
+Guard = Literal["on", "strict", "off"]
+PATHS = ("/api/chat", "/api/generate")
+LINES = "application/x-ndjson"
+_AS_THE_DAEMON = {413: 400, 422: 400, 500: 502}  # what a client of the daemon knows in place of our own status
+_HANDED_ON = ("content-type", "retry-after")
+
+
+class Passing:
+    """Passes requests on to the daemon behind `client`. `guard` "strict" never shortens, "off" changes no byte."""
+
+    def __init__(self, client: Client, guard: Guard = "on") -> None:
+        self._client, self._guard = client, guard
+
+    async def listed(self) -> list[dict[str, Any]]:
+        """The daemon's own models, as it lists them itself."""
+        return await self._client.tags()
+
+    async def read(self, request: Request) -> bytes:
+        """The body of a request. Raises `BodyTooLarge`."""
+        whole, limit = bytearray(), self._client.settings.body_limit
+        async for chunk in request.stream():
+            whole += chunk
+            if len(whole) > limit:
+                raise BodyTooLarge(limit=limit)
+        return bytes(whole)
+
+    def passed(self, path: str, raw: bytes, language: str = "en") -> Response:
+        """The answer to a body that was sent to `path`, `/api/chat` or `/api/generate`; errors in the daemon's own shape."""
+        return Attended(self, path, raw, language)
+
+    async def answer(self, path: str, raw: bytes, send: Send) -> None:
+        """Sends the answer. Raises what is wrong before anything was sent."""
+        if self._guard == "off":
+            return await self._verbatim(path, raw, send)
+        body = _object(raw)
+        if not _asks(path, body):
+            return await self._verbatim(path, raw, send)
+        sent = await bounded(self._client, path, body, strict=self._guard == "strict")
+        async with aclosing(self._lines(sent)) as answered:
+            if body.get("stream") is False:
+                whole = joined([line async for lines in answered for line in lines], path == "/api/chat")
+                return await _begun(send, 200, "application/json; charset=utf-8", whole)
+            begun = False
+            async for lines in answered:
+                if not begun:
+                    begun = True
+                    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", LINES.encode())]})
+                if lines:
+                    await _more(send, b"".join(line.data for line in lines))
+            await _more(send, b"", last=True)
+
+    # --- with the guard
+
+    async def _lines(self, sent: Sent) -> AsyncGenerator[list[Line]]:
+        """The answer's lines, as many at once as came together; raises only before the first, later the last says it."""
+        run = Run(sent)
+        connection = self._client.connection
+        try:
+            async with (
+                self._client.runtime.slot(sent.patience.deadline),
+                connection.opened("POST", sent.path, sent.body, asked=sent.asked, patience=sent.patience) as answer,
+                aclosing(self._raw(answer)) as chunks,
+            ):
+                async for chunk in chunks:
+                    try:
+                        for raw in chunk:
+                            run.take(raw)
+                    finally:  # what came before a bad line is sound
+                        lines = run.given()
+                        if lines:
+                            yield lines
+                    if run.ended:
+                        return
+        except (Broken, OrchestraError) as broken:
+            error = _meaning(broken, sent, begun=run.begun)
+        else:
+            error = StreamTruncated() if run.begun else EmptyReply()
+        if not run.begun:
+            raise error
+        run.broken(error)
+        yield run.given()
+
+    async def _raw(self, answer: Answer) -> AsyncGenerator[list[bytes]]:
+        """The lines of a stream within the limits, split on byte 0x0A alone."""
+        url, settings = self._client.connection.url, self._client.settings
+        if answer.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
+            raise NotOllama(url=url, detail="it compresses its answers")
+        kind = answer.headers.get("content-type", "")
+        pending, total, first = b"", 0, True
+        async with aclosing(answer.chunks()) as chunks:
+            async for chunk in chunks:
+                total += len(chunk)
+                if total > settings.reply_limit:
+                    raise ReplyTooLarge(limit=settings.reply_limit)
+                if first and (odd := wire.unlike_ollama(url, kind, chunk[:64])):
+                    raise odd
+                first = False
+                *whole, pending = (pending + chunk).split(b"\n")
+                if len(pending) > settings.line_limit or any(len(line) > settings.line_limit for line in whole):
+                    raise LineTooLong(limit=settings.line_limit)
+                yield [line for line in whole if line.strip()]
+        if pending.strip():
+            yield [pending]
+
+    # --- without it
+
+    async def _verbatim(self, path: str, raw: bytes, send: Send) -> None:
+        """The daemon's answer byte for byte; where it breaks off, so does ours."""
+        settings, url = self._client.settings, self._client.connection.url
+        asking = Asking(
+            method="POST", url=url + path, body=raw, connect=settings.connect_timeout, first=settings.load_timeout,
+            between=settings.load_timeout,
+        )  # fmt: skip
+        begun = False
+        try:
+            async with self._client.runtime.send(asking) as answer, aclosing(answer.chunks()) as chunks:
+                headers = [(name.encode(), answer.headers[name].encode()) for name in _HANDED_ON if name in answer.headers]
+                encoding = answer.headers.get("content-encoding")
+                headers += [(b"content-encoding", encoding.encode())] if encoding else []
+                await send({"type": "http.response.start", "status": answer.status, "headers": headers})
+                begun = True
+                async for chunk in chunks:
+                    await _more(send, chunk)
+                await _more(send, b"", last=True)
+        except Broken as broken:
+            if begun:
+                return  # without an end of its own the connection is closed in the middle: that is what happened
+            if broken.how is Breakage.CONNECT:
+                raise DaemonUnreachable(url=url, detail="nothing listens there", detail_zh="该地址没有服务在监听") from broken
+            raise DaemonDisconnected(url=url) from broken
+
+
+def routes(client: Client, guard: Guard = "on") -> list[BaseRoute]:
+    """The routes that pass everything on to the daemon behind `client`."""
+    passing = Passing(client, guard)
+
+    async def passed(request: Request) -> Response:
+        language = language_for(request.headers, client.settings)
+        try:
+            return passing.passed(request.url.path, await passing.read(request), language)
+        except OrchestraError as error:
+            return refusal(error, language)
+
+    return [Route(path, passed, methods=["POST"], include_in_schema=False) for path in PATHS]
+
+
+class Attended(Response):
+    """A response that is worked on for as long as its caller waits: leaving ends all work for it, whatever it waits for."""
+
+    def __init__(self, passing: Passing, path: str, raw: bytes, language: str) -> None:
+        super().__init__()
+        self._passing, self._path, self._raw, self._language = passing, path, raw, language
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        work = asyncio.ensure_future(self._work(scope, receive, send))
+        leaving = asyncio.ensure_future(_left(receive))
+        try:
+            await asyncio.wait((work, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (work, leaving):
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                await work
+
+    async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._passing.answer(self._path, self._raw, send)
+        except OrchestraError as error:
+            await refusal(error, self._language)(scope, receive, send)
+        except Broken as broken:  # its time was over before the daemon was asked
+            await refusal(DaemonBusy(url="", detail=str(broken)), self._language)(scope, receive, send)
+
+
+def refusal(error: OrchestraError, language: str) -> Response:
+    """An error in the daemon's own shape."""
+    status = _AS_THE_DAEMON.get(error.status, error.status)
+    headers = {"Retry-After": "1"} if status in (429, 503) else {}
+    return JSONResponse({"error": error.message(language)}, status_code=status, headers=headers)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _more(send: Send, data: bytes, *, last: bool = False) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": not last})
+
+
+async def _begun(send: Send, status: int, kind: str, data: bytes) -> None:
+    headers = [(b"content-type", kind.encode()), (b"content-length", str(len(data)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await _more(send, data, last=True)
+
+
+def _object(raw: bytes) -> dict[str, Any]:
+    """The body, leniently: whatever its content type, unknown fields and all."""
+    try:
+        return wire.parsed(raw)
+    except wire.Corrupt as error:
+        raise BodyInvalid(detail=str(error), detail_zh="无法读取", offset=0) from None
+
+
+def _asks(path: str, body: Mapping[str, Any]) -> bool:
+    """Whether something is to be generated: a request with nothing in it loads or unloads the model, another shows the prompt."""
+    return bool(body.get("messages" if path == "/api/chat" else "prompt")) and not body.get("_debug_render_only")
+
+
+def _meaning(broken: Broken | OrchestraError, sent: Sent, *, begun: bool) -> OrchestraError:
+    """What it means that the daemon's answer broke off, or that none began."""
+    if isinstance(broken, OrchestraError):
+        return broken
+    late = broken.how in (Breakage.TIMEOUT, Breakage.DEADLINE)
+    if begun:
+        return StreamStalled(seconds=shown(sent.patience.between)) if late else StreamTruncated()
+    if late:
+        return FirstTokenTimeout(model=sent.asked.model, seconds=shown(sent.patience.first))
+    return DaemonDisconnected(url=sent.asked.url)
