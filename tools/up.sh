@@ -79,6 +79,10 @@ if ! docker compose version >/dev/null 2>&1; then
     fail "docker compose is needed, and is not here" "需要 docker compose，但未找到" \
         "install Docker with its compose plugin; without containers: make demo" "请安装 Docker 及其 compose 插件；不用容器：make demo"
 fi
+if ! docker info >/dev/null 2>&1; then # asked first: what .env is to say is found out from it
+    fail "Docker does not run, or may not be used by this user" "Docker 没有运行，或当前用户无权使用" \
+        "start Docker (docker info says what is wrong), then: make up" "请启动 Docker（docker info 会说明原因），然后运行：make up"
+fi
 if [ "${MODE:-}" ]; then
     COMPOSE_FILE=$(files "$MODE") # over what .env says
     COMPOSE_PATH_SEPARATOR=:
