@@ -131,6 +131,9 @@ def test_a_session_belongs_to_its_key(
                 said = error(client.request(method, f"/sessions/{name}{path}", content=b"{}", headers={**JSON, **who}), 404, "session_missing")
                 assert f"session {name!r}" in said["message"]
     error(client.get("/sessions/mine"), 401, "token_refused")
+    with monkeypatch.context() as unguarded:
+        unguarded.setattr("orchestra.gateway.keys.Keys.session", lambda self, holder, name: name)
+        assert client.get("/sessions/alice/mine", headers=bob).status_code == 200, "the red control: the names by key are what refuses"
     assert client.delete("/sessions/mine", headers=alice).status_code == 204
 
 

@@ -28,7 +28,7 @@ from orchestra.api import AsyncOrchestra
 from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
 from orchestra.gateway import openai, own
 from orchestra.gateway.access import OPEN, admit, allotted, language_for
-from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, WhoAnswers, read
+from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, WhoAnswers, read, takes
 from orchestra.gateway.discretion import discreet
 from orchestra.gateway.keys import Keys
 from orchestra.gateway.limits import RETRY_AFTER, Places
@@ -106,7 +106,7 @@ def _seen(words: Words) -> None:
 
 
 def _chat(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
-    @app.post("/chat", response_model=ChatAnswer, response_model_exclude_none=True, openapi_extra=_takes(ChatBody))
+    @app.post("/chat", response_model=ChatAnswer, response_model_exclude_none=True, openapi_extra=takes(ChatBody))
     async def chat(request: Request) -> Any:
         body = await read(request, ChatBody, orchestra.settings.body_limit)
         persona = roster.speaker(body.persona)
@@ -142,7 +142,7 @@ def _spoken(said: Reply | Plan, persona: Persona, **more: Any) -> ChatAnswer:
 
 
 def _integrate(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
-    @app.post("/integrate", response_model=TaskAnswer, openapi_extra=_takes(TaskBody))
+    @app.post("/integrate", response_model=TaskAnswer, openapi_extra=takes(TaskBody))
     async def integrate(request: Request) -> Any:
         body = await read(request, TaskBody, orchestra.settings.body_limit)
         lineage: Lineage = request.state.lineage
@@ -178,11 +178,6 @@ def _about(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
     async def readyz() -> dict[str, str]:
         await orchestra.client.tags()  # the model is chosen once: only this asks the daemon each time
         return {"status": "ready", "model": await orchestra.model_for()}
-
-
-def _takes(body: type[ChatBody] | type[TaskBody]) -> dict[str, Any]:
-    """The body of a route for its description: the routes read it themselves, strictly."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body.model_json_schema()}}}}
 
 
 async def _attended(request: Request, work: Coroutine[Any, Any, T]) -> T | Response:

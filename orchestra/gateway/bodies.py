@@ -78,6 +78,11 @@ class WhoAnswers(BaseModel):
     description: dict[str, str]
 
 
+def takes(body: type[BaseModel]) -> dict[str, Any]:
+    """The body of a route for its description: the routes read it themselves, strictly."""
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body.model_json_schema()}}}}
+
+
 async def read(request: Request, kind: type[Body], limit: int, *, lenient: bool = False) -> Body:
     """The request's body as `kind`. Raises what is wrong with it, naming the field and never repeating its value.
 

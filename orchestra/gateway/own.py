@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestra.api import AskFields, AsyncOrchestra
 from orchestra.errors import FieldInvalid, SearchUnreachable, SessionMissing
 from orchestra.gateway.access import allotted, language_for
-from orchestra.gateway.bodies import read
+from orchestra.gateway.bodies import read, takes
 from orchestra.model.language import language_of
 from orchestra.model.messages import Options
 from orchestra.model.untrusted import visible
@@ -150,7 +150,7 @@ def _sessions(app: FastAPI, orchestra: AsyncOrchestra) -> None:
         }
         return Response(text, media_type=f"{MEDIA[form]}; charset=utf-8", headers=headers)
 
-    @app.post("/sessions/{name:path}/fork", status_code=201, openapi_extra=_takes(ForkBody))
+    @app.post("/sessions/{name:path}/fork", status_code=201, openapi_extra=takes(ForkBody))
     async def fork(request: Request, name: str) -> Any:
         body = await read(request, ForkBody, orchestra.settings.body_limit)
         return await call(partial(_Shelf(request, store).forked, name, body.name, body.at))
@@ -165,7 +165,7 @@ def _sessions(app: FastAPI, orchestra: AsyncOrchestra) -> None:
 
 
 def _asking(app: FastAPI, orchestra: AsyncOrchestra, attended: Attended) -> None:
-    @app.post("/ask", openapi_extra=_takes(AskBody))
+    @app.post("/ask", openapi_extra=takes(AskBody))
     async def ask(request: Request) -> Any:
         body = await read(request, AskBody, orchestra.settings.body_limit)
         fields = AskFields(results=body.results)
@@ -181,7 +181,7 @@ def _asking(app: FastAPI, orchestra: AsyncOrchestra, attended: Attended) -> None
 
         return await attended(request, answer())
 
-    @app.post("/knowledge/search", openapi_extra=_takes(KnowledgeBody))
+    @app.post("/knowledge/search", openapi_extra=takes(KnowledgeBody))
     async def knowledge(request: Request) -> Any:
         body = await read(request, KnowledgeBody, orchestra.settings.body_limit)
         language = language_for(request.headers, orchestra.settings)
@@ -193,7 +193,7 @@ def _asking(app: FastAPI, orchestra: AsyncOrchestra, attended: Attended) -> None
 
         return await attended(request, found())
 
-    @app.post("/search", openapi_extra=_takes(SearchBody))
+    @app.post("/search", openapi_extra=takes(SearchBody))
     async def search(request: Request) -> Any:
         body = await read(request, SearchBody, orchestra.settings.body_limit)
         return await attended(request, _searched(orchestra, body))
@@ -218,8 +218,3 @@ async def _searched(orchestra: AsyncOrchestra, body: SearchBody) -> list[dict[st
 def _result(passage: Passage) -> dict[str, str]:
     title, text = (" ".join(visible(part).split()) for part in (passage.title, passage.text))
     return {"link": passage.url, "title": title or passage.url, "snippet": text[:LONGEST_SNIPPET]}
-
-
-def _takes(body: type[BaseModel]) -> dict[str, Any]:
-    """The body of a route for its description: the routes read it themselves, strictly."""
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": body.model_json_schema()}}}}
