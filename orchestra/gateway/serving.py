@@ -142,8 +142,8 @@ class _Server(uvicorn.Server):
 
 def _config(service: Service, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
-        service.app, http=protocol(settings), log_config=None, log_level="error", access_log=False, server_header=False, proxy_headers=False,
-        timeout_graceful_shutdown=max(1, round(settings.grace)), lifespan="on",
+        service.app, http=protocol(settings), log_config=None, log_level="error", access_log=False, server_header=False,
+        proxy_headers=False, timeout_graceful_shutdown=max(1, round(settings.grace)), lifespan="on",
     )  # fmt: skip
 
 
