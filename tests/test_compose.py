@@ -10,7 +10,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatch
@@ -192,22 +191,24 @@ def running(image: Mapping[str, list[str]], daemon: str, home: Path) -> Iterator
     service, port = services()["orchestra"], free_port()
     command = here([*json.loads(image["ENTRYPOINT"][-1])[1:], *service["command"]], {"5002": port})
     told = {**service["environment"], "OLLAMA_HOST": daemon, "ORCHESTRA_HOME": str(home), "PATH": os.environ["PATH"]}
-    process = subprocess.Popen([sys.executable, "-m", "orchestra", *command], env=told, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "orchestra", *command], env=told, stderr=subprocess.PIPE, text=True)
     try:
+        assert process.stderr is not None
+        assert f"http://0.0.0.0:{port}" in (said := process.stderr.readline()), said + process.stderr.readline()
         yield service, port
-    finally:
         process.send_signal(signal.SIGTERM)  # as docker stop does
-        assert process.wait(20) == 0
+        process.communicate(timeout=20)
+        assert process.returncode == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_orchestra_comes_up_as_a_container_has_it(image: dict[str, list[str]], tmp_path: Path) -> None:
     with StandIn() as daemon, running(image, daemon.url, tmp_path) as (service, port):
         by_the_file = {"5002": port}
         assert health(service, {"5002": free_port()}) != 0  # nobody there
-        deadline = time.monotonic() + 20
-        while (ended := health(service, by_the_file)) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert ended == 0
+        assert health(service, by_the_file) == 0
         own = json.loads(image["HEALTHCHECK"][0].partition("CMD ")[2])
         assert subprocess.run(here(own, by_the_file), check=False, timeout=20).returncode == 0
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20, trust_env=False) as client:
@@ -223,19 +224,24 @@ def test_orchestra_comes_up_as_a_container_has_it(image: dict[str, list[str]], t
 
 
 def test_the_models_are_fetched_and_a_failure_is_one(tmp_path: Path) -> None:
-    shown = services(EMBEDDING_MODEL="llama3:latest")["models"]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    shown = services()["models"]
+    command, told = [*shown["entrypoint"], *shown["command"]], shown["environment"] | {"ORCHESTRA_HOME": str(tmp_path)}
+
+    def fetched(**environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, env=told | environment, capture_output=True, text=True, timeout=40, check=False)
+
     with StandIn() as daemon:
-        told = {**shown["environment"], "OLLAMA_HOST": daemon.url, "ORCHESTRA_HOME": str(tmp_path), "PATH": path}
-        command = [*shown["entrypoint"], *shown["command"]]
-        done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=40, check=False)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.split("\n")[0] == "== llama3"
-        assert "pulling" in done.stderr  # how far it is stands in the log
-    (tmp_path / "orchestra").write_text("#!/bin/sh\necho $2\nexit 24\n")
-    (tmp_path / "orchestra").chmod(0o755)
-    failed = subprocess.run(command, env=told | {"PATH": str(tmp_path)}, capture_output=True, text=True, timeout=40, check=False)
-    assert (failed.returncode, failed.stdout) == (24, "== llama3\nllama3\n")  # and compose starts it again
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = fetched(PATH=path, OLLAMA_HOST=daemon.url, MODELS="llama3")
+    assert (done.returncode, done.stdout.splitlines()[0]) == (0, "== llama3")
+    assert "pulling" in done.stderr  # how far it is stands in the log
+    program = tmp_path / "orchestra"
+    program.write_text('#!/bin/sh\necho "$*"\n')
+    program.chmod(0o755)
+    every = [line for line in fetched(PATH=str(tmp_path)).stdout.splitlines() if not line.startswith("==")]
+    assert every == ["pull llama3", "pull llama3:text", "pull qwen3-embedding:0.6b"]
+    program.write_text("#!/bin/sh\nexit 24\n")
+    assert fetched(PATH=str(tmp_path)).returncode == 24  # and compose starts it again
 
 
 def test_open_webui_is_well_once_it_says_so() -> None:
