@@ -8,7 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import httpx
@@ -16,6 +16,7 @@ import pytest
 from services import Told, serving
 from starlette.applications import Starlette
 
+from orchestra.gateway import create_app
 from orchestra.gateway.passing import Guard, Passing, routes
 from orchestra.gateway.serving import Service, serve
 from orchestra.model.client import Client
@@ -33,7 +34,14 @@ Through = Callable[..., httpx.Client]
 
 @contextmanager
 def passing_on(settings: Settings, guard: Guard) -> Iterator[str]:
-    """The address of a gateway that passes on."""
+    """The address of a gateway that passes on, and does nothing else."""
+    with serving_app(Starlette(routes=routes(Client(Looped(parallel=settings.parallel), settings), guard)), settings) as url:
+        yield url
+
+
+@contextmanager
+def serving_app(app: Starlette, settings: Settings) -> Iterator[str]:
+    """The address of an app that is served in a thread."""
     told: list[str] = []
     ready = threading.Event()
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
@@ -43,17 +51,11 @@ def passing_on(settings: Settings, guard: Guard) -> Iterator[str]:
         ready.set()
 
     async def main() -> None:
-        runtime = Looped(parallel=settings.parallel)
         task = asyncio.current_task()
         assert task is not None
         running.append((asyncio.get_running_loop(), task))
-        app = Starlette(routes=routes(Client(runtime, settings), guard))
-        try:
+        with suppress(asyncio.CancelledError):
             await serve([Service(app, "127.0.0.1", 0)], settings, announced)
-        except asyncio.CancelledError:
-            pass
-        finally:
-            await runtime.close()
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()
@@ -270,7 +272,7 @@ def test_a_bound_that_is_reached_is_said(through: Through, standin: StandIn) -> 
     assert said[-1]["done_reason"] == "length"
 
 
-WAITS = {"first_token_timeout": 0.4, "prompt_token_time": 0.0, "piece_timeout": 0.3, "line_limit": 2**20}
+WAITS = {"first_token_timeout": 0.3, "prompt_token_time": 0.0, "piece_timeout": 0.2, "line_limit": 2**20}
 
 
 def test_whatever_the_daemon_does_the_client_sees_an_end(through: Through, standin: StandIn) -> None:
@@ -355,13 +357,19 @@ def test_small_pieces_do_not_wait_for_acknowledgements() -> None:
         assert listening.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
-def left(client: httpx.Client, body: dict[str, Any], standin: StandIn, *, until: Callable[[], bool]) -> float:
-    """Asks over a socket of its own, leaves when `until`, and says after how many seconds the daemon was free."""
+@contextmanager
+def peer_of(client: httpx.Client, body: dict[str, Any]) -> Iterator[socket.socket]:
+    """A connection on which something was asked; it is closed when the block ends."""
     data = json.dumps(body).encode()
-    url = client.base_url
-    with socket.create_connection((url.host, url.port or 0)) as peer:
+    with socket.create_connection((client.base_url.host, client.base_url.port or 0)) as peer:
         head = f"POST /api/chat HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(data)}\r\n\r\n"
         peer.sendall(head.encode() + data)
+        yield peer
+
+
+def left(client: httpx.Client, body: dict[str, Any], standin: StandIn, *, until: Callable[[], bool]) -> float:
+    """Asks over a socket of its own, leaves when `until`, and says after how many seconds the daemon was free."""
+    with peer_of(client, body) as peer:
         wait_for(until)
         if body["stream"]:
             peer.settimeout(5)
@@ -386,3 +394,31 @@ def test_whoever_leaves_frees_the_daemon(through: Through, standin: StandIn, gua
     seconds = left(through(guard), {**QUESTION, "stream": stream}, standin, until=lambda: standin.active > 0)
     assert seconds < 0.5
     assert standin.cancelled == before + 1
+
+
+def test_whoever_leaves_the_daemons_line_is_no_longer_in_it(through: Through, standin: StandIn) -> None:
+    """Before the first token: another has the daemon's one slot."""
+    standin.script(Scripted([f" {number}" for number in range(2000)], pace=0.01))
+    client = through()
+    asked, cancelled = len(standin.asked("/api/chat")), standin.cancelled
+    with httpx.stream("POST", standin.url + "/api/chat", json=QUESTION, trust_env=False) as other:
+        next(other.iter_raw())
+        with peer_of(client, {**QUESTION, "stream": True}):
+            wait_for(lambda: len(standin.asked("/api/chat")) == asked + 2)
+        gone = time.monotonic()
+        wait_for(lambda: standin.cancelled == cancelled + 1)
+        assert time.monotonic() - gone < 0.5
+    wait_for(lambda: not standin.active)
+
+
+# --- in the whole gateway
+
+
+def test_the_gateway_passes_on_what_is_asked_of_a_model_and_one_expert_alone_does_not(standin: StandIn) -> None:
+    settings = Settings.read(host=standin.url, language="en")
+    standin.script("Because.")
+    with serving_app(create_app(settings=settings), settings) as url:
+        said = lines(httpx.post(url + "/api/chat", json=QUESTION, trust_env=False))
+        assert (text_of(said), said[-1]["done_reason"]) == ("Because.", "stop")
+    with serving_app(create_app("You count.", settings=settings), settings) as url:
+        assert httpx.post(url + "/api/chat", json=QUESTION, trust_env=False).status_code == 404

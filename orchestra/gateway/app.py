@@ -26,7 +26,7 @@ from orchestra.agents.experts import Named
 from orchestra.agents.lineage import Lineage
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
-from orchestra.gateway import openai, own
+from orchestra.gateway import openai, own, passing
 from orchestra.gateway.access import OPEN, admit, allotted, language_for
 from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, WhoAnswers, read, takes
 from orchestra.gateway.discretion import discreet
@@ -93,6 +93,7 @@ def create_app(
         _integrate(app, orchestra, roster)
     if roster.alone is None:
         own.mount(app, orchestra, _attended)
+        app.router.routes.extend(passing.routes(orchestra.client))
     openai.mount(app, orchestra, Voices(orchestra=orchestra, roster=roster), _attended)
     return app
 
