@@ -178,6 +178,7 @@ def test_open_webui_is_told_in_json_what_holds() -> None:
     told = services()["open-webui"]["environment"]
     assert json.loads(told["DEFAULT_MODEL_METADATA"])["capabilities"]["builtin_tools"] is False
     assert told["OLLAMA_BASE_URL"] == told["RAG_OLLAMA_BASE_URL"] == services()["orchestra"]["environment"]["OLLAMA_HOST"]
+    assert json.loads(told["OPENAI_API_CONFIGS"])["0"]["enable"] is True
     assert told["OPENAI_API_KEY"] == KEYS["ORCHESTRA_TOKEN"]
     assert not [name for name, value in told.items() if not isinstance(value, str)]  # true and 5 would not reach a process as such
 
@@ -219,8 +220,8 @@ def test_orchestra_comes_up_as_a_container_has_it(image: dict[str, list[str]], t
             assert client.get("/readyz", headers={"Host": "elsewhere:5002"} | key).status_code == 421
             said = client.post("/chat", headers=called | key, json={"intent": "hello"})
             assert said.status_code == 200, said.text
-            enabled = json.loads(services()["open-webui"]["environment"]["OPENAI_API_CONFIGS"])["0"]["enable"]
-            assert not enabled or client.get("/v1/models", headers=called | key).status_code == 200
+            listed = [each["id"] for each in client.get("/v1/models", headers=called | key).json()["data"]]
+            assert services()["open-webui"]["environment"]["DEFAULT_MODELS"] in listed
 
 
 def test_the_models_are_fetched_and_a_failure_is_one(tmp_path: Path) -> None:
