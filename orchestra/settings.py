@@ -122,7 +122,7 @@ class Settings:
         "text", "", "ORCHESTRA_ALLOWED_ORIGINS", "origins of pages that may call the gateway, separated by blanks",
         "允许调用网关的页面来源，以空格分隔",
     )  # fmt: skip
-    body_limit: int = _row("count", 2**20, "ORCHESTRA_BODY_LIMIT", "largest request body that the gateway takes", "网关接受的最大请求体")
+    body_limit: int = _row("count", 2_000_000, "ORCHESTRA_BODY_LIMIT", "largest request body that the gateway takes", "网关接受的最大请求体")
     in_flight: int = _row("count", 128, "ORCHESTRA_IN_FLIGHT", "requests that the gateway answers at once", "网关同时处理的请求数")
     header_timeout: float = _row(
         "number", 10.0, "ORCHESTRA_HEADER_TIMEOUT", "patience for the headers of a request", "等待请求头的时间"

@@ -54,7 +54,7 @@ def test_whoever_starts_a_service_is_told_where_questions_go() -> None:
     assert "SearXNG (localhost:8080)" in notice.en
     assert notice.en.index("SearXNG") < notice.en.index("DuckDuckGo")
     assert "researcher" in notice.zh
-    assert create_app(settings=live).state.notice == notice, "everybody is served, the researcher too"
+    assert "researcher, orchestra/search" in create_app(settings=live).state.notice.en, "everybody is served"
     assert create_app("你是专家。", experts=["researcher"], settings=live).state.notice == notice
     for silent in (create_app(persona="lawyer", settings=live), create_app(settings=Settings(search="offline"))):
         assert silent.state.notice is None
