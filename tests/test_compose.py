@@ -19,10 +19,10 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from services import Told, serving
 
 from orchestra.settings import table
 from orchestra.standin import StandIn
-from tests.services import Told, serving
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE, GPU, HOST = "docker-compose.yml", "compose.gpu.yml", "compose.host.yml"
