@@ -12,6 +12,7 @@ import httpx
 import pytest
 from test_gateway import Served, serving
 
+from orchestra.agents.lineage import Lineage
 from orchestra.gateway import openai
 from orchestra.standin import Scripted, StandIn
 
@@ -161,6 +162,19 @@ def test_an_error_before_the_answer_has_its_status_and_one_in_its_middle_is_seen
     assert text_of(said) == "一二三"
     assert said[-2]["error"]["code"]
     assert said[-1] is None
+
+
+def test_a_question_that_was_here_before_is_refused_and_one_from_far_down_asks_nobody_more(served: Served, daemon: StandIn) -> None:
+    client = served()
+    for model in ("orchestra/lawyer", "orchestra/coordinator"):
+        name = model.replace("orchestra/coordinator", "standardization_expert").removeprefix("orchestra/")
+        answer = client.post("/v1/chat/completions", json={**ASK, "model": model}, headers=Lineage().at(name).headers())
+        assert (answer.status_code, answer.json()["error"]["code"]) == (508, "agent_recursion")
+    assert daemon.asked("/api/chat") == []
+    deep = Lineage(depth=1).headers()
+    said = client.post("/v1/chat/completions", json={**ASK, "model": "orchestra/standardization_expert", "max_tokens": 8}, headers=deep)
+    assert said.status_code == 200
+    assert len(daemon.asked("/api/chat")) == 1, "it answers alone"
 
 
 def test_while_experts_work_a_comment_keeps_the_connection(served: Served, daemon: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:

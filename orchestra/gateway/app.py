@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from typing import Any, TypeVar
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
@@ -21,19 +21,19 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from orchestra import __version__
 from orchestra.agents.budget import least
 from orchestra.agents.coordinator import Plan, as_json
-from orchestra.agents.expert import Expert
 from orchestra.agents.experts import Named
 from orchestra.agents.lineage import Lineage
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
 from orchestra.gateway import openai, own, passing
 from orchestra.gateway.access import OPEN, admit, allotted, language_for
+from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, WhoAnswers, read, takes
 from orchestra.gateway.discretion import discreet
 from orchestra.gateway.keys import Keys
 from orchestra.gateway.limits import RETRY_AFTER, Places
 from orchestra.gateway.roster import Roster
-from orchestra.gateway.voices import Voices
+from orchestra.gateway.voices import Dialogue, PersonaVoice, Voices, told
 from orchestra.model.messages import Options, Reply
 from orchestra.model.persona import Persona
 from orchestra.settings import Settings
@@ -41,9 +41,7 @@ from orchestra.texts import Words
 
 # Where OpenTelemetry is installed FastAPI would report requests and the texts of exceptions: nothing is sent from here.
 SILENT: Any = dict.fromkeys(("tracing", "metrics", "logs", "operation_spans", "auto_configure"), False)
-LEFT = 499  # what proxies note for a caller that did not wait; nobody reads it
 _log = logging.getLogger("orchestra.gateway")
-T = TypeVar("T")
 
 
 class Gateway(FastAPI):
@@ -92,9 +90,9 @@ def create_app(
     if roster.integrates:
         _integrate(app, orchestra, roster)
     if roster.alone is None:
-        own.mount(app, orchestra, _attended)
+        own.mount(app, orchestra)
         app.router.routes.extend(passing.routes(orchestra.client))
-    openai.mount(app, orchestra, Voices(orchestra=orchestra, roster=roster), _attended)
+    openai.mount(app, orchestra, Voices(orchestra=orchestra, roster=roster))
     return app
 
 
@@ -111,33 +109,28 @@ def _chat(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
     async def chat(request: Request) -> Any:
         body = await read(request, ChatBody, orchestra.settings.body_limit)
         persona = roster.speaker(body.persona)
-        lineage: Lineage = request.state.lineage
-        lineage.at(persona.name)
         most = allotted(request.headers)
-        options = Options(max_tokens=least(most, persona.options.max_tokens))
 
         async def answer() -> ChatAnswer:
             if body.session:
+                request.state.lineage.at(persona.name)
                 name = app.state.keys.session(request.state.holder, body.session)
+                options = Options(max_tokens=least(most, persona.options.max_tokens))
                 session = orchestra.session(name, persona=persona, options=options)
                 reply = await session.ask(body.intent, turn_id=request.headers.get("idempotency-key"))
                 return _spoken(reply, persona, session=body.session)
-            if persona.experts and not lineage.deepest:  # to whoever asks it is one expert all the same
-                plan = await orchestra.integrate(
-                    body.intent, experts=persona.experts, coordinator=persona, lineage=lineage, max_total_tokens=most
-                )
-                return _spoken(plan, persona, missing=list(plan.missing))
-            model = persona.model or await orchestra.model_for()
-            expert = Expert(persona=persona, client=orchestra.client, model=model, ground=orchestra.grounds(persona))
-            return _spoken(await expert.answer(body.intent, options=options), persona)
+            dialogue = Dialogue(question=body.intent, lineage=request.state.lineage, most=most)
+            return _spoken(await told(PersonaVoice(orchestra=orchestra, persona=persona).answer(dialogue)), persona)
 
-        return await _attended(request, answer())
+        return await attended(request, answer())
 
 
 def _spoken(said: Reply | Plan, persona: Persona, **more: Any) -> ChatAnswer:
     counted = {"prompt_tokens": said.usage.prompt_tokens, "completion_tokens": said.usage.completion_tokens}
     more["usage"] = {name: count for name, count in counted.items() if count is not None}
-    if isinstance(said, Reply) and said.ground:
+    if isinstance(said, Plan):
+        more["missing"] = list(said.missing)
+    elif said.ground:
         more["ground"] = dict(said.ground)
     return ChatAnswer(response=said.text, persona=persona.name, model=said.model, finish_reason=str(said.finish_reason), **more)
 
@@ -162,7 +155,7 @@ def _integrate(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
                 response=plan.text, steps=whole["steps"], missing=whole["missing"], finish_reason=whole["finish_reason"]
             )
 
-        return await _attended(request, answer())
+        return await attended(request, answer())
 
 
 def _about(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
@@ -179,34 +172,6 @@ def _about(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
     async def readyz() -> dict[str, str]:
         await orchestra.client.tags()  # the model is chosen once: only this asks the daemon each time
         return {"status": "ready", "model": await orchestra.model_for()}
-
-
-async def _attended(request: Request, work: Coroutine[Any, Any, T]) -> T | Response:
-    """The work's result, as long as the caller waits for it."""
-    task = asyncio.ensure_future(work)
-    leaving = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            return Response(status_code=LEFT)
-        return task.result()
-    except OrchestraError:
-        raise
-    except Exception as error:
-        # its text may hold what was said: only its kind is noted
-        _log.error("unforeseen: %s", type(error).__name__)
-        raise OrchestraError(detail=type(error).__name__) from error
-    finally:
-        for one in (task, leaving):
-            one.cancel()
-        await asyncio.wait((task,))  # what was said by then is stored before anything else happens
-        if not task.cancelled():
-            task.exception()  # seen: whoever has left is not told
-
-
-async def _left(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 # --- the border

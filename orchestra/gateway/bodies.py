@@ -91,7 +91,7 @@ async def read(request: Request, kind: type[Body], limit: int, *, lenient: bool 
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json" and not lenient:
         raise MediaTypeRefused(kind=media)
-    raw = await _bounded(request, limit)
+    raw = await bounded(request, limit)
     try:
         value = json.loads(raw.decode("utf-8"))
     except json.JSONDecodeError as error:
@@ -112,8 +112,8 @@ async def read(request: Request, kind: type[Body], limit: int, *, lenient: bool 
     return body
 
 
-async def _bounded(request: Request, limit: int) -> bytes:
-    """The body, read only as far as the limit."""
+async def bounded(request: Request, limit: int) -> bytes:
+    """The body, read only as far as the limit. Raises `BodyTooLarge`."""
     whole = bytearray()
     async for chunk in request.stream():
         whole += chunk

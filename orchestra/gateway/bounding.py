@@ -218,12 +218,8 @@ class _Prompt:
         options = {**self.body["options"], "num_predict": 1}
         if self.loaded.told:
             options["num_ctx"] = self.loaded.window
-        body = {**self.body, "stream": False, "options": options}
-        body.pop("format", None)
         patience = self.client.connection.patience(prompt_tokens=self.loaded.window, deadline=self._deadline())
-        async with self.client.runtime.slot(patience.deadline):
-            event = await self.client.connection.whole("POST", self.path, body, asked=self.asked, patience=patience)
-        counted = wire.usage_of(event).prompt_tokens
+        counted = await self.client.measured({**self.body, "options": options}, self.asked, patience)
         if not counted:
             what = Words("the daemon does not count the prompt", "Ollama 未返回提示词的 token 数")
             raise UsageError(detail=what.en, detail_zh=what.zh, fix="send less", fix_zh="请减少内容")

@@ -7,7 +7,7 @@ can show it are told each step.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from orchestra.api import AsyncOrchestra
 from orchestra.errors import OrchestraError
 from orchestra.gateway import openai_wire as wire
 from orchestra.gateway.access import language_for
+from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import read
 from orchestra.gateway.discretion import discreet
 from orchestra.gateway.tasks import answer, recognised
@@ -39,9 +40,8 @@ SHOWS_EVENTS = ("x-openwebui-chat-id", "x-openwebui-user-id", "x-openwebui-user-
 _LONGEST = 120  # characters of a status line
 
 
-Attended = Callable[[Request, Coroutine[Any, Any, Any]], Coroutine[Any, Any, Any]]  # work, as long as its caller waits for it
 
-def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices, attended: Attended) -> None:
+def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices) -> None:
     """Adds the routes."""
 
     @app.get("/v1/models")
@@ -60,11 +60,11 @@ def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices, attended: Att
         said = body.said()
         if task := recognised(request.headers, said):
             return wire.Told(voice.id).at_once(answer(task, examples=voice.starters), stream=body.stream)
-        dialogue = Dialogue.of(said, body.options())
+        dialogue = Dialogue.of(said, body.options(), request.state.lineage)
         language = language_of(dialogue.question)
         events = any(name in request.headers for name in SHOWS_EVENTS)
         usage = body.stream_options is not None and body.stream_options.include_usage
-        answered = _Answer(voice, dialogue, _How(language, events, usage, voices.roster.known()))
+        answered = _Answer(voice, dialogue, _How(language, events, usage, voices.roster.known))
         if not body.stream:
             return await attended(request, answered.whole())
         first = await attended(request, answered.begun())
@@ -79,7 +79,7 @@ class _How(NamedTuple):
     language: str
     events: bool
     usage: bool
-    known: Iterable[Persona]
+    known: Callable[[], Iterable[Persona]]
 
 
 @dataclass(slots=True)
@@ -137,7 +137,7 @@ class _Answer:
         except OrchestraError as failure:
             for one in self._rested("✗"):
                 yield one
-            yield wire.line(fault(failure, self._language, self._known))
+            yield wire.line(fault(failure, self._language, self._known()))
         yield wire.DONE
 
     async def _beating(self) -> AsyncGenerator[Part | None]:

@@ -7,7 +7,6 @@ Where one expert is served alone they are not: whoever asks an expert has no bus
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -19,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from orchestra.api import AskFields, AsyncOrchestra
 from orchestra.errors import FieldInvalid, SearchUnreachable, SessionMissing
 from orchestra.gateway.access import allotted, language_for
+from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import read, takes
 from orchestra.model.language import language_of
 from orchestra.model.messages import Options
@@ -31,7 +31,6 @@ from orchestra.sessions.export import about, export_json, export_jsonl, export_m
 from orchestra.sessions.records import SessionRecord
 from orchestra.sessions.store import Store
 
-Attended = Callable[[Request, Coroutine[Any, Any, Any]], Awaitable[Any]]
 MEDIA = {"jsonl": "application/jsonl", "md": "text/markdown"}
 MOST_RESULTS, LONGEST_QUERY, LONGEST_SNIPPET = 20, 2000, 1000
 _log = logging.getLogger("orchestra.gateway")
@@ -78,10 +77,10 @@ class ForkBody(BaseModel):
     at: int | None = Field(default=None, ge=0)
 
 
-def mount(app: FastAPI, orchestra: AsyncOrchestra, attended: Attended) -> None:
-    """Puts the routes on `app`; `attended` ends the work of a caller that has left."""
+def mount(app: FastAPI, orchestra: AsyncOrchestra) -> None:
+    """Puts the routes on `app`."""
     _sessions(app, orchestra)
-    _asking(app, orchestra, attended)
+    _asking(app, orchestra)
 
 
 class _Shelf:
@@ -164,7 +163,7 @@ def _sessions(app: FastAPI, orchestra: AsyncOrchestra) -> None:
         await call(partial(_Shelf(request, store).delete, name))
 
 
-def _asking(app: FastAPI, orchestra: AsyncOrchestra, attended: Attended) -> None:
+def _asking(app: FastAPI, orchestra: AsyncOrchestra) -> None:
     @app.post("/ask", openapi_extra=takes(AskBody))
     async def ask(request: Request) -> Any:
         body = await read(request, AskBody, orchestra.settings.body_limit)

@@ -6,9 +6,8 @@ An answer that has begun ends with `done:true` and why: what the daemon says, or
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from typing import Any, Literal
 
 from starlette.requests import Request
@@ -18,28 +17,25 @@ from starlette.types import Receive, Scope, Send
 
 from orchestra.errors import (
     BodyInvalid,
-    BodyTooLarge,
     DaemonBusy,
     DaemonDisconnected,
-    DaemonUnreachable,
     EmptyReply,
     FirstTokenTimeout,
-    LineTooLong,
-    NotOllama,
     OrchestraError,
-    ReplyTooLarge,
     StreamStalled,
     StreamTruncated,
 )
 from orchestra.gateway.access import language_for
+from orchestra.gateway.attending import within
+from orchestra.gateway.bodies import bounded as bounded_body
 from orchestra.gateway.bounding import Sent, bounded
+from orchestra.gateway.limits import RETRY_AFTER
 from orchestra.gateway.lines import Line, Run, joined
 from orchestra.model import wire
 from orchestra.model.client import Client
 from orchestra.model.connection import shown
 from orchestra.request import Breakage, Broken
 from orchestra.request import Request as Asking
-from orchestra.runtime import Answer
 
 Guard = Literal["on", "strict", "off"]
 PATHS = ("/api/chat", "/api/generate")
@@ -57,15 +53,6 @@ class Passing:
     async def listed(self) -> list[dict[str, Any]]:
         """The daemon's own models, as it lists them itself."""
         return await self._client.tags()
-
-    async def read(self, request: Request) -> bytes:
-        """The body of a request. Raises `BodyTooLarge`."""
-        whole, limit = bytearray(), self._client.settings.body_limit
-        async for chunk in request.stream():
-            whole += chunk
-            if len(whole) > limit:
-                raise BodyTooLarge(limit=limit)
-        return bytes(whole)
 
     def passed(self, path: str, raw: bytes, language: str = "en") -> Response:
         """The answer to a body that was sent to `path`, `/api/chat` or `/api/generate`; errors in the daemon's own shape."""
@@ -102,11 +89,11 @@ class Passing:
             async with (
                 self._client.runtime.slot(sent.patience.deadline),
                 connection.opened("POST", sent.path, sent.body, asked=sent.asked, patience=sent.patience) as answer,
-                aclosing(self._raw(answer)) as chunks,
+                aclosing(connection.lines(answer)) as chunks,
             ):
                 async for chunk in chunks:
                     try:
-                        for raw in chunk:
+                        for raw in filter(bytes.strip, chunk):
                             run.take(raw)
                     finally:  # what came before a bad line is sound
                         lines = run.given()
@@ -122,28 +109,6 @@ class Passing:
             raise error
         run.broken(error)
         yield run.given()
-
-    async def _raw(self, answer: Answer) -> AsyncGenerator[list[bytes]]:
-        """The lines of a stream within the limits, split on byte 0x0A alone."""
-        url, settings = self._client.connection.url, self._client.settings
-        if answer.headers.get("content-encoding", "identity").lower() not in ("", "identity"):
-            raise NotOllama(url=url, detail="it compresses its answers")
-        kind = answer.headers.get("content-type", "")
-        pending, total, first = b"", 0, True
-        async with aclosing(answer.chunks()) as chunks:
-            async for chunk in chunks:
-                total += len(chunk)
-                if total > settings.reply_limit:
-                    raise ReplyTooLarge(limit=settings.reply_limit)
-                if first and (odd := wire.unlike_ollama(url, kind, chunk[:64])):
-                    raise odd
-                first = False
-                *whole, pending = (pending + chunk).split(b"\n")
-                if len(pending) > settings.line_limit or any(len(line) > settings.line_limit for line in whole):
-                    raise LineTooLong(limit=settings.line_limit)
-                yield [line for line in whole if line.strip()]
-        if pending.strip():
-            yield [pending]
 
     # --- without it
 
@@ -168,9 +133,7 @@ class Passing:
         except Broken as broken:
             if begun:
                 return  # without an end of its own the connection is closed in the middle: that is what happened
-            if broken.how is Breakage.CONNECT:
-                raise DaemonUnreachable(url=url, detail="nothing listens there", detail_zh="该地址没有服务在监听") from broken
-            raise DaemonDisconnected(url=url) from broken
+            raise self._client.connection.unopened(broken, asking, wire.Asked(url=url)) from broken
 
 
 def routes(client: Client, guard: Guard = "on") -> list[BaseRoute]:
@@ -180,7 +143,7 @@ def routes(client: Client, guard: Guard = "on") -> list[BaseRoute]:
     async def passed(request: Request) -> Response:
         language = language_for(request.headers, client.settings)
         try:
-            return passing.passed(request.url.path, await passing.read(request), language)
+            return passing.passed(request.url.path, await bounded_body(request, client.settings.body_limit), language)
         except OrchestraError as error:
             return refusal(error, language)
 
@@ -195,15 +158,7 @@ class Attended(Response):
         self._passing, self._path, self._raw, self._language = passing, path, raw, language
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        work = asyncio.ensure_future(self._work(scope, receive, send))
-        leaving = asyncio.ensure_future(_left(receive))
-        try:
-            await asyncio.wait((work, leaving), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (work, leaving):
-                task.cancel()
-            with suppress(asyncio.CancelledError):
-                await work
+        await within(receive, self._work(scope, receive, send))
 
     async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -217,13 +172,8 @@ class Attended(Response):
 def refusal(error: OrchestraError, language: str) -> Response:
     """An error in the daemon's own shape."""
     status = _AS_THE_DAEMON.get(error.status, error.status)
-    headers = {"Retry-After": "1"} if status in (429, 503) else {}
+    headers = {"Retry-After": str(RETRY_AFTER)} if status in (429, 503) else {}
     return JSONResponse({"error": error.message(language)}, status_code=status, headers=headers)
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 async def _more(send: Send, data: bytes, *, last: bool = False) -> None:

@@ -12,16 +12,18 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Protocol
 
+from orchestra.agents.budget import least
 from orchestra.agents.coordinator import Plan
 from orchestra.agents.expert import Expert
+from orchestra.agents.lineage import Lineage
 from orchestra.agents.reasoning import Thought
 from orchestra.agents.router import AUTO, Route, Router
 from orchestra.agents.tool import Step
-from orchestra.api import AsyncOrchestra
+from orchestra.api import AsyncOrchestra, TaskFields
 from orchestra.errors import FieldInvalid
 from orchestra.gateway.roster import SEARCH as SEARCHING
 from orchestra.gateway.roster import Roster
-from orchestra.model.messages import Message, Options, Piece
+from orchestra.model.messages import Message, Options, Piece, Reply, gathered
 from orchestra.model.persona import Persona
 from orchestra.retrieval.pipeline import Answer
 from orchestra.texts import Words
@@ -44,14 +46,24 @@ _PURPOSES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialogue:
-    """What a client has sent: what was `said`, user and assistant in turn, and the `question` that ends it."""
+    """What a client has sent: what was `said`, user and assistant in turn, and the `question` that ends it.
+
+    `lineage` says through which agents it has come, `most` how many tokens all that work on the answer may generate together.
+    """
 
     said: tuple[Message, ...] = ()
     question: str
     options: Options = field(default_factory=Options)
+    lineage: Lineage = field(default_factory=Lineage)
+    most: int | None = None
+
+    @property
+    def task(self) -> TaskFields:
+        """The dialogue as a task for several."""
+        return TaskFields(said=self.said, lineage=self.lineage, max_total_tokens=self.most)
 
     @classmethod
-    def of(cls, messages: Sequence[Message], options: Options) -> Dialogue:
+    def of(cls, messages: Sequence[Message], options: Options, lineage: Lineage) -> Dialogue:
         """The dialogue in a client's messages. Raises `FieldInvalid` where none of them asks anything.
 
         A client's system messages are wishes of its user: they stand before the first question, for the seed memory of
@@ -65,7 +77,19 @@ class Dialogue:
             raise FieldInvalid(field="messages", detail="the last message is no user's", detail_zh="最后一条不是用户的消息")
         if wishes:
             said[0] = replace(said[0], content=f"{wishes}\n\n{said[0].content}")
-        return cls(said=tuple(said[:-1]), question=said[-1].content, options=options)
+        return cls(said=tuple(said[:-1]), question=said[-1].content, options=options, lineage=lineage)
+
+
+async def told(parts: AsyncGenerator[Part]) -> Reply | Plan:
+    """An answer that is wanted whole: the plan where it was a task, else the reply that its pieces are."""
+    pieces: list[Piece] = []
+    async with aclosing(parts) as stream:
+        async for part in stream:
+            if isinstance(part, Plan):
+                return part
+            if isinstance(part, Piece):
+                pieces.append(part)
+    return gathered(pieces)
 
 
 class Voice(Protocol):
@@ -115,16 +139,19 @@ class PersonaVoice:
         return self.persona.examples
 
     async def answer(self, dialogue: Dialogue) -> AsyncGenerator[Part]:
-        """The persona's answer."""
+        """The persona's answer; too far down, it answers alone. Raises `AgentRecursion` where the question was there before."""
         persona, orchestra = self.persona, self.orchestra
-        if persona.experts:
+        dialogue.lineage.at(persona.name)
+        if persona.experts and not dialogue.lineage.deepest:
             parts: AsyncGenerator[Part] = orchestra.integrate_stream(
-                dialogue.question, experts=persona.experts, coordinator=persona, options=dialogue.options, said=dialogue.said
+                dialogue.question, experts=persona.experts, coordinator=persona, options=dialogue.options, **dialogue.task
             )
         else:
             model = persona.model or await orchestra.model_for()
             expert = Expert(persona=persona, client=orchestra.client, model=model, ground=orchestra.grounds(persona))
-            parts = expert.stream(dialogue.question, options=dialogue.options, said=dialogue.said)
+            most = least(dialogue.most, dialogue.options.max_tokens)
+            options = replace(dialogue.options, max_tokens=least(most, persona.options.max_tokens))
+            parts = expert.stream(dialogue.question, options=options, said=dialogue.said)
         async with aclosing(parts) as stream:
             async for part in stream:
                 yield part
@@ -186,10 +213,10 @@ class OtherVoice:
         return self.orchestra.ask_stream(dialogue.question, said=dialogue.said, options=dialogue.options)
 
     def _coordinated(self, dialogue: Dialogue) -> AsyncGenerator[Part]:
+        task: TaskFields = {**dialogue.task, "descriptions": self.roster.descriptions}
         return self.orchestra.integrate_stream(
-            dialogue.question, experts=self.roster.experts, coordinator=self.roster.coordinator, said=dialogue.said,
-            descriptions=self.roster.descriptions, options=dialogue.options,
-        )  # fmt: skip
+            dialogue.question, experts=self.roster.experts, coordinator=self.roster.coordinator, options=dialogue.options, **task
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -210,7 +210,7 @@ class Client:
                 calls = 2
                 patience = self.connection.patience(prompt_tokens=count.tokens, deadline=deadline)
                 body = wire.inference_body(model, subject, options, bounds, raw=raw, tools=tools)
-                said = await self._measured(body, asked, patience)
+                said = await self.measured(body, asked, patience)
                 if said and not tools:
                     await self._counting.heard(model, facts, subject, said, raw=raw)
                 if count.counted == "exact" and 0 < said < count.tokens and await self._counts_all():
@@ -232,7 +232,7 @@ class Client:
             body["keep_alive"] = wire.keep_alive(self.settings.keep_alive)
         return run, body, self.connection.patience(prompt_tokens=count.tokens, deadline=deadline)
 
-    async def _measured(self, body: dict[str, Any], asked: wire.Asked, patience: Patience) -> int:
+    async def measured(self, body: dict[str, Any], asked: wire.Asked, patience: Patience) -> int:
         """The prompt's tokens, counted by the daemon itself where the bound in bytes does not fit; 0 = not said.
 
         One token is asked for; the daemon keeps the prompt in its cache, so that it is not read twice.

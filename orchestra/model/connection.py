@@ -9,6 +9,7 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from orchestra.errors import (
@@ -126,7 +127,7 @@ class Connection:
                     return answer
                 error, wait = await self._refusal(answer, asked, wait)
             except Broken as broken:
-                error = self._unopened(broken, request, asked)
+                error = self.unopened(broken, request, asked)
             again = isinstance(error, DaemonDisconnected | DaemonBusy) and wait <= LONGEST_RETRY_AFTER
             late = request.deadline is not None and time.monotonic() + wait > request.deadline
             if attempt == TRIES or not again or late:
@@ -146,8 +147,8 @@ class Connection:
             wait = float(after[:6])
         return wire.problem(answer.status, answer.headers.get("location", ""), body, asked), wait
 
-    def _unopened(self, broken: Broken, request: Request, asked: wire.Asked) -> OrchestraError:
-        """What it means that no answer began."""
+    def unopened(self, broken: Broken, request: Request, asked: wire.Asked) -> OrchestraError:
+        """What it means that no answer began. Raises `broken` itself where it is the caller's own doing."""
         detail = str(broken)
         match broken.how:
             case Breakage.CONNECT:
@@ -164,12 +165,20 @@ class Connection:
                 raise broken
 
     async def events(self, answer: Answer) -> AsyncGenerator[dict[str, Any]]:
-        """The JSON objects of a stream, split on byte 0x0A alone: a U+2028 inside a text is no line end."""
+        """The JSON objects of a stream."""
         line = 0
+        async with aclosing(self.lines(answer)) as chunks:
+            async for chunk in chunks:
+                for part in chunk:
+                    line += 1
+                    if part.strip():
+                        yield self._parsed(part, line)
+
+    async def lines(self, answer: Answer) -> AsyncGenerator[list[bytes]]:
+        """The lines of a stream, those together that came together, split on byte 0x0A alone: a U+2028 inside a text is no line end."""
         pending: list[bytes] = []
-        size = 0
-        kind = answer.headers.get("content-type", "")
-        if odd := wire.unlike_ollama(self.url, kind, b""):
+        size, limit = 0, self.settings.line_limit
+        if odd := wire.unlike_ollama(self.url, answer.headers.get("content-type", ""), b""):
             raise odd
         async with aclosing(self._bounded(answer, self.settings.reply_limit)) as chunks:
             async for chunk in chunks:
@@ -177,20 +186,18 @@ class Connection:
                 if whole:
                     whole[0] = b"".join((*pending, whole[0]))
                     pending, size = [], 0
-                for part in whole:
-                    line += 1
-                    if part.strip():
-                        yield self._parsed(part, line)
+                    if max(map(len, whole)) > limit:
+                        yield list(takewhile(lambda line: len(line) <= limit, whole))
+                        raise LineTooLong(limit=limit)
+                    yield whole
                 pending.append(rest)
                 size += len(rest)
-                if size > self.settings.line_limit:
-                    raise LineTooLong(limit=self.settings.line_limit)
+                if size > limit:
+                    raise LineTooLong(limit=limit)
         if (rest := b"".join(pending)).strip():
-            yield self._parsed(rest, line + 1)
+            yield [rest]
 
     def _parsed(self, part: bytes, line: int) -> dict[str, Any]:
-        if len(part) > self.settings.line_limit:
-            raise LineTooLong(limit=self.settings.line_limit)
         try:
             return wire.parsed(part)
         except wire.Corrupt as error:

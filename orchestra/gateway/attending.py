@@ -1,0 +1,50 @@
+"""Work for as long as somebody waits for it: a caller that leaves takes its question back, and the model is free for the next."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive
+
+from orchestra.errors import OrchestraError
+
+LEFT = 499  # what proxies note for a caller that did not wait; nobody reads it
+_log = logging.getLogger("orchestra.gateway")
+T = TypeVar("T")
+
+
+async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T | Response:
+    """The work's result; where its caller has left, an answer that nobody reads."""
+    try:
+        result = await within(request.receive, work)
+    except OrchestraError:
+        raise
+    except Exception as error:
+        # its text may hold what was said: only its kind is noted
+        _log.error("unforeseen: %s", type(error).__name__)
+        raise OrchestraError(detail=type(error).__name__) from error
+    return Response(status_code=LEFT) if result is None else result[0]
+
+
+async def within(receive: Receive, work: Coroutine[Any, Any, T]) -> tuple[T] | None:
+    """The work's result, in a tuple; None where the caller left before, whereupon the work is ended and what it stores is stored."""
+    task, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait((task, leaving), return_when=asyncio.FIRST_COMPLETED)
+        return (task.result(),) if task.done() else None
+    finally:
+        for one in (task, leaving):
+            one.cancel()
+        await asyncio.wait((task,))
+        if not task.cancelled():
+            task.exception()  # seen: whoever has left is not told
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
