@@ -172,10 +172,9 @@ def test_with_two_slots_the_experts_work_side_by_side(drive: Drive) -> None:
         drive(daemon.url, lambda client: _loaded(client))
         parts = drive(daemon.url, solving(), parallel=2)
     one, two = (persona.name for persona in EXPERTS)
-    assert happened(parts) == [(one, None), (two, None), (one, True), (two, True)]
-    plan = plan_of(parts)
-    assert plan.receipt.seconds is not None
-    assert sum(step.duration for step in plan.steps) > plan.receipt.seconds, "they did not overlap"
+    told = happened(parts)
+    assert told[:2] == [(one, None), (two, None)], "they did not overlap"
+    assert sorted(told[2:], key=str) == sorted([(one, True), (two, True)], key=str)
 
 
 async def _loaded(client: Client) -> AsyncGenerator[None]:

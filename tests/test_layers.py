@@ -265,7 +265,7 @@ RED = [
     (broad_except, "api.py", "try:\n    f()\nexcept (ValueError, BaseException) as e:\n    raise X from e\n"),
     (broad_except, "api.py", "try:\n    f()\nexcept:\n    pass\n"),
     (broad_except, "api.py", "with contextlib.suppress(Exception):\n    f()\n"),
-    (broad_except, "agents/coordinator.py", "try:\n    f()\nexcept Exception:\n    pass\n" * 2),
+    (broad_except, "agents/function.py", "try:\n    f()\nexcept Exception:\n    pass\n" * 2),
 ]
 
 
