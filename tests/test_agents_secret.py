@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from served import Served
+from served import serving as served_over
 from services import CANARY, Service, Told, everything_logged, serving  # noqa: F401 - a fixture
-from test_gateway import Served
-from test_gateway import serving as served_over
 
 from orchestra import Orchestra, StandIn, tool
 from orchestra.agents.expert import Expert
@@ -94,8 +94,6 @@ def served(standin: StandIn) -> Iterator[Served]:
         yield served
 
 
-
-
 def refused(answer: httpx.Response, log: pytest.LogCaptureFixture) -> httpx.Response:
     """An error that repeats nothing of the seed memory, neither to the caller nor in the log."""
     assert answer.status_code >= 400, answer.text
@@ -137,10 +135,11 @@ def test_an_error_of_the_caller_brings_no_seed_memory(what: str, served: Served,
 
 
 def test_nor_does_one_that_nobody_foresaw(served: Served, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture) -> None:
-    async def breaking(self: Expert, question: str, **_: Any) -> Any:
+    async def breaking(self: Expert, question: str, **_: Any) -> AsyncIterator[Any]:
         raise RuntimeError(self.persona.speaks("zh"))
+        yield
 
-    monkeypatch.setattr(Expert, "answer", breaking)
+    monkeypatch.setattr(Expert, "stream", breaking)
     answer = refused(served(SEED).post("/chat", json={"intent": "x"}), logged)
     assert "RuntimeError" in answer.text
     assert "unforeseen: RuntimeError" in logged.text

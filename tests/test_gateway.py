@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from served import Served, serving
 
 from orchestra.agents.lineage import Lineage
 from orchestra.errors import PersonaMissing, PortTaken, UsageError
@@ -26,42 +25,6 @@ from orchestra.standin import Scripted, StandIn
 
 TASK = "制定人工智能合规标准，避免人工智能伤害人类"
 SEED = "你是一名熟悉人工智能的计算机科学家，代号白鹭。"
-Served = Callable[..., httpx.Client]
-
-
-@contextmanager
-def serving(url: str) -> Iterator[Served]:
-    """Serves apps on free ports in threads, over the daemon at `url`; gives clients of them."""
-    with ExitStack() as ends:
-
-        def run(*given: Any, token: str = "", body_limit: int = 2**20, **named: Any) -> httpx.Client:
-            settings = Settings.read(host=url, token=token, body_limit=body_limit, language="en")
-            told: list[str] = []
-            running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
-            ready = threading.Event()
-
-            def announced(addresses: list[str]) -> None:
-                told.extend(addresses)
-                ready.set()
-
-            async def main() -> None:
-                task = asyncio.current_task()
-                assert task is not None
-                running.append((asyncio.get_running_loop(), task))
-                with suppress(asyncio.CancelledError):
-                    await serve([Service(create_app(*given, settings=settings, **named), "127.0.0.1", 0)], settings, announced)
-
-            thread = threading.Thread(target=lambda: asyncio.run(main()))
-            thread.start()
-            ends.callback(thread.join, 10)
-            assert ready.wait(10)
-            loop, task = running[0]
-            ends.callback(lambda: loop.call_soon_threadsafe(task.cancel))
-            return ends.enter_context(httpx.Client(base_url=told[0], timeout=20, trust_env=False))
-
-        yield run
-
-
 @pytest.fixture
 def served(standin: StandIn) -> Iterator[Served]:
     """A service over this test's daemon."""

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from command_line import Line, line  # noqa: F401 - a fixture
+from served import Served
+from served import serving as served_over
 from services import Seen, Told, serving
-from test_gateway import Served
-from test_gateway import serving as served_over
 from test_subteam import DONE, act, persona, speakers
 
 from orchestra import Orchestra

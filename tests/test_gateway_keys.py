@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from command_line import Line, line  # noqa: F401 - a fixture
-from test_gateway import SEED, Served, error, served  # noqa: F401 - a fixture
+from served import Served
+from test_gateway import SEED, error, served  # noqa: F401 - a fixture
 
 from orchestra.errors import ConfigError, SessionMissing, TokenRefused, UsageError
 from orchestra.gateway.keys import OWNER, Keys

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
-from test_gateway import SEED, Served, error, served  # noqa: F401 - a fixture
+from served import Served, running
+from test_gateway import SEED, error, served  # noqa: F401 - a fixture
 
-from orchestra.gateway.serving import Service, serve
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
 
@@ -193,31 +192,9 @@ def flowing(patience: float, sent: list[int]) -> Iterator[httpx.Client]:
             await asyncio.sleep(0)
         sent.append(-1)
 
-    told: list[str] = []
-    ready = threading.Event()
-    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
-
-    def announced(addresses: list[str]) -> None:
-        told.extend(addresses)
-        ready.set()
-
-    async def main() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        running.append((asyncio.get_running_loop(), task))
-        with suppress(asyncio.CancelledError):
-            await serve([Service(app, "127.0.0.1", 0)], Settings(reader_timeout=patience, grace=1), announced)
-
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
-    thread.start()
-    try:
-        assert ready.wait(10)
-        with httpx.Client(base_url=told[0], trust_env=False) as client:
-            yield client
-    finally:
-        loop, task = running[0]
-        loop.call_soon_threadsafe(task.cancel)
-        thread.join(10)
+    settings = Settings(reader_timeout=patience, grace=1)
+    with running(app, settings) as url, httpx.Client(base_url=url, trust_env=False) as client:
+        yield client
 
 
 def settled(sent: list[int], seconds: float) -> bool:

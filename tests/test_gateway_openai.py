@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from test_gateway import Served, serving
+from served import Served, serving
 
 from orchestra.agents.lineage import Lineage
 from orchestra.gateway import openai

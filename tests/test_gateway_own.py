@@ -10,7 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from test_gateway import JSON, SEED, Served, error, idle, served, serving  # noqa: F401 - with fixtures
+from served import Served, serving
+from test_gateway import JSON, SEED, error, idle, served  # noqa: F401 - with fixtures
 
 from orchestra.api import Orchestra
 from orchestra.model.messages import Message

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import httpx
 import pytest
+from served import running
 from services import Told, serving
 from starlette.applications import Starlette
 
 from orchestra.gateway import create_app
 from orchestra.gateway.passing import Guard, Passing, routes
-from orchestra.gateway.serving import Service, serve
+from orchestra.gateway.serving import Service
 from orchestra.model.client import Client
 from orchestra.runtime import Looped
 from orchestra.settings import Settings
@@ -35,37 +35,8 @@ Through = Callable[..., httpx.Client]
 @contextmanager
 def passing_on(settings: Settings, guard: Guard) -> Iterator[str]:
     """The address of a gateway that passes on, and does nothing else."""
-    with serving_app(Starlette(routes=routes(Client(Looped(parallel=settings.parallel), settings), guard)), settings) as url:
+    with running(Starlette(routes=routes(Client(Looped(parallel=settings.parallel), settings), guard)), settings) as url:
         yield url
-
-
-@contextmanager
-def serving_app(app: Starlette, settings: Settings) -> Iterator[str]:
-    """The address of an app that is served in a thread."""
-    told: list[str] = []
-    ready = threading.Event()
-    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
-
-    def announced(addresses: list[str]) -> None:
-        told.extend(addresses)
-        ready.set()
-
-    async def main() -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        running.append((asyncio.get_running_loop(), task))
-        with suppress(asyncio.CancelledError):
-            await serve([Service(app, "127.0.0.1", 0)], settings, announced)
-
-    thread = threading.Thread(target=lambda: asyncio.run(main()))
-    thread.start()
-    assert ready.wait(10)
-    try:
-        yield told[0]
-    finally:
-        loop, task = running[0]
-        loop.call_soon_threadsafe(task.cancel)
-        thread.join(10)
 
 
 class Gateways:
@@ -417,8 +388,8 @@ def test_whoever_leaves_the_daemons_line_is_no_longer_in_it(through: Through, st
 def test_the_gateway_passes_on_what_is_asked_of_a_model_and_one_expert_alone_does_not(standin: StandIn) -> None:
     settings = Settings.read(host=standin.url, language="en")
     standin.script("Because.")
-    with serving_app(create_app(settings=settings), settings) as url:
+    with running(create_app(settings=settings), settings) as url:
         said = lines(httpx.post(url + "/api/chat", json=QUESTION, trust_env=False))
         assert (text_of(said), said[-1]["done_reason"]) == ("Because.", "stop")
-    with serving_app(create_app("You count.", settings=settings), settings) as url:
+    with running(create_app("You count.", settings=settings), settings) as url:
         assert httpx.post(url + "/api/chat", json=QUESTION, trust_env=False).status_code == 404
