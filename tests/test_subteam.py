@@ -323,7 +323,7 @@ def crowded(home: Path, **limits: Any) -> tuple[Crowd, Any]:
         async def beneath(seconds: float) -> list[Any]:
             return list(below)
 
-        deputies = [Subteam(expert=Expert(persona=library.persona(name), client=client, model="llama3"), experts=beneath) for name in names]
+        deputies = [Subteam(tool=Expert(persona=library.persona(name), client=client, model="llama3"), experts=beneath) for name in names]
         team = Team(client=client, model="llama3", coordinator=library.persona("head"), experts=deputies)
         try:
             budget = Budget(Limits(**limits), lineage=Lineage().at("head"))

@@ -98,7 +98,7 @@ def _local(named: Named, source: Source) -> Tool:
         named = source.personas.persona(named)
     if isinstance(named, Persona):
         expert = Expert(persona=named, client=source.client, model=source.model, ground=source.grounded(named))
-        return Subteam(expert=expert, experts=partial(_tools, named.experts, source)) if named.experts else expert
+        return Subteam(tool=expert, experts=partial(_tools, named.experts, source)) if named.experts else expert
     if hasattr(named, "ask") and hasattr(named, "parameters"):
         return cast(Tool, named)
     if callable(named):

@@ -7,17 +7,16 @@ said to it in this dialogue before: nobody says the number of an order twice.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 from orchestra.agents.dialects import Call
 from orchestra.agents.experts import Source, resolved
 from orchestra.agents.reasoning import Team
 from orchestra.agents.router import Route, Router
 from orchestra.agents.team_ground import Part, TeamGround
-from orchestra.agents.tool import CallContext, Contribution, Tool, takes_slot
+from orchestra.agents.tool import Behind, CallContext, Contribution, Tool
 from orchestra.model.messages import Message, Options
 from orchestra.model.persona import Persona
 from orchestra.sessions.conversation import Leader, Memory
@@ -26,34 +25,10 @@ Leads = Callable[[str, str, Memory], Awaitable[Leader]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Familiar:
+class Familiar(Behind):
     """An expert who was talked to in a dialogue before, and knows what was `said`."""
 
-    tool: Tool
     said: tuple[Message, ...]
-
-    @property
-    def name(self) -> str:
-        """The name by which other agents ask for it."""
-        return self.tool.name
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        """JSON Schema of its arguments."""
-        return self.tool.parameters
-
-    @property
-    def takes_slot(self) -> bool:
-        """Whether it waits for a slot of the daemon."""
-        return takes_slot(self.tool)
-
-    def titled(self, language: str) -> str:
-        """The name as people read it."""
-        return self.tool.titled(language)
-
-    def described(self, language: str) -> str:
-        """What it is for."""
-        return self.tool.described(language)
 
     async def ask(self, question: str, context: CallContext) -> Contribution:
         """Its answer, which goes on from what was said."""

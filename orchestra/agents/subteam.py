@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,41 +18,18 @@ from orchestra.agents.coordinator import Plan, solve
 from orchestra.agents.expert import Expert, observed
 from orchestra.agents.lineage import Lineage
 from orchestra.agents.reasoning import Team
-from orchestra.agents.tool import QUESTION, CallContext, Contribution, Step, Tool, bounded
+from orchestra.agents.tool import Behind, CallContext, Contribution, Step, Tool, bounded
 from orchestra.errors import AgentRecursion, OrchestraError
 from orchestra.model.language import language_of
 from orchestra.model.messages import Usage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Subteam:
-    """`expert` leads those whom `experts` gives within so many seconds, when it is asked: files may name each other."""
+class Subteam(Behind):
+    """The expert `tool` leads those whom `experts` gives within so many seconds, when it is asked: files may name each other."""
 
-    expert: Expert
+    tool: Expert
     experts: Callable[[float], Coroutine[Any, Any, list[Tool]]]
-
-    @property
-    def name(self) -> str:
-        """The name by which other agents ask for it."""
-        return self.expert.name
-
-    @property
-    def parameters(self) -> Mapping[str, Any]:
-        """It takes a text."""
-        return QUESTION
-
-    @property
-    def takes_slot(self) -> bool:
-        """It asks this daemon."""
-        return True
-
-    def titled(self, language: str) -> str:
-        """The persona's title."""
-        return self.expert.titled(language)
-
-    def described(self, language: str) -> str:
-        """The persona's description."""
-        return self.expert.described(language)
 
     async def ask(self, question: str, context: CallContext) -> Contribution:
         """What it says once its own experts were asked; their steps stand in the contribution."""
@@ -63,7 +40,7 @@ class Subteam:
         except AgentRecursion as failure:
             return observed(failure, language)
         if here.deepest or not context.calls:
-            return await self.expert.ask(question, context)
+            return await self.tool.ask(question, context)
         budget, steps = Budget(self._limits(context, here), lineage=here), list[Step]()
         try:
             plan = await self._solved(question, context, budget, steps)
@@ -74,7 +51,7 @@ class Subteam:
         return replace(found, duration=round(time.monotonic() - started, 6), steps=tuple(steps))
 
     def _limits(self, context: CallContext, here: Lineage) -> Limits:
-        own = self.expert.persona.limits
+        own = self.tool.persona.limits
         return Limits(
             steps=here.steps(STEPS),
             tokens=least(context.options.max_tokens, own.tokens),
@@ -86,7 +63,7 @@ class Subteam:
 
     async def _solved(self, question: str, context: CallContext, budget: Budget, steps: list[Step]) -> Plan:
         """The plan; `steps` has those that have ended, whatever comes of it."""
-        expert, seconds = self.expert, budget.limits.seconds
+        expert, seconds = self.tool, budget.limits.seconds
         experts = await self.experts(math.inf if seconds is None else seconds * LANDING)
         team = Team(client=expert.client, model=expert.model, coordinator=expert.persona, experts=experts)
         options = replace(context.options, max_tokens=None, deadline=None)

@@ -122,6 +122,36 @@ class Tool(Protocol):
         """The answer to `question`: a text, or the JSON of its arguments."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Behind:
+    """What a tool is to others that has another one behind it: the same name, purpose and arguments; how it answers is its own."""
+
+    tool: Tool
+
+    @property
+    def name(self) -> str:
+        """The name by which other agents ask for it."""
+        return self.tool.name
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """JSON Schema of its arguments."""
+        return self.tool.parameters
+
+    @property
+    def takes_slot(self) -> bool:
+        """Whether it waits for a slot of the daemon."""
+        return takes_slot(self.tool)
+
+    def titled(self, language: str) -> str:
+        """The name as people read it."""
+        return self.tool.titled(language)
+
+    def described(self, language: str) -> str:
+        """What it is for."""
+        return self.tool.described(language)
+
+
 def takes_slot(tool: Tool) -> bool:
     """Whether a tool waits for a slot of the daemon; one that does not say so does not."""
     return bool(getattr(tool, "takes_slot", False))

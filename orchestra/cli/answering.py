@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cache, partial
 
@@ -14,11 +14,11 @@ from orchestra.agents.router import AUTO
 from orchestra.api import AsyncOrchestra, AsyncSession
 from orchestra.cli import words
 from orchestra.cli.answers import show
-from orchestra.cli.archive import stored_in
+from orchestra.cli.archive import last_name, stored_in
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import Patience, complete
 from orchestra.cli.sources import ground_below, noticed
-from orchestra.cli.steps import Steps, steps_shown
+from orchestra.cli.steps import Steps, stepped, steps_shown
 from orchestra.cli.terminal import tell
 from orchestra.cli.tracing import traced
 from orchestra.errors import UsageError
@@ -100,7 +100,7 @@ def converse(message: str, dialogue: Dialogue, wish: Wish) -> None:
 async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
     """One turn of a dialogue; the session's name."""
     async with at_work() as (orchestra, patience):
-        name = dialogue.session or (last_session(orchestra) if dialogue.last else None)
+        name = dialogue.session or (last_name(orchestra.store) if dialogue.last else None)
         found = orchestra.store.find(name) if name else None
         auto = dialogue.persona == AUTO or bool(found and found.auto and not dialogue.persona)
         persona = AUTO if auto else dialogue.persona or (found and found.persona) or None
@@ -112,7 +112,7 @@ async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
         if not dialogue.model and not (found and found.model) and not wish.json:
             # the session chooses: what was said is stored before anybody asks the daemon which models it has
             patience.turned = lambda: tell(_model_line(session.model))
-        pieces = readable(led.shown(session.stream(message)), dialogue.options)
+        pieces = readable(stepped(session.stream(message), led), dialogue.options)
         reply = await show(
             pieces, wish, patience, stored=lambda: stored_in(orchestra.store, session.name, message),
             session=lambda: session.name, **(led.beside() if auto else {}),
@@ -124,7 +124,7 @@ async def one_turn(message: str, dialogue: Dialogue, wish: Wish) -> str:
         return session.name or ""
 
 
-class Led:
+class Led(Steps):
     """Who was picked to answer, told before the first word, and before the steps of the experts that a message needs.
 
     Most messages need none: what shows steps begins with the first of them.
@@ -158,17 +158,8 @@ class Led:
             self._steps = steps_shown(self._message, self._wish, self._patience)
         self._steps.push(part)
 
-    async def shown(self, pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
-        """The pieces of the answer; what is shown of the steps ends before the first of them."""
-        try:
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    self._close()
-                    yield piece
-        finally:
-            self._close()
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Leave what was shown as it is."""
         if self._steps is not None:
             self._steps.close()
 
@@ -199,19 +190,6 @@ def looked_up(lookup: LookupFields, patience: Patience, *, trace: bool, wish: Wi
         return lookup
     told = partial(traced, patience=patience, shown=trace, wish=wish)
     return {**lookup, "trace": told, "tell": partial(noticed, patience)}
-
-
-def last_session(orchestra: AsyncOrchestra) -> str:
-    """The session in which something was said last."""
-    sessions = orchestra.store.sessions()
-    if not sessions:
-        raise UsageError(
-            detail="there is no dialogue to go on with",
-            detail_zh="没有可继续的会话",
-            fix='begin one: orchestra chat "..."',
-            fix_zh='请先开始一个：orchestra chat "..."',
-        )
-    return sessions[0].name
 
 
 async def named_model(orchestra: AsyncOrchestra, purpose: Purpose, wanted: str, wish: Wish) -> str:

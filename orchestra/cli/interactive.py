@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestra.cli import words
-from orchestra.cli.answering import Dialogue, last_session, one_turn
-from orchestra.cli.archive import draw, opened
+from orchestra.cli.answering import Dialogue, one_turn
+from orchestra.cli.archive import draw, last_name, opened
 from orchestra.cli.outcome import Wish, report
 from orchestra.cli.terminal import harmless, tell
 from orchestra.errors import OrchestraError
@@ -118,11 +118,8 @@ class Talk:
                 draw(store, store.session(self._dialogue.session))
 
     def _fork(self, argument: str) -> None:
-        from orchestra.api import AsyncOrchestra
-
         with opened() as store:
-            source = self._dialogue.session or last_session(AsyncOrchestra())
-            record = store.fork(source, argument or None)
+            record = store.fork(self._dialogue.session or last_name(store), argument or None)
         self._dialogue = replace(self._dialogue, session=record.name, last=False)
         tell(words.say(f"session: {record.name}", f"会话：{record.name}"))
 
