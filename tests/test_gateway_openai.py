@@ -13,7 +13,7 @@ import pytest
 from served import Served, serving
 
 from orchestra.agents.lineage import Lineage
-from orchestra.gateway import openai
+from orchestra.gateway import answering
 from orchestra.standin import Scripted, StandIn
 
 ASK = {"model": "orchestra/lawyer", "messages": [{"role": "user", "content": "违约金过高可以调整吗？"}]}
@@ -178,7 +178,7 @@ def test_a_question_that_was_here_before_is_refused_and_one_from_far_down_asks_n
 
 
 def test_while_experts_work_a_comment_keeps_the_connection(served: Served, daemon: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai, "QUIET", 0.05)
+    monkeypatch.setattr(answering, "QUIET", 0.05)
     daemon.script(Scripted(["一", "二"], pace=0.2))
     said = events(served(), {**ASK, "model": "orchestra/general"})
     assert ": still at work" in said

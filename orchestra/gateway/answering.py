@@ -1,0 +1,114 @@
+"""An answer on its way out, whatever the protocol: part by part or whole, and what is known of it when it has ended."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+
+from orchestra.agents.coordinator import Plan
+from orchestra.agents.reasoning import Thought
+from orchestra.agents.router import Route
+from orchestra.agents.tool import Step
+from orchestra.gateway.voices import Part
+from orchestra.model.messages import FinishReason, Piece, Receipt, Usage
+from orchestra.retrieval.passages import Source
+from orchestra.retrieval.pipeline import Answer
+
+QUIET = 10.0  # seconds without a part, after which it is said that somebody is at work
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What is known of an answer when it has ended; `asked` are the experts that have worked on it."""
+
+    text: list[str] = field(default_factory=list)
+    thinking: list[str] = field(default_factory=list)
+    reason: FinishReason = FinishReason.INCOMPLETE
+    usage: Usage = field(default_factory=Usage)
+    receipt: Receipt = field(default_factory=Receipt)
+    sources: Sequence[Source] = ()
+    asked: list[str] = field(default_factory=list)
+
+    def take(self, part: Part) -> None:
+        """Adds what a part says."""
+        if isinstance(part, Piece):
+            (self.thinking if part.kind == "thinking" else self.text).append(part.text)
+            if part.finish_reason is not None:
+                self.reason = part.finish_reason
+                self.usage, self.receipt = part.usage or self.usage, part.receipt or self.receipt
+        elif isinstance(part, Step) and part.ok:
+            self.asked.append(part.expert)
+        elif isinstance(part, Answer | Plan):
+            self.reason, self.usage, self.receipt = part.finish_reason, part.usage, part.receipt
+            self.sources = part.sources if isinstance(part, Answer) else ()
+
+
+class Answering:
+    """The parts of one answer; whoever reads them to the end has its outcome as well."""
+
+    def __init__(self, parts: AsyncGenerator[Part]) -> None:
+        self._source = parts
+        self._first: list[Part] = []
+        self.outcome = Outcome()
+
+    async def begun(self) -> None:
+        """Waits for the first part: what fails before it is an error with a status of its own."""
+        async for part in self._source:
+            self._first.append(part)
+            return
+
+    async def whole(self) -> Outcome:
+        """The answer in one."""
+        async with aclosing(self._source) as parts:
+            async for part in parts:
+                self.outcome.take(part)
+        return self.outcome
+
+    async def parts(self) -> AsyncGenerator[Part | None]:
+        """The answer as it comes; None each time nothing came for a while. Leaving early ends the work."""
+        async with aclosing(self._source):
+            for part in self._first:
+                self.outcome.take(part)
+                yield part
+            coming = asyncio.ensure_future(_next(self._source))
+            try:
+                while True:
+                    done, _ = await asyncio.wait((coming,), timeout=QUIET)
+                    if not done:
+                        yield None
+                        continue
+                    came = coming.result()
+                    if came is None:
+                        return
+                    self.outcome.take(came)
+                    yield came
+                    coming = asyncio.ensure_future(_next(self._source))
+            finally:
+                coming.cancel()
+                await asyncio.wait((coming,))
+
+
+def said(part: Part, language: str) -> str:
+    """What happens, in a line of our own words and the names of personas; nothing for what is the answer itself."""
+    zh = language == "zh"
+    if isinstance(part, Route):
+        return f"→ {part.persona}"
+    if isinstance(part, Thought):
+        names = "、".join(dict.fromkeys(call.expert for call in part.calls))
+        return (f"询问：{names}" if zh else f"asking: {names}") if names else ""
+    if isinstance(part, Step):
+        if part.ok is None:
+            return f"{part.expert} …"
+        if part.ok:
+            return f"{part.expert} ✓ {part.duration:.1f} s"
+        return f"{part.expert} 没有回答" if zh else f"{part.expert} did not answer"
+    return ""
+
+
+async def _next(parts: AsyncGenerator[Part]) -> Part | None:
+    """The next part, None at the end."""
+    async for part in parts:
+        return part
+    return None
