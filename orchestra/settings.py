@@ -114,6 +114,11 @@ class Settings:
         "more tokens, each with a name and sessions of its own: alice=TOKEN bob=TOKEN, or @FILE (one a line)",
         "更多令牌，每个都有名称并各自保存会话：alice=TOKEN bob=TOKEN，或 @文件（每行一个）",
     )  # fmt: skip
+    jwt_secret: str = _row(
+        "secret", "", "ORCHESTRA_JWT_SECRET",
+        "secret with which Open WebUI signs who its user is (its FORWARD_USER_INFO_HEADER_JWT_SECRET), 32 bytes or more",
+        "Open WebUI 为其用户身份签名的密钥（其 FORWARD_USER_INFO_HEADER_JWT_SECRET），至少 32 字节",
+    )  # fmt: skip
     allowed_hosts: str = _row(
         "text", "", "ORCHESTRA_ALLOWED_HOSTS", "names by which the gateway may be called, beside localhost, separated by blanks",
         "除 localhost 外，网关可用的主机名，以空格分隔",
@@ -123,6 +128,11 @@ class Settings:
         "允许调用网关的页面来源，以空格分隔",
     )  # fmt: skip
     body_limit: int = _row("count", 2_000_000, "ORCHESTRA_BODY_LIMIT", "largest request body that the gateway takes", "网关接受的最大请求体")
+    guard: str = _row(
+        "on|strict|off", "on", "ORCHESTRA_GUARD",
+        "how the daemon's own models are passed on: on = bounded and looked after, strict = a long history is never shortened, off = unchanged",
+        "如何转发 Ollama 自身的模型：on = 有上限并受监护；strict = 过长的历史不缩短而报错；off = 原样转发",
+    )  # fmt: skip
     in_flight: int = _row("count", 128, "ORCHESTRA_IN_FLIGHT", "requests that the gateway answers at once", "网关同时处理的请求数")
     header_timeout: float = _row(
         "number", 10.0, "ORCHESTRA_HEADER_TIMEOUT", "patience for the headers of a request", "等待请求头的时间"
@@ -172,6 +182,12 @@ def table() -> list[Setting]:
 def _parsed(row: Setting, raw: str) -> Any:
     if row.kind in ("text", "secret"):
         return raw
+    if "|" in row.kind:
+        if raw in row.kind.split("|"):
+            return raw
+        raise ConfigError(
+            name=row.variable, value=raw, detail=f"not one of {row.kind}", detail_zh=f"应为 {row.kind} 之一", example=f"{row.variable}={row.default}"
+        )  # fmt: skip
     try:
         number = int(raw) if row.kind == "count" else float(raw)
     except ValueError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from pydantic_core import from_json
 
@@ -30,6 +30,44 @@ class Line(NamedTuple):
     data: bytes
     event: dict[str, Any]
     keep: int | None = None
+
+
+class Told(Protocol):
+    """How one answer is told in a protocol; `aloud` says that its text names the fault that broke it off."""
+
+    kind: str
+    stream: bool
+    aloud: bool
+
+    def some(self, lines: Sequence[Line]) -> bytes:
+        """Lines of a stream as they come."""
+
+    def end(self, error: OrchestraError | None = None) -> bytes:
+        """What follows the last line; `error` broke the stream off."""
+
+    def whole(self, lines: Sequence[Line]) -> bytes:
+        """All lines in one object."""
+
+
+class AsLines:
+    """The daemon's own protocol."""
+
+    kind, aloud = "application/x-ndjson", True
+
+    def __init__(self, *, stream: bool, chat: bool) -> None:
+        self.stream, self._chat = stream, chat
+
+    def some(self, lines: Sequence[Line]) -> bytes:
+        """Lines of a stream as they come."""
+        return b"".join([line.data for line in lines])
+
+    def end(self, error: OrchestraError | None = None) -> bytes:
+        """Nothing: the last line has said it."""
+        return b""
+
+    def whole(self, lines: Sequence[Line]) -> bytes:
+        """All lines in one object."""
+        return joined(lines, self._chat)
 
 
 class Run:
@@ -97,11 +135,14 @@ class Run:
         keep = None if verdict is None else verdict.keep + len(self._sent.first)
         self._out.append(Line(_encoded(event), event, keep))
 
-    def broken(self, error: OrchestraError) -> None:
-        """The end of an answer that broke off: said in its text, where that may be, and in the last line."""
+    def looped(self) -> bool:
+        """Whether an answer that broke off had only repeated one piece, which daemons end without a word; then this is its end."""
         if self._equal >= EQUAL_PIECES - 1:
             self._end("repetition", self._length - self._equal * len(self._last))
-            return
+        return self.ended
+
+    def broken(self, error: OrchestraError) -> None:
+        """The end of an answer that broke off: said in its text, where that may be, and in the last line."""
         if not self._sent.shaped:
             self._say(f"\n\n> {error.message(self._sent.language)}")
         self._end("incomplete")

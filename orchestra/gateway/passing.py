@@ -6,9 +6,10 @@ An answer that has begun ends with `done:true` and why: what the daemon says, or
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import aclosing
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, cast
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -30,7 +31,7 @@ from orchestra.gateway.attending import within
 from orchestra.gateway.bodies import bounded as bounded_body
 from orchestra.gateway.bounding import Sent, bounded
 from orchestra.gateway.limits import RETRY_AFTER
-from orchestra.gateway.lines import Line, Run, joined
+from orchestra.gateway.lines import AsLines, Line, Run, Told
 from orchestra.model import wire
 from orchestra.model.client import Client
 from orchestra.model.connection import shown
@@ -39,7 +40,6 @@ from orchestra.request import Request as Asking
 
 Guard = Literal["on", "strict", "off"]
 PATHS = ("/api/chat", "/api/generate")
-LINES = "application/x-ndjson"
 _AS_THE_DAEMON = {413: 400, 422: 400, 500: 502}  # what a client of the daemon knows in place of our own status
 _HANDED_ON = ("content-type", "retry-after")
 
@@ -47,47 +47,61 @@ _HANDED_ON = ("content-type", "retry-after")
 class Passing:
     """Passes requests on to the daemon behind `client`. `guard` "strict" never shortens, "off" changes no byte."""
 
-    def __init__(self, client: Client, guard: Guard = "on") -> None:
-        self._client, self._guard = client, guard
+    def __init__(self, client: Client, guard: Guard | None = None) -> None:
+        self.client = client
+        self.guard: Guard = guard or cast(Guard, client.settings.guard)
 
     async def listed(self) -> list[dict[str, Any]]:
         """The daemon's own models, as it lists them itself."""
-        return await self._client.tags()
+        return await self.client.tags()
 
     def passed(self, path: str, raw: bytes, language: str = "en") -> Response:
         """The answer to a body that was sent to `path`, `/api/chat` or `/api/generate`; errors in the daemon's own shape."""
-        return Attended(self, path, raw, language)
+        return Attended(partial(self._answer, path, raw), partial(refusal, language=language))
 
-    async def answer(self, path: str, raw: bytes, send: Send) -> None:
+    def through(self, method: str, path: str, raw: bytes = b"", language: str = "en") -> Response:
+        """The daemon's answer to any request, byte for byte; errors, where there is none, in its own shape."""
+        return Attended(partial(self.verbatim, method, path, raw), partial(refusal, language=language))
+
+    async def _answer(self, path: str, raw: bytes, send: Send) -> None:
         """Sends the answer. Raises what is wrong before anything was sent."""
-        if self._guard == "off":
-            return await self._verbatim(path, raw, send)
-        body = _object(raw)
-        if not _asks(path, body):
-            return await self._verbatim(path, raw, send)
-        sent = await bounded(self._client, path, body, strict=self._guard == "strict")
-        async with aclosing(self._lines(sent)) as answered:
-            if body.get("stream") is False:
-                whole = joined([line async for lines in answered for line in lines], path == "/api/chat")
-                return await _begun(send, 200, "application/json; charset=utf-8", whole)
-            begun = False
-            async for lines in answered:
-                if not begun:
-                    begun = True
-                    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", LINES.encode())]})
-                if lines:
-                    await _more(send, b"".join(line.data for line in lines))
-            await _more(send, b"", last=True)
+        if self.guard == "off":
+            return await self.verbatim("POST", path, raw, send)
+        body = parsed(raw)
+        if not asks(path, body):
+            return await self.verbatim("POST", path, raw, send)
+        await self.guarded(path, body, AsLines(stream=body.get("stream") is not False, chat=path == "/api/chat"), send)
 
     # --- with the guard
 
-    async def _lines(self, sent: Sent) -> AsyncGenerator[list[Line]]:
-        """The answer's lines, as many at once as came together; raises only before the first, later the last says it."""
+    async def guarded(self, path: str, body: Mapping[str, Any], told: Told, send: Send) -> None:
+        """Sends the answer to a body of the daemon's own, bounded and looked after. Raises what is wrong before anything was sent."""
+        sent = await bounded(self.client, path, body, strict=self.guard == "strict")
+        begun = False
+        async with aclosing(self._lines(sent, told.aloud)) as answered:
+            if not told.stream:
+                whole = told.whole([line async for lines in answered for line in lines])
+                return await _begun(send, 200, "application/json; charset=utf-8", whole)
+            try:
+                async for lines in answered:
+                    if not begun:
+                        begun = True
+                        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", told.kind.encode())]})
+                    await _more(send, told.some(lines))
+                end = told.end()
+            except OrchestraError as error:
+                if not begun:
+                    raise
+                end = told.end(error)
+            await _more(send, end, last=True)
+
+    async def _lines(self, sent: Sent, aloud: bool) -> AsyncGenerator[list[Line]]:
+        """The answer's lines, as many at once as came together; what breaks it off is raised, after the first only where not said `aloud`."""
         run = Run(sent)
-        connection = self._client.connection
+        connection = self.client.connection
         try:
             async with (
-                self._client.runtime.slot(sent.patience.deadline),
+                self.client.runtime.slot(sent.patience.deadline),
                 connection.opened("POST", sent.path, sent.body, asked=sent.asked, patience=sent.patience) as answer,
                 aclosing(connection.lines(answer)) as chunks,
             ):
@@ -105,23 +119,24 @@ class Passing:
             error = _meaning(broken, sent, begun=run.begun)
         else:
             error = StreamTruncated() if run.begun else EmptyReply()
-        if not run.begun:
-            raise error
-        run.broken(error)
+        if not run.looped():
+            if not (run.begun and aloud):
+                raise error
+            run.broken(error)
         yield run.given()
 
     # --- without it
 
-    async def _verbatim(self, path: str, raw: bytes, send: Send) -> None:
-        """The daemon's answer byte for byte; where it breaks off, so does ours."""
-        settings, url = self._client.settings, self._client.connection.url
+    async def verbatim(self, method: str, path: str, raw: bytes, send: Send) -> None:
+        """Sends the daemon's answer byte for byte; where it breaks off, so does ours. Raises where there is none."""
+        settings, url = self.client.settings, self.client.connection.url
         asking = Asking(
-            method="POST", url=url + path, body=raw, connect=settings.connect_timeout, first=settings.load_timeout,
+            method=method, url=url + path, body=raw or None, connect=settings.connect_timeout, first=settings.load_timeout,
             between=settings.load_timeout,
         )  # fmt: skip
         begun = False
         try:
-            async with self._client.runtime.send(asking) as answer, aclosing(answer.chunks()) as chunks:
+            async with self.client.runtime.send(asking) as answer, aclosing(answer.chunks()) as chunks:
                 headers = [(name.encode(), answer.headers[name].encode()) for name in _HANDED_ON if name in answer.headers]
                 encoding = answer.headers.get("content-encoding")
                 headers += [(b"content-encoding", encoding.encode())] if encoding else []
@@ -133,10 +148,10 @@ class Passing:
         except Broken as broken:
             if begun:
                 return  # without an end of its own the connection is closed in the middle: that is what happened
-            raise self._client.connection.unopened(broken, asking, wire.Asked(url=url)) from broken
+            raise self.client.connection.unopened(broken, asking, wire.Asked(url=url)) from broken
 
 
-def routes(client: Client, guard: Guard = "on") -> list[BaseRoute]:
+def routes(client: Client, guard: Guard | None = None) -> list[BaseRoute]:
     """The routes that pass everything on to the daemon behind `client`."""
     passing = Passing(client, guard)
 
@@ -153,27 +168,31 @@ def routes(client: Client, guard: Guard = "on") -> list[BaseRoute]:
 class Attended(Response):
     """A response that is worked on for as long as its caller waits: leaving ends all work for it, whatever it waits for."""
 
-    def __init__(self, passing: Passing, path: str, raw: bytes, language: str) -> None:
+    def __init__(self, work: Callable[[Send], Coroutine[Any, Any, None]], refused: Callable[[OrchestraError], Response]) -> None:
         super().__init__()
-        self._passing, self._path, self._raw, self._language = passing, path, raw, language
+        self._sending, self._refused = work, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await within(receive, self._work(scope, receive, send))
 
     async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await self._passing.answer(self._path, self._raw, send)
+            await self._sending(send)
         except OrchestraError as error:
-            await refusal(error, self._language)(scope, receive, send)
+            await self._refused(error)(scope, receive, send)
         except Broken as broken:  # its time was over before the daemon was asked
-            await refusal(DaemonBusy(url="", detail=str(broken)), self._language)(scope, receive, send)
+            await self._refused(DaemonBusy(url="", detail=str(broken)))(scope, receive, send)
 
 
 def refusal(error: OrchestraError, language: str) -> Response:
     """An error in the daemon's own shape."""
+    return JSONResponse({"error": error.message(language)}, **framed(error))
+
+
+def framed(error: OrchestraError) -> dict[str, Any]:
+    """Status and headers of an error, as clients of the daemon know them."""
     status = _AS_THE_DAEMON.get(error.status, error.status)
-    headers = {"Retry-After": str(RETRY_AFTER)} if status in (429, 503) else {}
-    return JSONResponse({"error": error.message(language)}, status_code=status, headers=headers)
+    return {"status_code": status, "headers": {"Retry-After": str(RETRY_AFTER)} if status in (429, 503) else {}}
 
 
 async def _more(send: Send, data: bytes, *, last: bool = False) -> None:
@@ -186,7 +205,7 @@ async def _begun(send: Send, status: int, kind: str, data: bytes) -> None:
     await _more(send, data, last=True)
 
 
-def _object(raw: bytes) -> dict[str, Any]:
+def parsed(raw: bytes) -> dict[str, Any]:
     """The body, leniently: whatever its content type, unknown fields and all."""
     try:
         return wire.parsed(raw)
@@ -194,7 +213,7 @@ def _object(raw: bytes) -> dict[str, Any]:
         raise BodyInvalid(detail=str(error), detail_zh="无法读取", offset=0) from None
 
 
-def _asks(path: str, body: Mapping[str, Any]) -> bool:
+def asks(path: str, body: Mapping[str, Any]) -> bool:
     """Whether something is to be generated: a request with nothing in it loads or unloads the model, another shows the prompt."""
     return bool(body.get("messages" if path == "/api/chat" else "prompt")) and not body.get("_debug_render_only")
 
