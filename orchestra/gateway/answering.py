@@ -11,6 +11,7 @@ from orchestra.agents.coordinator import Plan
 from orchestra.agents.reasoning import Thought
 from orchestra.agents.router import Route
 from orchestra.agents.tool import Step
+from orchestra.gateway.reporting import Report
 from orchestra.gateway.voices import Part
 from orchestra.model.messages import FinishReason, Piece, Receipt, Usage
 from orchestra.retrieval.passages import Source
@@ -46,12 +47,18 @@ class Outcome:
 
 
 class Answering:
-    """The parts of one answer; whoever reads them to the end has its outcome as well."""
+    """The parts of one answer; whoever reads them to the end has its outcome as well, and so has the request's `report`."""
 
-    def __init__(self, parts: AsyncGenerator[Part]) -> None:
-        self._source = parts
+    def __init__(self, parts: AsyncGenerator[Part], report: Report | None = None) -> None:
+        self._source, self._report = parts, report
         self._first: list[Part] = []
         self.outcome = Outcome()
+
+    def _taken(self, part: Part) -> Part:
+        self.outcome.take(part)
+        if self._report is not None:
+            self._report.take(part)
+        return part
 
     async def begun(self) -> None:
         """Waits for the first part: what fails before it is an error with a status of its own."""
@@ -63,15 +70,14 @@ class Answering:
         """The answer in one."""
         async with aclosing(self._source) as parts:
             async for part in parts:
-                self.outcome.take(part)
+                self._taken(part)
         return self.outcome
 
     async def parts(self) -> AsyncGenerator[Part | None]:
         """The answer as it comes; None each time nothing came for a while. Leaving early ends the work."""
         async with aclosing(self._source):
             for part in self._first:
-                self.outcome.take(part)
-                yield part
+                yield self._taken(part)
             coming = asyncio.ensure_future(_next(self._source))
             try:
                 while True:
@@ -82,8 +88,7 @@ class Answering:
                     came = coming.result()
                     if came is None:
                         return
-                    self.outcome.take(came)
-                    yield came
+                    yield self._taken(came)
                     coming = asyncio.ensure_future(_next(self._source))
             finally:
                 coming.cancel()

@@ -14,6 +14,7 @@ from orchestra.gateway.access import allotted, language_for
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, read, takes
 from orchestra.gateway.discretion import discreet
+from orchestra.gateway.reporting import report_of
 from orchestra.gateway.roster import Roster
 from orchestra.gateway.voices import Dialogue, PersonaVoice, told
 from orchestra.model.messages import Options, Reply
@@ -35,15 +36,19 @@ def _chat(app: FastAPI, orchestra: AsyncOrchestra, roster: Roster) -> None:
         most = allotted(request.headers)
 
         async def answer() -> ChatAnswer:
+            report = report_of(request.scope)
             if body.session:
                 request.state.lineage.at(persona.name)
                 name = app.state.keys.session(request.state.holder, body.session)
                 options = Options(max_tokens=least(most, persona.options.max_tokens))
                 session = orchestra.session(name, persona=persona, options=options)
                 reply = await session.ask(body.intent, turn_id=request.headers.get("idempotency-key"))
+                report.spoken(persona.name, reply)
                 return _spoken(reply, persona, session=body.session)
             dialogue = Dialogue(question=body.intent, lineage=request.state.lineage, most=most)
-            return _spoken(await told(PersonaVoice(orchestra=orchestra, persona=persona).answer(dialogue)), persona)
+            said = await told(PersonaVoice(orchestra=orchestra, persona=persona).answer(dialogue))
+            report.spoken(persona.name, said)
+            return _spoken(said, persona)
 
         return await attended(request, answer())
 
@@ -70,6 +75,7 @@ def _integrate(app: FastAPI, orchestra: AsyncOrchestra, roster: Roster) -> None:
                 body.task, experts=roster.experts, coordinator=roster.coordinator, lineage=lineage,
                 descriptions=roster.descriptions, max_total_tokens=body.max_total_tokens,
             )  # fmt: skip
+            report_of(request.scope).spoken(roster.coordinator, plan)
             whole = as_json(plan)
             known = roster.known()
             for step in whole["steps"]:

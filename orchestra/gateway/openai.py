@@ -21,6 +21,7 @@ from orchestra.gateway.answering import Answering, said
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import read
 from orchestra.gateway.discretion import discreet
+from orchestra.gateway.reporting import Report, report_of
 from orchestra.gateway.tasks import answer, recognised
 from orchestra.gateway.voices import Dialogue, Part, Voice, Voices
 from orchestra.model.language import language_of
@@ -48,6 +49,8 @@ def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices) -> None:
     async def completions(request: Request) -> Any:
         body = await read(request, wire.Completion, orchestra.settings.body_limit, lenient=True)
         voice = await voices.voice(body.model)
+        report = report_of(request.scope)
+        report.model = voice.id
         messages = body.said()
         if task := recognised(request.headers, messages):
             return wire.Told(voice.id).at_once(answer(task, examples=voice.starters), stream=body.stream)
@@ -55,7 +58,7 @@ def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices) -> None:
         language = language_of(dialogue.question)
         events = any(name in request.headers for name in SHOWS_EVENTS)
         usage = body.stream_options is not None and body.stream_options.include_usage
-        answered = _Told(voice, dialogue, _How(language, events, usage, voices.roster.known))
+        answered = _Told(voice, dialogue, _How(language, events, usage, voices.roster.known), report)
         if not body.stream:
             return await attended(request, answered.whole())
         first = await attended(request, answered.answering.begun())
@@ -81,8 +84,8 @@ def fault(error: OrchestraError, language: str, personas: Iterable[Persona]) -> 
 class _Told:
     """One answer in this protocol; `known` are the personas whose seed memory no error repeats."""
 
-    def __init__(self, voice: Voice, dialogue: Dialogue, how: _How) -> None:
-        self.answering = Answering(voice.answer(dialogue))
+    def __init__(self, voice: Voice, dialogue: Dialogue, how: _How, report: Report) -> None:
+        self.answering, self._report = Answering(voice.answer(dialogue), report), report
         self._language, self._events, self._usage, self._known = how
         self._told = wire.Told(voice.id)
         self._busy = ""  # the status line that has to be ended
@@ -103,6 +106,7 @@ class _Told:
             for one in self._ended():
                 yield one
         except OrchestraError as failure:
+            self._report.failed(failure)
             for one in self._rested("✗"):
                 yield one
             yield wire.line(fault(failure, self._language, self._known()))

@@ -20,6 +20,7 @@ from orchestra.errors import FieldInvalid, SearchUnreachable, SessionMissing
 from orchestra.gateway.access import allotted, language_for
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import read, takes
+from orchestra.gateway.reporting import report_of
 from orchestra.model.language import language_of
 from orchestra.model.messages import Options
 from orchestra.model.untrusted import visible
@@ -176,6 +177,7 @@ def _asking(app: FastAPI, orchestra: AsyncOrchestra) -> None:
             told = await orchestra.ask(
                 body.question, search=body.search or "", knowledge=body.knowledge, strategy=body.strategy, options=options, **fields
             )
+            report_of(request.scope).spoken(told.model, told)
             return JSONResponse({"response": told.text, **as_json(told)})
 
         return await attended(request, answer())
