@@ -26,7 +26,7 @@
       GatewayFault                a request over HTTP that is not served
         BodyInvalid  BodyTooLarge  MediaTypeRefused  FieldInvalid  TokenRefused
         HostRefused  OriginRefused  AgentRecursion  RouteMissing  MethodRefused
-        Overloaded  HeadersTooLarge  RequestInvalid  RequestTooSlow
+        Overloaded  HeadersTooLarge  RequestInvalid  RequestTooSlow  UserRefused
       PortTaken                   somebody listens where we want to
       OutputLost                  the answer cannot be written where it was sent
       StandInFault                the stand-in daemon's script does not fit what was asked
@@ -65,6 +65,7 @@ from orchestra.errors.gateway import (
     RequestTooSlow,
     RouteMissing,
     TokenRefused,
+    UserRefused,
 )
 from orchestra.errors.model import (
     ModelFault,
@@ -209,6 +210,7 @@ __all__ = [
     "TokenRefused",
     "TypeRefused",
     "UsageError",
+    "UserRefused",
     "every_error",
 ]
 

@@ -115,3 +115,13 @@ class RequestTooSlow(GatewayFault):
     status, exit_code = 408, 124
     says = Words("the request has not come whole within {seconds} seconds", "请求未在 {seconds} 秒内完整到达")
     advice = Words("send it again", "请重新发送")
+
+
+class UserRefused(GatewayFault):
+    """The token that says which user a request speaks for is not valid."""
+    status, exit_code = 401, 125
+    says = Words("the token of the user is not valid: {detail}", "用户令牌无效：{detail_zh}")
+    advice = Words(
+        "give Open WebUI as FORWARD_USER_INFO_HEADER_JWT_SECRET what ORCHESTRA_JWT_SECRET is here, and both one time",
+        "请让 Open WebUI 的 FORWARD_USER_INFO_HEADER_JWT_SECRET 与此处的 ORCHESTRA_JWT_SECRET 相同，并核对两边的时钟",
+    )

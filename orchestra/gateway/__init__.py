@@ -1,7 +1,7 @@
 """Face: HTTP. The lesson's `/chat` and `/integrate`, for programs that are not Python.
 
 `create_app` gives an ASGI app that any server runs, and that `.run(port=5002)` runs itself. What serves it (FastAPI,
-uvicorn) is the extra `serve`.
+uvicorn, PyJWT) is the extra `serve`.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ def require() -> None:
     """Raises `ExtraMissing` where the parts that serve HTTP are not installed."""
     try:
         import fastapi  # noqa: F401
+        import jwt  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError:
         raise ExtraMissing(feature="orchestra serve", extra="serve") from None

@@ -18,6 +18,7 @@ from starlette.types import Scope
 from orchestra.agents.lineage import Lineage
 from orchestra.agents.remote import MAX_TOKENS, MOST_TOKENS
 from orchestra.errors import FieldInvalid, HeadersTooLarge, HostRefused, OriginRefused
+from orchestra.gateway.identity import NOBODY, Users
 from orchestra.gateway.keys import OWNER, Keys
 from orchestra.settings import Settings
 from orchestra.texts import interface_language
@@ -28,20 +29,23 @@ OPEN = ("/healthz",)  # says that the process runs, and nothing else
 
 
 class Caller(NamedTuple):
-    """Whose key a request carries, and through which agents it has come."""
+    """Whose key a request carries, through which agents it has come, and which user of that holder it speaks for."""
 
     holder: str
     lineage: Lineage
+    user: str = NOBODY
 
 
-def admit(scope: Scope, settings: Settings, keys: Keys) -> Caller:
+def admit(scope: Scope, settings: Settings, keys: Keys, users: Users) -> Caller:
     """Lets a request through, and says who asks; raises what it is refused with."""
     headers = Headers(scope=scope)
     _size(scope)
     _host(headers, scope, settings)
     _origin(headers, settings)
-    holder = OWNER if scope["path"] in OPEN else keys.holder(headers.getlist("authorization"))
-    return Caller(holder, Lineage.of(headers))
+    if scope["path"] in OPEN:
+        return Caller(OWNER, Lineage.of(headers))
+    holder = keys.holder(headers.getlist("authorization"))
+    return Caller(holder, Lineage.of(headers), users.user(scope, keyed=bool(keys.digests)))
 
 
 def allotted(headers: Mapping[str, str]) -> int | None:

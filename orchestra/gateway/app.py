@@ -19,22 +19,18 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestra import __version__
-from orchestra.agents.budget import least
-from orchestra.agents.coordinator import Plan, as_json
 from orchestra.agents.experts import Named
-from orchestra.agents.lineage import Lineage
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
-from orchestra.gateway import openai, own, passing
-from orchestra.gateway.access import OPEN, admit, allotted, language_for
-from orchestra.gateway.attending import attended
-from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, WhoAnswers, read, takes
+from orchestra.gateway import lesson, openai, own, passing
+from orchestra.gateway.access import OPEN, admit, language_for
+from orchestra.gateway.bodies import WhoAnswers
 from orchestra.gateway.discretion import discreet
+from orchestra.gateway.identity import Users
 from orchestra.gateway.keys import Keys
 from orchestra.gateway.limits import RETRY_AFTER, Places
 from orchestra.gateway.roster import Roster
-from orchestra.gateway.voices import Dialogue, PersonaVoice, Voices, told
-from orchestra.model.messages import Options, Reply
+from orchestra.gateway.voices import Voices
 from orchestra.model.persona import Persona
 from orchestra.settings import Settings
 from orchestra.texts import Words
@@ -82,13 +78,11 @@ def create_app(
     app = Gateway(title="Orchestra", version=__version__, lifespan=life, docs_url=None, redoc_url=None, telemetry=SILENT)
     app.state.orchestra, app.state.roster, app.state.keys = orchestra, roster, Keys.of(orchestra.settings)
     app.state.notice = roster.notice(orchestra.settings)
-    app.add_middleware(Border, settings=orchestra.settings, keys=app.state.keys)
+    app.add_middleware(Border, settings=orchestra.settings, keys=app.state.keys, users=Users.of(orchestra.settings))
     app.add_exception_handler(OrchestraError, _refused)
     app.add_exception_handler(HTTPException, _misdirected)
-    _chat(app, orchestra, roster)
+    lesson.mount(app, orchestra, roster)
     _about(app, orchestra, roster)
-    if roster.integrates:
-        _integrate(app, orchestra, roster)
     if roster.alone is None:
         own.mount(app, orchestra)
         app.router.routes.extend(passing.routes(orchestra.client))
@@ -102,60 +96,6 @@ def _seen(words: Words) -> None:
 
 
 # --- the routes
-
-
-def _chat(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
-    @app.post("/chat", response_model=ChatAnswer, response_model_exclude_none=True, openapi_extra=takes(ChatBody))
-    async def chat(request: Request) -> Any:
-        body = await read(request, ChatBody, orchestra.settings.body_limit)
-        persona = roster.speaker(body.persona)
-        most = allotted(request.headers)
-
-        async def answer() -> ChatAnswer:
-            if body.session:
-                request.state.lineage.at(persona.name)
-                name = app.state.keys.session(request.state.holder, body.session)
-                options = Options(max_tokens=least(most, persona.options.max_tokens))
-                session = orchestra.session(name, persona=persona, options=options)
-                reply = await session.ask(body.intent, turn_id=request.headers.get("idempotency-key"))
-                return _spoken(reply, persona, session=body.session)
-            dialogue = Dialogue(question=body.intent, lineage=request.state.lineage, most=most)
-            return _spoken(await told(PersonaVoice(orchestra=orchestra, persona=persona).answer(dialogue)), persona)
-
-        return await attended(request, answer())
-
-
-def _spoken(said: Reply | Plan, persona: Persona, **more: Any) -> ChatAnswer:
-    counted = {"prompt_tokens": said.usage.prompt_tokens, "completion_tokens": said.usage.completion_tokens}
-    more["usage"] = {name: count for name, count in counted.items() if count is not None}
-    if isinstance(said, Plan):
-        more["missing"] = list(said.missing)
-    elif said.ground:
-        more["ground"] = dict(said.ground)
-    return ChatAnswer(response=said.text, persona=persona.name, model=said.model, finish_reason=str(said.finish_reason), **more)
-
-
-def _integrate(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
-    @app.post("/integrate", response_model=TaskAnswer, openapi_extra=takes(TaskBody))
-    async def integrate(request: Request) -> Any:
-        body = await read(request, TaskBody, orchestra.settings.body_limit)
-        lineage: Lineage = request.state.lineage
-        lineage.at(roster.coordinator)
-
-        async def answer() -> TaskAnswer:
-            plan = await orchestra.integrate(
-                body.task, experts=roster.experts, coordinator=roster.coordinator, lineage=lineage,
-                descriptions=roster.descriptions, max_total_tokens=body.max_total_tokens,
-            )  # fmt: skip
-            whole = as_json(plan)
-            known = roster.known()
-            for step in whole["steps"]:
-                step["error"] = discreet(step["error"], known, language_for(request.headers, orchestra.settings))
-            return TaskAnswer(
-                response=plan.text, steps=whole["steps"], missing=whole["missing"], finish_reason=whole["finish_reason"]
-            )
-
-        return await attended(request, answer())
 
 
 def _about(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
@@ -180,16 +120,16 @@ def _about(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
 class Border:
     """Every request passes here first, whatever its path: who asks, and through which agents."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, keys: Keys) -> None:
-        self.app, self.settings, self.keys = app, settings, keys
+    def __init__(self, app: ASGIApp, settings: Settings, keys: Keys, users: Users) -> None:
+        self.app, self.settings, self.keys, self.users = app, settings, keys, users
         self.places = Places(settings.in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with ExitStack() as place:
             if scope["type"] == "http":
                 try:
-                    caller = admit(scope, self.settings, self.keys)
-                    scope.setdefault("state", {}).update(lineage=caller.lineage, holder=caller.holder)
+                    caller = admit(scope, self.settings, self.keys, self.users)
+                    scope.setdefault("state", {}).update(lineage=caller.lineage, holder=caller.holder, user=caller.user)
                     if scope["path"] not in OPEN:
                         place.enter_context(self.places.one())
                 except OrchestraError as error:
