@@ -101,15 +101,20 @@ async def read(request: Request, kind: type[Body], limit: int, *, lenient: bool 
         raise BodyInvalid(detail="not UTF-8", detail_zh="不是 UTF-8", offset=error.start) from None
     except (RecursionError, ValueError):  # too deep, or a number of thousands of digits
         raise BodyInvalid(detail="nested too deep", detail_zh="嵌套过深", offset=0) from None
+    body = understood(kind, value)
+    if not lenient:
+        _said(body)
+    return body
+
+
+def understood(kind: type[Body], value: Any) -> Body:
+    """What JSON says, as `kind`. Raises `FieldInvalid`, naming the field and never repeating its value."""
     try:
-        body = kind.model_validate(value)
+        return kind.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         what = in_words(first, list(kind.model_fields))
         raise FieldInvalid(field=".".join(map(str, first["loc"])) or "body", detail=what.en, detail_zh=what.zh) from None
-    if not lenient:
-        _said(body)
-    return body
 
 
 async def bounded(request: Request, limit: int) -> bytes:

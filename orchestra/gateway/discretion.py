@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 
+from orchestra.errors import OrchestraError
 from orchestra.model.persona import Persona
 from orchestra.texts import Words
 
@@ -17,6 +18,11 @@ _WITHHELD = Words("(left out: it repeats a seed memory)", "（已略去：其中
 def discreet(text: str, personas: Iterable[Persona], language: str) -> str:
     """`text`, or in its place that it was left out, where it repeats a sentence of a seed memory, as it is or as JSON writes it."""
     return _WITHHELD.text(language) if any(piece in text for piece in _pieces(personas)) else text
+
+
+def in_one_line(error: OrchestraError, personas: Iterable[Persona], language: str) -> str:
+    """What happened and what to do, for a protocol that has room for one text."""
+    return f"{discreet(error.message(language), personas, language)} ({error.hint(language)})"
 
 
 def _pieces(personas: Iterable[Persona]) -> Iterator[str]:
