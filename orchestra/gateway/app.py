@@ -29,6 +29,7 @@ from orchestra.gateway.discretion import discreet
 from orchestra.gateway.identity import Users
 from orchestra.gateway.keys import Keys
 from orchestra.gateway.limits import RETRY_AFTER, Places
+from orchestra.gateway.reporting import report_of, reported
 from orchestra.gateway.roster import Roster
 from orchestra.gateway.voices import Voices
 from orchestra.model.persona import Persona
@@ -125,16 +126,20 @@ class Border:
         self.places = Places(settings.in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        with ExitStack() as place:
-            if scope["type"] == "http":
-                try:
-                    caller = admit(scope, self.settings, self.keys, self.users)
-                    scope.setdefault("state", {}).update(lineage=caller.lineage, holder=caller.holder, user=caller.user)
-                    if scope["path"] not in OPEN:
-                        place.enter_context(self.places.one())
-                except OrchestraError as error:
-                    await refusal(error, language_for(Headers(scope=scope), self.settings), path=scope["path"])(scope, receive, send)
-                    return
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        with reported(scope) as report, ExitStack() as place:
+            send = report.watched(send)
+            try:
+                caller = admit(scope, self.settings, self.keys, self.users)
+                scope["state"].update(lineage=caller.lineage, holder=caller.holder, user=caller.user)
+                if scope["path"] not in OPEN:
+                    place.enter_context(self.places.one())
+            except OrchestraError as error:
+                report.failed(error)
+                await refusal(error, language_for(Headers(scope=scope), self.settings), path=scope["path"])(scope, receive, send)
+                return
             await self.app(scope, receive, send)
 
 
@@ -156,6 +161,7 @@ def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = 
 
 async def _refused(request: Request, error: Any) -> Response:
     state = request.app.state
+    report_of(request.scope).failed(error)
     return refusal(error, language_for(request.headers, state.orchestra.settings), state.roster.known(), request.url.path)
 
 
