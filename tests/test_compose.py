@@ -20,13 +20,18 @@ import httpx
 import pytest
 import yaml
 from services import Told, serving
+from test_gateway_identity import SIGNED, token
 
+from orchestra.gateway.tasks import HEADER
 from orchestra.settings import table
 from orchestra.standin import StandIn
 
 ROOT = Path(__file__).resolve().parent.parent
 BASE, GPU, HOST = "docker-compose.yml", "compose.gpu.yml", "compose.host.yml"
-KEYS = {"ORCHESTRA_TOKEN": "token-of-this-test", "WEBUI_SECRET_KEY": "secret-of-this-test"}
+KEYS = {
+    "ORCHESTRA_TOKEN": "token-of-this-test", "ORCHESTRA_JWT_SECRET": "signing-secret-of-this-test-0123456789",
+    "WEBUI_SECRET_KEY": "secret-of-this-test",
+}  # fmt: skip
 CHECK = (sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec")
 _VARIABLE = re.compile(r"\$\$|\$\{(?P<name>\w+)(?:(?P<how>:[-+?])(?P<more>(?:[^${}]|\$\{[^{}]*\})*))?\}")
 
@@ -178,8 +183,11 @@ def test_open_webui_is_told_in_json_what_holds() -> None:
     told = services()["open-webui"]["environment"]
     assert json.loads(told["DEFAULT_MODEL_METADATA"])["capabilities"]["builtin_tools"] is False
     assert told["OLLAMA_BASE_URL"] == told["RAG_OLLAMA_BASE_URL"] == services()["orchestra"]["environment"]["OLLAMA_HOST"]
-    assert json.loads(told["OPENAI_API_CONFIGS"])["0"]["enable"] is True
+    connection = json.loads(told["OPENAI_API_CONFIGS"])["0"]
+    assert connection["enable"] is True
     assert told["OPENAI_API_KEY"] == KEYS["ORCHESTRA_TOKEN"]
+    assert {"{{CHAT_ID}}", "{{MESSAGE_ID}}", "{{TASK}}"} <= set(connection["headers"].values())
+    assert {"x-orchestra-chat", HEADER} <= {name.lower() for name in connection["headers"]}
     assert not [name for name, value in told.items() if not isinstance(value, str)]  # true and 5 would not reach a process as such
 
 
@@ -216,6 +224,9 @@ def test_orchestra_comes_up_as_a_container_has_it(image: dict[str, list[str]], t
             called = {"Host": "orchestra:5002"}  # by its name, as Open WebUI does
             assert client.get("/readyz", headers=called).status_code == 401
             key = {"Authorization": f"Bearer {KEYS['ORCHESTRA_TOKEN']}"}
+            signed = token(services()["open-webui"]["environment"]["FORWARD_USER_INFO_HEADER_JWT_SECRET"])
+            assert client.get("/persona", headers=key | {SIGNED: signed}).status_code == 200
+            assert client.get("/persona", headers=key | {SIGNED: token()}).status_code == 401
             assert client.get("/readyz", headers=called | key).json()["status"] == "ready"
             assert client.get("/readyz", headers={"Host": "elsewhere:5002"} | key).status_code == 421
             said = client.post("/chat", headers=called | key, json={"intent": "hello"})
@@ -339,8 +350,8 @@ def test_up_makes_keys_once_and_starts(up: Up) -> None:
     assert up.started == ["| compose up --detach --build"]
     made = up.env
     assert (up.folder / ".env").stat().st_mode & 0o077 == 0
-    keys = [made[name] for name in ("ORCHESTRA_TOKEN", "WEBUI_SECRET_KEY", "SEARXNG_SECRET")]
-    assert len({key for key in keys if re.fullmatch(r"[0-9a-f]{64}", key)}) == 3
+    keys = [made[name] for name in ("ORCHESTRA_TOKEN", "ORCHESTRA_JWT_SECRET", "WEBUI_SECRET_KEY", "SEARXNG_SECRET")]
+    assert len({key for key in keys if re.fullmatch(r"[0-9a-f]{64}", key)}) == 4
     assert not [key for key in keys if key in done.stdout + done.stderr]
     assert services(**made)["open-webui"]["environment"]["WEBUI_SECRET_KEY"] == made["WEBUI_SECRET_KEY"]
     assert up().returncode == 0

@@ -68,7 +68,7 @@ write() { # .env, whole or not at all
         echo "# Made by \`make up\`, read by docker compose. The keys are this machine's own: they are shown to nobody."
         echo "COMPOSE_FILE=$1"
         echo "COMPOSE_PATH_SEPARATOR=:"
-        for name in ORCHESTRA_TOKEN WEBUI_SECRET_KEY SEARXNG_SECRET; do echo "$name=$(key)"; done
+        for name in ORCHESTRA_TOKEN ORCHESTRA_JWT_SECRET WEBUI_SECRET_KEY SEARXNG_SECRET; do echo "$name=$(key)"; done
     } >.env.new
     mv .env.new .env
 }
