@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 
 from orchestra.agents.coordinator import Plan
@@ -92,7 +92,9 @@ class Answering:
                     coming = asyncio.ensure_future(_next(self._source))
             finally:
                 coming.cancel()
-                await asyncio.wait((coming,))
+                while not coming.done():  # a caller that leaves cancels again and again, but nobody may close what still runs
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.wait((coming,))
 
 
 def said(part: Part, language: str) -> str:
@@ -112,8 +114,18 @@ def said(part: Part, language: str) -> str:
     return ""
 
 
+def sources_text(sources: Sequence[Source]) -> str:
+    """The sources as text, for clients that show nothing else."""
+    rows = [f"[{one.n}] [{_plain(one.title)}]({one.url})" if one.url else f"[{one.n}] {_plain(one.title)}" for one in sources]
+    return "\n\n" + "\n".join(rows) if rows else ""
+
+
 async def _next(parts: AsyncGenerator[Part]) -> Part | None:
     """The next part, None at the end."""
     async for part in parts:
         return part
     return None
+
+
+def _plain(title: str) -> str:
+    return " ".join(title.replace("[", "(").replace("]", ")").split())

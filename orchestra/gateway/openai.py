@@ -17,10 +17,10 @@ from orchestra.api import AsyncOrchestra
 from orchestra.errors import OrchestraError
 from orchestra.gateway import openai_wire as wire
 from orchestra.gateway.access import language_for
-from orchestra.gateway.answering import Answering, said
+from orchestra.gateway.answering import Answering, said, sources_text
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import read
-from orchestra.gateway.discretion import discreet
+from orchestra.gateway.discretion import in_one_line
 from orchestra.gateway.reporting import Report, report_of
 from orchestra.gateway.tasks import answer, recognised
 from orchestra.gateway.voices import Dialogue, Part, Voice, Voices
@@ -57,8 +57,7 @@ def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices) -> None:
         dialogue = Dialogue.of(messages, body.options(), request.state.lineage)
         language = language_of(dialogue.question)
         events = any(name in request.headers for name in SHOWS_EVENTS)
-        usage = body.stream_options is not None and body.stream_options.include_usage
-        answered = _Told(voice, dialogue, _How(language, events, usage, voices.roster.known), report)
+        answered = _Told(voice, dialogue, _How(language, events, body.usage_wanted(), voices.roster.known), report)
         if not body.stream:
             return await attended(request, answered.whole())
         first = await attended(request, answered.answering.begun())
@@ -78,7 +77,7 @@ class _How(NamedTuple):
 
 def fault(error: OrchestraError, language: str, personas: Iterable[Persona]) -> dict[str, Any]:
     """An error in the protocol's shape, without the seed memory of the `personas`."""
-    return wire.error(f"{discreet(error.message(language), personas, language)} ({error.hint(language)})", error.code())
+    return wire.error(in_one_line(error, personas, language), error.code())
 
 
 class _Told:
@@ -93,7 +92,7 @@ class _Told:
     async def whole(self) -> dict[str, Any]:
         """The answer in one, its sources below it."""
         done = await self.answering.whole()
-        text = "".join(done.text) + wire.sources_text(done.sources)
+        text = "".join(done.text) + sources_text(done.sources)
         return self._told.whole(text, "".join(done.thinking), done.reason, done.usage, done.receipt)
 
     async def lines(self) -> AsyncGenerator[str]:
@@ -135,6 +134,6 @@ class _Told:
         if self._events:
             lines += [wire.source(one) for one in done.sources]
         elif done.sources:
-            lines.append(self._told.delta(content=wire.sources_text(done.sources)))
+            lines.append(self._told.delta(content=sources_text(done.sources)))
         lines.append(self._told.end(done.reason))
         return lines + ([self._told.usage(done.usage, done.receipt)] if self._usage else [])

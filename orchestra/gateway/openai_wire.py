@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
@@ -54,21 +54,48 @@ class ResponseFormat(_Lenient):
     json_schema: dict[str, Any] | None = None
 
 
-class Completion(_Lenient):
-    """`POST /v1/chat/completions`, as far as it means something here; `tools` are a persona's own business."""
+class Wishes(_Lenient):
+    """What is asked for beside the words; a number of tokens below 1 asks for no bound."""
 
     model: str = Field(min_length=1, max_length=300)
-    messages: list[Said] = Field(min_length=1, max_length=10_000)
     stream: bool = False
     stream_options: StreamOptions | None = None
-    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
-    max_completion_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_tokens: int | None = Field(default=None, le=1_000_000)
+    max_completion_tokens: int | None = Field(default=None, le=1_000_000)
     temperature: float | None = Field(default=None, ge=0, le=5, allow_inf_nan=False)
     top_p: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
     seed: int | None = Field(default=None, ge=-(2**31), le=2**31 - 1)
-    stop: str | list[str] | None = None
-    n: int | None = Field(default=None, ge=1, le=1)
+    stop: str | Annotated[list[str], Field(max_length=64)] | None = None
     response_format: ResponseFormat | None = None
+
+    def most(self) -> int | None:
+        """The most tokens of the answer."""
+        return self.max_completion_tokens or self.max_tokens
+
+    def stops(self) -> tuple[str, ...]:
+        """The texts that end the answer."""
+        return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
+
+    def form(self) -> str | dict[str, Any] | None:
+        """The form of the answer as the daemon takes it: "json", a schema, None for any."""
+        wanted = self.response_format
+        if wanted is None or wanted.type == "text":
+            return None
+        schema = (wanted.json_schema or {}).get("schema")
+        return schema if isinstance(schema, dict) else "json"
+
+    def usage_wanted(self) -> bool:
+        """Whether the stream is to say what it took."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+class Completion(Wishes):
+    """`POST /v1/chat/completions`, as far as it means something here; `tools` are a persona's own business."""
+
+    messages: list[Said] = Field(min_length=1, max_length=10_000)
+    max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
+    n: int | None = Field(default=None, ge=1, le=1)
 
     def said(self) -> list[Message]:
         """The messages, those of roles that are known here."""
@@ -77,20 +104,9 @@ class Completion(_Lenient):
     def options(self) -> Options:
         """The wishes in the daemon's terms."""
         return Options(
-            max_tokens=self.max_completion_tokens or self.max_tokens,
-            temperature=self.temperature,
-            top_p=self.top_p,
-            seed=self.seed,
-            stop=(self.stop,) if isinstance(self.stop, str) else tuple(self.stop) if self.stop else None,
-            format=self._format(),
-        )
-
-    def _format(self) -> str | dict[str, Any] | None:
-        wanted = self.response_format
-        if wanted is None or wanted.type == "text":
-            return None
-        schema = (wanted.json_schema or {}).get("schema")
-        return schema if isinstance(schema, dict) else "json"
+            max_tokens=self.most(), temperature=self.temperature, top_p=self.top_p, seed=self.seed, stop=self.stops() or None,
+            format=self.form(),
+        )  # fmt: skip
 
 
 def model_entry(voice: Voice, language: str) -> dict[str, Any]:
@@ -188,12 +204,6 @@ def source(one: Source) -> str:
     return line({"event": {"type": "source", "data": data}})
 
 
-def sources_text(sources: Sequence[Source]) -> str:
-    """The sources as text, for clients that show nothing else."""
-    rows = [f"[{one.n}] [{_plain(one.title)}]({one.url})" if one.url else f"[{one.n}] {_plain(one.title)}" for one in sources]
-    return "\n\n" + "\n".join(rows) if rows else ""
-
-
 def error(message: str, code: str) -> dict[str, Any]:
     """An error in the protocol's shape."""
     return {"error": {"message": message, "type": code, "code": code, "param": None}}
@@ -202,7 +212,3 @@ def error(message: str, code: str) -> dict[str, Any]:
 def line(value: Mapping[str, Any]) -> str:
     """One event of the stream."""
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
-
-
-def _plain(title: str) -> str:
-    return " ".join(title.replace("[", "(").replace("]", ")").split())
