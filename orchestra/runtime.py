@@ -22,6 +22,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 import httpx
 
 from orchestra.request import Aside, Breakage, Broken, Call, Request, Watchdog
+from orchestra.slots import Slots, Turn, asking
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -96,8 +97,8 @@ class Looped:
         self._parallel = max(1, parallel)
         # by loop: neither a client nor a limiter can cross to another one
         self._clients: weakref.WeakKeyDictionary[Any, dict[bool, httpx.AsyncClient]] = weakref.WeakKeyDictionary()
-        self._limits: weakref.WeakKeyDictionary[Any, asyncio.Semaphore] = weakref.WeakKeyDictionary()
-        self._holders: Counter[int] = Counter()
+        self._slots: weakref.WeakKeyDictionary[Any, Slots] = weakref.WeakKeyDictionary()
+        self._holders: Counter[Any] = Counter()  # by task, not by its number: that of one that has ended is given again
 
     def _client(self, secure: bool) -> httpx.AsyncClient:
         clients = self._clients.setdefault(asyncio.get_running_loop(), {})
@@ -133,23 +134,16 @@ class Looped:
 
     @asynccontextmanager
     async def slot(self, deadline: float | None = None) -> AsyncIterator[None]:
-        limit = self._limits.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self._parallel))
-        me = id(asyncio.current_task())
+        slots, task = self._slots.setdefault(asyncio.get_running_loop(), Slots(self._parallel)), asyncio.current_task()
         # a task that reads two answers by turns would wait for itself: the daemon has its own line
-        taken = not (self._holders[me] and limit.locked())
-        if taken:
-            try:
-                async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
-                    await limit.acquire()
-            except TimeoutError:
-                raise Broken(Breakage.DEADLINE, "still waiting for a slot") from None
-        self._holders[me] += 1
+        turn = None if self._holders[task] and slots.full else await _turn(slots, deadline)
+        self._holders[task] += 1
         try:
             yield
         finally:
-            _less(self._holders, me)
-            if taken:
-                limit.release()
+            _less(self._holders, task)
+            if turn is not None:
+                slots.leave(turn)
 
     async def call(self, fn: Callable[[], T]) -> T:
         return await asyncio.to_thread(fn)
@@ -191,10 +185,26 @@ class Looped:
     async def close(self) -> None:
         clients = [client for by_kind in self._clients.values() for client in by_kind.values()]
         self._clients.clear()
-        self._limits.clear()
+        self._slots.clear()
         for client in clients:
             with suppress(RuntimeError):  # one whose loop is gone has nothing left to close
                 await client.aclose()
+
+
+async def _turn(slots: Slots, deadline: float | None) -> Turn:
+    """A slot, once it is this asker's turn; whoever leaves before leaves the line as well."""
+    held = asyncio.Event()
+    turn = slots.enter(asking(), held.set)
+    try:
+        if not turn.held:
+            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
+                await held.wait()
+    except BaseException as ended:
+        slots.leave(turn)
+        if isinstance(ended, TimeoutError):
+            raise Broken(Breakage.DEADLINE, "still waiting for a slot") from None
+        raise
+    return turn
 
 
 async def _in_order(results: AsyncGenerator[tuple[int, T]]) -> list[T]:
@@ -203,7 +213,7 @@ async def _in_order(results: AsyncGenerator[tuple[int, T]]) -> list[T]:
         return [result for _, result in sorted([each async for each in results], key=lambda each: each[0])]
 
 
-def _less(counts: Counter[int], key: int) -> None:
+def _less(counts: Counter[T], key: T) -> None:
     counts[key] -= 1
     if not counts[key]:
         del counts[key]

@@ -17,7 +17,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "orchestra"
 
-ORDER = ["texts", "errors", "settings", "request", "runtime", "model", "sessions", "retrieval", "agents", "instruments", "api", "gateway", "cli"]
+ORDER = ["texts", "errors", "settings", "request", "slots", "runtime", "model", "sessions", "retrieval", "agents", "instruments", "api", "gateway", "cli"]
 STANDIN_KNOWS = ("orchestra.texts", "orchestra.errors", "orchestra.model.wire", "orchestra.standin")
 KNOWS_STANDIN = ("cli", "standin", "__init__")  # the demo, its own folder, the public name; nobody else, so never silently
 FACES = ("gateway", "cli")  # they may say which version they are

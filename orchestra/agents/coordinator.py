@@ -21,6 +21,7 @@ from orchestra.agents.tool import Tool
 from orchestra.errors import PromptTooLong, UsageError
 from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt, Usage, gathered
 from orchestra.model.notice import announced
+from orchestra.slots import asking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +56,7 @@ async def solve(
     if not task.strip():
         raise UsageError(detail="the task is empty", detail_zh="任务为空", fix="say what to do", fix_zh="请说明要做什么")
     started = time.monotonic()
+    asking().task = True
     options = options or Options()
     run = Reasoning(task, team, options, budget, before)
     async with aclosing(run.whole(panel=panel)) as happening:

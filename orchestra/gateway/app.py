@@ -34,6 +34,7 @@ from orchestra.gateway.roster import Roster
 from orchestra.gateway.voices import Voices
 from orchestra.model.persona import Persona
 from orchestra.settings import Settings
+from orchestra.slots import Asker, on_behalf_of
 from orchestra.texts import Words
 
 # Where OpenTelemetry is installed FastAPI would report requests and the texts of exceptions: nothing is sent from here.
@@ -136,6 +137,7 @@ class Border:
                 scope["state"].update(lineage=caller.lineage, holder=caller.holder, user=caller.user)
                 if scope["path"] not in OPEN:
                     place.enter_context(self.places.one())
+                place.enter_context(on_behalf_of(Asker(caller.holder, caller.user)))
             except OrchestraError as error:
                 report.failed(error)
                 await refusal(error, language_for(Headers(scope=scope), self.settings), path=scope["path"])(scope, receive, send)

@@ -43,6 +43,7 @@ from orchestra.model.window import (
 from orchestra.request import Breakage, Broken
 from orchestra.runtime import Runtime
 from orchestra.settings import Settings
+from orchestra.slots import loading
 
 Observe = Callable[[str], None]
 
@@ -308,7 +309,8 @@ class Client:
             body["options"] = {"num_ctx": wanted}
         if self.settings.keep_alive:
             body["keep_alive"] = wire.keep_alive(self.settings.keep_alive)
-        await self.connection.ask("POST", "/api/generate", body, model=model, patience=self.connection.loading())
+        with loading(model):
+            await self.connection.ask("POST", "/api/generate", body, model=model, patience=self.connection.loading())
         fresh = loaded_of(await self._row(model) or {}, facts)
         return replace(fresh, loads=1) if row is None else replace(fresh, reloads=1)
 
