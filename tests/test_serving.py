@@ -19,7 +19,8 @@ import httpx
 import pytest
 from command_line import PATIENCE, Line, line, started, surrounded  # noqa: F401 - a fixture
 
-from orchestra.cli.serving import Served, announced, apps, tried
+from orchestra.cli.greeting import Door, announced, pasted
+from orchestra.cli.serving import Served, apps
 from orchestra.errors import ExtraMissing, PortTaken
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
@@ -77,13 +78,14 @@ def busy(standin: StandIn) -> None:
 
 def test_one_persona_is_served_until_it_is_told_to_end(standin: StandIn) -> None:
     standin.script("依法办理。")
-    with serving(standin, "--persona", "lawyer") as (running, url):
+    with serving(standin, "--persona", "lawyer", "--quiet") as (running, url):
         answer = asked(url, intent="数据出境合规吗？").json()
         assert (answer["persona"], answer["response"]) == ("lawyer", "依法办理。")
         running.send_signal(signal.SIGINT)
         assert running.wait(10) == 0
         assert running.stdout is not None
-        assert running.stdout.read() == b""
+        assert running.stderr is not None
+        assert running.stdout.read() + running.stderr.read() == b"", "told to be quiet, it says where it listens, and no more"
 
 
 def test_an_answer_that_is_being_given_is_given_to_its_end(standin: StandIn) -> None:
@@ -125,19 +127,43 @@ def test_who_is_served_and_how_to_ask_him() -> None:
     assert said == [
         ["serving computer_scientist at http://127.0.0.1:1 (Ctrl-C ends it)"],
         ["serving lawyer at http://127.0.0.1:1 (Ctrl-C ends it)"],
-        ["serving standardization_expert at http://127.0.0.1:1 (Ctrl-C ends it)", "  its experts: computer_scientist, lawyer"],
+        [
+            "serving everybody at http://127.0.0.1:1 (Ctrl-C ends it)",
+            "  tasks go to standardization_expert, who asks computer_scientist, lawyer",
+        ],
     ]
-    assert "http://127.0.0.1:1/chat " in tried(lesson[0], "http://127.0.0.1:1")
     ((app, _),) = apps(Served(experts=("http://localhost:5000", "a=http://localhost:5001")), Settings.read())
-    assert announced(app.state.roster, "x")[1] == "  its experts: http://localhost:5000, a=http://localhost:5001"
+    assert announced(app.state.roster, "x")[1].endswith("who asks http://localhost:5000, a=http://localhost:5001")
+
+
+def test_what_to_paste_names_the_key_and_never_shows_it() -> None:
+    settings = Settings(token="s3cret", tokens="alice=t0ps3cret")
+    roster = apps(Served(), settings)[0][0].state.roster
+    shown = "\n".join(pasted(Door.of(roster, "http://0.0.0.0:5002", settings)))
+    assert "s3cret" not in shown
+    assert "http://127.0.0.1:5002/v1, key $ORCHESTRA_TOKEN" in shown, "nobody can connect to 0.0.0.0"
+    assert 'Authorization: Bearer $ORCHESTRA_TOKEN"' in shown
+    assert "OLLAMA_API_KEY=$ORCHESTRA_TOKEN" in shown
+    named = "\n".join(pasted(Door.of(roster, "http://127.0.0.1:1", Settings(tokens="alice=t0ps3cret"))))
+    assert "key a key of ORCHESTRA_TOKENS" in named
+    open_ = "\n".join(pasted(Door.of(roster, "http://127.0.0.1:1", Settings())))
+    assert "OLLAMA_HOST=http://127.0.0.1:1 ollama run orchestra/auto" in open_
+    assert "Authorization" not in open_
 
 
 def test_the_line_to_try_it_with_is_what_a_shell_understands(standin: StandIn) -> None:
-    with started("serve", "--port", "0", "--persona", "lawyer", OLLAMA_HOST=standin.url, ORCHESTRA_LANG="en") as running:
+    environment = {"OLLAMA_HOST": standin.url, "ORCHESTRA_LANG": "en", "ORCHESTRA_TOKEN": "s3cret"}
+    with started("serve", "--port", "0", "--persona", "lawyer", **environment) as running:
         assert running.stderr is not None
-        told = next(text.decode() for text in running.stderr if text.startswith(b"try: "))
-        done = subprocess.run(["bash", "-c", told.removeprefix("try: ")], capture_output=True, check=True, timeout=PATIENCE)
+        told = next(text.decode() for text in running.stderr if text.startswith(b"  curl"))
+        done = subprocess.run(
+            ["bash", "-c", told.removeprefix("  curl")], capture_output=True, check=True, timeout=PATIENCE, env=surrounded(environment)
+        )
+        rest = [running.stderr.readline().decode() for _ in range(3)]
     assert json.loads(done.stdout)["persona"] == "lawyer"
+    assert [each.split()[0] for each in rest] == ["more", "behind", time.strftime("%Y-%m-%d")]
+    assert f"a stand-in at {standin.url}, llama3, 1 at once" in rest[1]
+    assert "  200  POST /chat  lawyer  -  " in rest[2]
 
 
 # --- what cannot be served

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +12,8 @@ from orchestra.agents.remote import address
 from orchestra.api import DEFAULT_COORDINATOR, DEFAULT_EXPERTS
 from orchestra.cli.outcome import Wish
 from orchestra.cli.terminal import tell
-from orchestra.cli.words import LANGUAGE, say
+from orchestra.cli.words import LANGUAGE
 from orchestra.gateway import require
-from orchestra.gateway.roster import Roster
 from orchestra.settings import Settings
 
 LESSON_PORT = 5000
@@ -30,27 +30,38 @@ class Served:
     lesson: bool = False
     port: int = 5002
     host: str = "127.0.0.1"
+    quiet: bool = False
 
 
 def serve_until_told(served: Served, wish: Wish) -> None:
     """Serve until SIGINT or SIGTERM."""
     require()
+    from orchestra.cli.greeting import Door, announced, behind, pasted
+    from orchestra.cli.watching import watching
     from orchestra.gateway.serving import Service, serve
 
     settings = Settings.read()
     made = apps(served, settings)
     services = [Service(app, served.host, port) for app, port in made]
     notices = {app.state.notice for app, _ in made if app.state.notice}
+    tasks: list[asyncio.Task[None]] = []
 
     def ready(addresses: list[str]) -> None:
         for (app, _), url in zip(made, addresses, strict=True):
             tell("\n".join(announced(app.state.roster, url)))
-        if not (settings.token or settings.tokens):
-            tell(tried(made[-1][0].state.roster, addresses[-1]))
+        if not served.quiet:
+            last = made[-1][0].state
+            tell("\n".join(pasted(Door.of(last.roster, addresses[-1], settings))))
+            tasks.append(asyncio.ensure_future(_said(behind(last.orchestra))))  # asked when it answers already
         for notice in notices:
             tell(notice.text(LANGUAGE))
 
-    asyncio.run(serve(services, settings, ready=ready))
+    with nullcontext() if served.quiet else watching():
+        asyncio.run(serve(services, settings, ready=ready))
+
+
+async def _said(text: Awaitable[str]) -> None:
+    tell(await text)
 
 
 def apps(served: Served, settings: Settings) -> list[tuple[Any, int]]:
@@ -69,20 +80,3 @@ def apps(served: Served, settings: Settings) -> list[tuple[Any, int]]:
     # in one process the coordinator asks the personas themselves: neither a token nor an address comes between
     experts = [(create_app(persona=name, settings=settings), LESSON_PORT + i) for i, name in enumerate(DEFAULT_EXPERTS)]
     return [*experts, (create_app(coordinator=coordinator, settings=settings), LESSON_PORT + len(experts))]
-
-
-def announced(roster: Roster, url: str) -> list[str]:
-    """Who answers at an address, and whom a coordinator there asks."""
-    name = roster.face().name
-    said = [say(f"serving {name} at {url} (Ctrl-C ends it)", f"{name} 的服务地址：{url}（按 Ctrl-C 结束）")]
-    if roster.integrates:
-        names = [str(each) for each in roster.experts]
-        said.append(say(f"  its experts: {', '.join(names)}", f"  其专家：{'、'.join(names)}"))
-    return said
-
-
-def tried(roster: Roster, url: str) -> str:
-    """A line to try a service with."""
-    route, field = ("integrate", "task") if roster.integrates else ("chat", "intent")
-    line = f"curl -X POST {url}/{route} -H 'Content-Type: application/json' -d '{{\"{field}\": \"...\"}}'"
-    return say(f"try: {line}", f"试一试：{line}")

@@ -29,6 +29,9 @@ def serve(
         str,
         typer.Option("--host", help=say("address to listen on; a public one needs ORCHESTRA_TOKEN", "监听地址；对外开放时需设置 ORCHESTRA_TOKEN")),
     ] = "127.0.0.1",
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help=say("say where it listens, and no more", "只显示监听地址"))
+    ] = False,
 ) -> None:
     """Personas over HTTP."""
     if lesson:
@@ -39,6 +42,6 @@ def serve(
 
     served = Served(
         persona=persona, coordinator=coordinator, experts=tuple(expert or ()), descriptions=o.descriptions(expert_description),
-        lesson=lesson, port=port, host=host,
+        lesson=lesson, port=port, host=host, quiet=quiet,
     )  # fmt: skip
     serve_until_told(served, context.obj)
