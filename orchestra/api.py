@@ -37,6 +37,7 @@ from orchestra.retrieval.pages import Pages
 from orchestra.retrieval.pipeline import SAMPLING, Answer, ask
 from orchestra.retrieval.places import HowFields, LookupFields, Place, Tell, places
 from orchestra.runtime import Blocking, Looped, Runtime, blocking, finish, stepping
+from orchestra.sessions.branching import Begun
 from orchestra.sessions.conversation import AsyncSession, Opening, labelled
 from orchestra.sessions.grounding import Ground, Inquiry, Material
 from orchestra.sessions.records import Turn
@@ -52,7 +53,7 @@ class AskFields(OptionFields, HowFields, total=False):
     """What else `ask` takes: what was said before, or the stored dialogue (`session`) in which the question is a turn."""
 
     said: Sequence[Message]
-    session: str
+    session: str | Begun
 
 
 class SessionFields(LookupFields, total=False):
@@ -72,7 +73,7 @@ class TaskFields(OptionFields, total=False):
     steps: int
     panel: bool
     max_total_tokens: int | None
-    session: str
+    session: str | Begun
     said: Sequence[Message]
     trace: Callable[[Thought | Step], object]
     descriptions: Mapping[str, str]
@@ -100,7 +101,7 @@ class AsyncOrchestra(AsyncModels):
     # --- 2. remembering
 
     def session(
-        self, name: str | None = None, *, persona: str | Persona | None = None, model: str = "",
+        self, name: str | Begun | None = None, *, persona: str | Persona | None = None, model: str = "",
         history: Sequence[Message | str] = (), options: Options | None = None, base: bool | None = None,
         **lookup: Unpack[SessionFields],
     ) -> AsyncSession:  # fmt: skip
@@ -181,7 +182,7 @@ class AsyncOrchestra(AsyncModels):
                 yield part
 
     def _turn(
-        self, question: str, name: str, model: str, lookup: Lookup, options: Options
+        self, question: str, name: str | Begun, model: str, lookup: Lookup, options: Options
     ) -> AsyncGenerator[Piece | Answer]:
         ground = SearchGround(self.client, lookup, options)
         opening = Opening(known=self.personas.persona, model=model)
@@ -371,7 +372,7 @@ class Orchestra(Models):
     close = blocking(AsyncOrchestra.close)
 
     def session(
-        self, name: str | None = None, *, persona: str | Persona | None = None, model: str = "",
+        self, name: str | Begun | None = None, *, persona: str | Persona | None = None, model: str = "",
         history: Sequence[Message | str] = (), options: Options | None = None, base: bool | None = None,
         **lookup: Unpack[SessionFields],
     ) -> Session:  # fmt: skip

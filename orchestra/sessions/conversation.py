@@ -18,12 +18,10 @@ from orchestra.model.client import Client
 from orchestra.model.firmness import fits, reminder
 from orchestra.model.language import language_of
 from orchestra.model.messages import (
-    FinishReason,
     Message,
     OptionFields,
     Options,
     Piece,
-    Receipt,
     Reply,
     gathered,
 )
@@ -31,10 +29,12 @@ from orchestra.model.notice import announced
 from orchestra.model.persona import Persona
 from orchestra.model.stages import summed
 from orchestra.model.window import answer_share
+from orchestra.sessions.branching import Begun
 from orchestra.sessions.fitting import Exchange, Fitter
 from orchestra.sessions.grounding import Ground
 from orchestra.sessions.journal import Journal
 from orchestra.sessions.prompt import SPEAKERS, Frame, stops, unindented
+from orchestra.sessions.recording import again, noted, recorded
 from orchestra.sessions.records import About, SessionRecord, Turn
 from orchestra.sessions.segments import Turned, lead, remembered
 from orchestra.sessions.store import Store, described
@@ -80,19 +80,24 @@ class Opening:
 
 
 class AsyncSession:
-    """One named dialogue. It is made on its first turn, and goes on where it stopped. `ground` gives material for each question."""
+    """One named dialogue. It is made on its first turn, and goes on where it stopped. `ground` gives material for each question.
+
+    In place of a name it takes a turn that has begun already; that one is answered, and no other.
+    """
 
     def __init__(
-        self, *, store: Store, client: Client, name: str | None = None, opening: Opening | None = None,
+        self, *, store: Store, client: Client, name: str | Begun | None = None, opening: Opening | None = None,
         options: Options | None = None, ground: Ground | None = None,
     ) -> None:  # fmt: skip
-        self.name = name
+        self._turn = name if isinstance(name, Begun) else None
+        self.name = name.record.name if isinstance(name, Begun) else name
         self.model = ""  # the one that answers, known when a turn turns to it
         self.leader: Leader | None = None  # whom the opening's `routed` picked for the last turn
         self._store = store
         self._client = client
         self._opening = opening or Opening()
-        self._fitter = Fitter(store, client, history=self._opening.history, known=self._opening.known)
+        before = self._turn.said if self._turn else self._opening.history
+        self._fitter = Fitter(store, client, history=before, known=self._opening.known)
         self._ground = ground
         self._options = options or Options()
 
@@ -116,16 +121,14 @@ class AsyncSession:
         if not text.strip():
             raise UsageError(detail="the message is empty", detail_zh="消息为空", fix="say something", fix_zh="请输入内容")
         options = Options(**fields).over(options).over(self._options)
-        record, fault = await self._record(text)
-        journal = None
-        if fault is None:
-            journal, fault = await self._begun(record, text, turn_id=turn_id, branch=branch)
+        record, journal, fault = await self._begun(text, turn_id=turn_id, branch=branch)
         if journal is not None and not journal.new:
-            for piece in _again(journal.turn):
+            for piece in again(journal.turn):
                 yield piece
             return
-        exchange = Exchange(record=record, text=text, options=options, journal=journal)
-        pieces = self._recorded(self._answer(exchange), journal, fault)
+        wishes = self._turn.wishes if self._turn else ""
+        exchange = Exchange(record=record, text=text, options=options, journal=journal, wishes=wishes)
+        pieces = recorded(self._answer(exchange), journal, self._client.runtime, fault)
         pieces = announced(self._settled(pieces, exchange), notice=lambda: exchange.material.notice)
         async with aclosing(pieces):
             async for piece in pieces:
@@ -176,15 +179,19 @@ class AsyncSession:
         return opening.persona
 
     async def _begun(
-        self, record: SessionRecord, text: str, *, turn_id: str | None, branch: bool
-    ) -> tuple[Journal | None, StoreFault | None]:
-        """The turn's journal; a store without room does not keep the question from being answered."""
-        try:
-            return await self._client.runtime.call(
-                lambda: self._store.begin(record.name, text, turn_id=turn_id, branch=branch)
-            ), None
-        except StorageFull as fault:
-            return None, fault
+        self, text: str, *, turn_id: str | None, branch: bool
+    ) -> tuple[SessionRecord, Journal | None, StoreFault | None]:
+        """The session, and the turn's journal; a store without room does not keep the question from being answered."""
+        if self._turn is not None:
+            return self._turn.record, self._turn.journal, None
+        record, fault = await self._record(text)
+        if fault is None:
+            begin = partial(self._store.begin, record.name, text, turn_id=turn_id, branch=branch)
+            try:
+                return record, await self._client.runtime.call(begin), None
+            except StorageFull as full:
+                fault = full
+        return record, None, fault
 
     async def _answer(self, exchange: Exchange) -> AsyncGenerator[Piece]:
         client = self._client
@@ -213,8 +220,9 @@ class AsyncSession:
     async def _chosen(self, record: SessionRecord) -> str:
         """The model for a session that names none; it stays with the session, whatever is installed later."""
         model = await chosen(self._client, purpose="base" if self._opening.base else "chat")
-        with suppress(StoreFault):  # a store without room keeps no answer from being given
-            await self._client.runtime.call(lambda: self._store.update(record.name, model=model))
+        if record.id:
+            with suppress(StoreFault):  # a store without room keeps no answer from being given
+                await self._client.runtime.call(lambda: self._store.update(record.name, model=model))
         return model
 
     async def _led(self, exchange: Exchange) -> Persona | None:
@@ -276,7 +284,7 @@ class AsyncSession:
             async for piece in pieces:
                 if piece.receipt is not None and journal is not None:
                     due = await self._outgrown(exchange, journal.turn)
-                    piece = piece._replace(receipt=_noted(piece.receipt, "compacting")) if due else piece
+                    piece = piece._replace(receipt=noted(piece.receipt, "compacting")) if due else piece
                 yield piece
         if due and exchange.frame is not None and journal is not None:
             name, own = exchange.record.id, journal.turn.id
@@ -298,77 +306,6 @@ class AsyncSession:
             return await self._fitter.compactor.due(exchange.frame, exchange.past)
         except OrchestraError:
             return False
-
-    async def _recorded(
-        self, pieces: AsyncGenerator[Piece], journal: Journal | None, fault: StoreFault | None
-    ) -> AsyncGenerator[Piece]:
-        """The stage of the journal: what was said is kept, however the stream is left.
-
-        A store that fails does not take the answer from the reader; its error comes after the answer.
-        """
-        closed = journal is None
-        said: list[Piece] = []
-        try:
-            async with aclosing(pieces):
-                async for piece in pieces:
-                    said.append(piece)
-                    if journal is not None:
-                        journal.append(piece.text, kind=piece.kind)
-                        if piece.keep is not None and piece.finish_reason is None:
-                            journal.cut(piece.keep, kind=piece.kind)
-                        if piece.finish_reason is not None:
-                            closed = True
-                            fault = await self._closed(journal, piece) or fault
-                    if piece.receipt is not None and fault is not None:
-                        piece = piece._replace(receipt=_noted(piece.receipt, "not_stored"))
-                    yield piece
-            if fault is not None:
-                fault.reply = gathered(said)
-                raise fault
-        except OrchestraError as error:
-            if journal is not None and not closed:
-                closed = True
-                reply = error.reply
-                ending = Piece(
-                    "",
-                    finish_reason=reply.finish_reason if reply else FinishReason.INCOMPLETE,
-                    receipt=reply.receipt if reply else None,
-                    model=reply.model if reply else "",
-                )
-                await self._closed(journal, ending, failed=True)
-            raise
-        finally:
-            if journal is not None and not closed:  # the caller left, was cancelled, or pressed Ctrl-C
-                await self._closed(journal, Piece("", finish_reason=FinishReason.CANCELLED), failed=True)
-
-    async def _closed(self, journal: Journal, last: Piece, *, failed: bool = False) -> StoreFault | None:
-        journal.ground = last.ground or journal.ground
-        try:
-            await self._client.runtime.call(
-                lambda: journal.finish(
-                    keep=last.keep,
-                    status="interrupted" if failed else "done",
-                    finish_reason=last.finish_reason,
-                    model=last.model,
-                    usage=last.usage,
-                    receipt=last.receipt,
-                )
-            )
-        except StoreFault as fault:
-            return fault
-        return None
-
-
-def _noted(receipt: Receipt, note: str) -> Receipt:
-    return replace(receipt, notes=(*receipt.notes, note))
-
-
-def _again(turn: Turn) -> list[Piece]:
-    """A turn that was answered before, as pieces."""
-    usage = None
-    receipt = Receipt(calls=0, notes=("already_answered",))
-    reason = turn.finish_reason or FinishReason.STOP
-    return [Piece(turn.answer), Piece("", finish_reason=reason, usage=usage, receipt=receipt, model=turn.model, ground=turn.ground)]
 
 
 def labelled(history: Sequence[Message | str]) -> tuple[tuple[Message, ...], tuple[str, ...]]:

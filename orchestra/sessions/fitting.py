@@ -39,7 +39,7 @@ class Exchange:
     """One turn on its way; `frame` and `past` are known once the model is, `material` once the ground was asked.
 
     `routing` counts the calls that it took to find who answers, who may bring a `ground`. `segment` is the persona whose
-    segment the turn belongs to, empty in a dialogue that has none.
+    segment the turn belongs to, empty in a dialogue that has none. `wishes` stand before the dialogue for this once.
     """
 
     record: SessionRecord
@@ -49,6 +49,7 @@ class Exchange:
     routing: int = 0
     ground: Ground | None = None
     segment: str = ""
+    wishes: str = ""
     frame: Frame | None = None
     past: Past = field(default_factory=Past)
     material: Material = field(default_factory=Material)
@@ -107,6 +108,10 @@ class Fitter:
 
     async def past(self, exchange: Exchange, model: str) -> Past:
         """What was said before this turn and has an answer."""
+        past = await self._said(exchange, model)
+        return replace(past, others=(exchange.wishes, *past.others)) if exchange.wishes else past
+
+    async def _said(self, exchange: Exchange, model: str) -> Past:
         record = exchange.record
         if not record.id:
             said = paired(self._history)
@@ -157,8 +162,9 @@ class Fitter:
         start = min(len(past.turns), past.start + dropped)
         if measured.sizes.head > measured.room:  # not even the summary fits beside this question
             dropped, start = past.summarised + len(past.standing), len(past.turns)
-            notes += ["segments_left_out"] if past.others else []
-            past = replace(past, compaction=None, others=())
+            wishes = (exchange.wishes,) if exchange.wishes else ()  # those are never left out in silence
+            notes += ["segments_left_out"] if past.others != wishes else []
+            past = replace(past, compaction=None, others=wishes)
         again, turns, measured = await self._recalled(frame, exchange, past, start, measured)
         beside = frame.beside + _tokens(measured.counter, again)
         most = measured.sizes.fixed + measured.sizes.question + _standing(measured, past, start) + beside

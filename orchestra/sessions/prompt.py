@@ -64,7 +64,8 @@ class Past:
 
     `tried` is how many turns the last attempt at a further summary was to cover, where that failed. In a dialogue with
     segments these are the turns of one of them: `others` has a line for each other one, `reopened` are the turns (ids)
-    before which somebody else had been talked to, and `turned` says whether that is so now.
+    before which somebody else had been talked to, and `turned` says whether that is so now. What a client wishes of each
+    answer stands first among `others`.
     """
 
     turns: tuple[Turn, ...] = ()

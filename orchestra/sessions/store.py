@@ -237,7 +237,7 @@ def restored(store: Store, record: SessionRecord, said: Sequence[Turn], *, then:
         fresh = replace(record, id=turns.random_id(), name=_free(connection, record.name))
         session, written = turns.insert_session(connection, fresh), list[int]()
         for turn in said:
-            written.append(_insert_closed(connection, turn, session, written[-1] if written else None))
+            written.append(insert_closed(connection, turn, session, written[-1] if written else None))
         if then is not None:
             then(connection, written)
         return _named(connection, fresh.id).record
@@ -329,7 +329,8 @@ def _point(connection: sqlite3.Connection, row: turns.SessionRow, at: str | int)
     )
 
 
-def _insert_closed(connection: sqlite3.Connection, turn: Turn, session: int, parent: int | None) -> int:
+def insert_closed(connection: sqlite3.Connection, turn: Turn, session: int, parent: int | None) -> int:
+    """Adds a turn that has ended, under a new id, as the head of the session of this number; gives the turn's number."""
     created = turn.created or turns.now()
     fresh = replace(
         turn, id=turns.random_id(), turn_id=None, question=storable(turn.question), model=storable(turn.model), created=created
