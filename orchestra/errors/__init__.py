@@ -27,6 +27,7 @@
         BodyInvalid  BodyTooLarge  MediaTypeRefused  FieldInvalid  TokenRefused
         HostRefused  OriginRefused  AgentRecursion  RouteMissing  MethodRefused
         Overloaded  HeadersTooLarge  RequestInvalid  RequestTooSlow  UserRefused
+        ManagementRefused
       PortTaken                   somebody listens where we want to
       OutputLost                  the answer cannot be written where it was sent
       StandInFault                the stand-in daemon's script does not fit what was asked
@@ -57,6 +58,7 @@ from orchestra.errors.gateway import (
     GatewayFault,
     HeadersTooLarge,
     HostRefused,
+    ManagementRefused,
     MediaTypeRefused,
     MethodRefused,
     OriginRefused,
@@ -163,6 +165,7 @@ __all__ = [
     "KnowledgeMissing",
     "LineTooLong",
     "LoadFailed",
+    "ManagementRefused",
     "MediaTypeRefused",
     "MethodRefused",
     "ModelFault",

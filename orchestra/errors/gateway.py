@@ -117,6 +117,16 @@ class RequestTooSlow(GatewayFault):
     advice = Words("send it again", "请重新发送")
 
 
+class ManagementRefused(GatewayFault):
+    """Models are pulled, made and deleted by whoever runs the daemon, not by those who ask through the gateway."""
+    status, exit_code = 403, 126
+    says = Words("models are not pulled, made or deleted here", "此处不能下载、创建或删除模型")
+    advice = Words(
+        "do it at the daemon itself, where its owner may: OLLAMA_HOST={url} ollama ...",
+        "请由 Ollama 的管理者直接操作：OLLAMA_HOST={url} ollama ...",
+    )
+
+
 class UserRefused(GatewayFault):
     """The token that says which user a request speaks for is not valid."""
     status, exit_code = 401, 125

@@ -22,13 +22,14 @@ from orchestra import __version__
 from orchestra.agents.experts import Named
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
-from orchestra.gateway import lesson, openai, own, passing
+from orchestra.gateway import lesson, ollama, openai, own, passing
 from orchestra.gateway.access import OPEN, admit, language_for
 from orchestra.gateway.bodies import WhoAnswers
 from orchestra.gateway.discretion import discreet
 from orchestra.gateway.identity import Users
 from orchestra.gateway.keys import Keys
 from orchestra.gateway.limits import RETRY_AFTER, Places
+from orchestra.gateway.passing import Passing
 from orchestra.gateway.reporting import report_of, reported
 from orchestra.gateway.roster import Roster
 from orchestra.gateway.voices import Voices
@@ -87,8 +88,9 @@ def create_app(
     _about(app, orchestra, roster)
     if roster.alone is None:
         own.mount(app, orchestra)
-        app.router.routes.extend(passing.routes(orchestra.client))
-    openai.mount(app, orchestra, Voices(orchestra=orchestra, roster=roster))
+    voices = Voices(orchestra=orchestra, roster=roster)
+    openai.mount(app, orchestra, voices)
+    ollama.mount(app, voices, Passing(orchestra.client) if roster.alone is None else None)
     return app
 
 
@@ -148,13 +150,17 @@ class Border:
 def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = (), path: str = "") -> JSONResponse:
     """An error as a program reads it, without the seed memory of the `personas`; with it what had been answered by then.
 
-    Under `/v1/` it has that protocol's shape.
+    Under `/v1/` and `/api/` it has the shape of those protocols.
     """
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     if error.status == 429:
         headers["Retry-After"] = str(RETRY_AFTER)
     if path.startswith(openai.PATH):
         return JSONResponse(openai.fault(error, language, personas), status_code=error.status, headers=headers)
+    if path.startswith(ollama.PATH):
+        answer = passing.refusal(error, language, personas)
+        answer.headers.update(headers)
+        return answer
     message = discreet(error.message(language), personas, language)
     said = {"code": error.code(), "message": message, "hint": error.hint(language)}
     so_far = {"response": error.reply.text} if error.reply is not None else {}

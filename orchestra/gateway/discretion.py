@@ -22,7 +22,8 @@ def discreet(text: str, personas: Iterable[Persona], language: str) -> str:
 
 def in_one_line(error: OrchestraError, personas: Iterable[Persona], language: str) -> str:
     """What happened and what to do, for a protocol that has room for one text."""
-    return f"{discreet(error.message(language), personas, language)} ({error.hint(language)})"
+    hint = " ".join(error.hint(language).split())
+    return f"{discreet(error.message(language), personas, language)} ({hint})"
 
 
 def _pieces(personas: Iterable[Persona]) -> Iterator[str]:

@@ -6,7 +6,7 @@ An answer that has begun ends with `done:true` and why: what the daemon says, or
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Literal, cast
@@ -22,7 +22,9 @@ from orchestra.errors import (
     DaemonDisconnected,
     EmptyReply,
     FirstTokenTimeout,
+    ModelMissing,
     OrchestraError,
+    PersonaMissing,
     StreamStalled,
     StreamTruncated,
 )
@@ -30,11 +32,14 @@ from orchestra.gateway.access import language_for
 from orchestra.gateway.attending import within
 from orchestra.gateway.bodies import bounded as bounded_body
 from orchestra.gateway.bounding import Sent, bounded
+from orchestra.gateway.discretion import in_one_line
 from orchestra.gateway.limits import RETRY_AFTER
 from orchestra.gateway.lines import AsLines, Line, Run, Told
+from orchestra.gateway.voices import PREFIX
 from orchestra.model import wire
 from orchestra.model.client import Client
 from orchestra.model.connection import shown
+from orchestra.model.persona import Persona
 from orchestra.request import Breakage, Broken
 from orchestra.request import Request as Asking
 
@@ -184,9 +189,13 @@ class Attended(Response):
             await self._refused(DaemonBusy(url="", detail=str(broken)))(scope, receive, send)
 
 
-def refusal(error: OrchestraError, language: str) -> Response:
-    """An error in the daemon's own shape."""
-    return JSONResponse({"error": error.message(language)}, **framed(error))
+def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = ()) -> JSONResponse:
+    """An error in the daemon's own shape, without the seed memory of the `personas`; a missing model in words that clients look for."""
+    said = in_one_line(error, personas, language)
+    if isinstance(error, ModelMissing | PersonaMissing):
+        name = error.facts.get("model") or PREFIX + str(error.facts.get("name"))
+        said = f"model '{name}' not found: {said}"
+    return JSONResponse({"error": said}, **framed(error))
 
 
 def framed(error: OrchestraError) -> dict[str, Any]:
