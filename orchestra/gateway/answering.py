@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from dataclasses import dataclass, field
+
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from orchestra.agents.coordinator import Plan
 from orchestra.agents.reasoning import Thought
@@ -13,6 +15,7 @@ from orchestra.agents.router import Route
 from orchestra.agents.tool import Step
 from orchestra.gateway.reporting import Report
 from orchestra.gateway.voices import Part
+from orchestra.gateway.waiting import Parts, Waiting
 from orchestra.model.messages import FinishReason, Piece, Receipt, Usage
 from orchestra.retrieval.passages import Source
 from orchestra.retrieval.pipeline import Answer
@@ -51,7 +54,7 @@ class Answering:
 
     def __init__(self, parts: AsyncGenerator[Part], report: Report | None = None) -> None:
         self._source, self._report = parts, report
-        self._first: list[Part] = []
+        self._parts = Parts(parts, quiet=QUIET)
         self.outcome = Outcome()
 
     def _taken(self, part: Part) -> Part:
@@ -61,10 +64,8 @@ class Answering:
         return part
 
     async def begun(self) -> None:
-        """Waits for the first part: what fails before it is an error with a status of its own."""
-        async for part in self._source:
-            self._first.append(part)
-            return
+        """Waits until there is something to show: what fails before it is an error with a status of its own."""
+        await self._parts.begun()
 
     async def whole(self) -> Outcome:
         """The answer in one."""
@@ -74,32 +75,35 @@ class Answering:
         return self.outcome
 
     async def parts(self) -> AsyncGenerator[Part | None]:
-        """The answer as it comes; None each time nothing came for a while. Leaving early ends the work."""
-        async with aclosing(self._source):
-            for part in self._first:
-                yield self._taken(part)
-            coming = asyncio.ensure_future(_next(self._source))
-            try:
-                while True:
-                    done, _ = await asyncio.wait((coming,), timeout=QUIET)
-                    if not done:
-                        yield None
-                        continue
-                    came = coming.result()
-                    if came is None:
-                        return
-                    yield self._taken(came)
-                    coming = asyncio.ensure_future(_next(self._source))
-            finally:
-                coming.cancel()
-                while not coming.done():  # a caller that leaves cancels again and again, but nobody may close what still runs
-                    with suppress(asyncio.CancelledError):
-                        await asyncio.wait((coming,))
+        """The answer as it comes, and what is waited for; None each time nothing came for a while. Leaving early ends the work."""
+        async with aclosing(self._parts.all()) as parts:
+            async for part in parts:
+                yield part if part is None else self._taken(part)
+
+    async def close(self) -> None:
+        """Ends the work, if it has not ended."""
+        await self._parts.close()
+
+
+class Streamed(StreamingResponse):
+    """An answer as it comes: however its sending ends, even before its first line, the work ends with it."""
+
+    def __init__(self, answering: Answering, lines: AsyncGenerator[str | bytes], kind: str) -> None:
+        super().__init__(lines, media_type=kind, headers={"Cache-Control": "no-cache"})
+        self._answering = answering
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._answering.close()
 
 
 def said(part: Part, language: str) -> str:
     """What happens, in a line of our own words and the names of personas; nothing for what is the answer itself."""
     zh = language == "zh"
+    if isinstance(part, Waiting):
+        return part.told(language)
     if isinstance(part, Route):
         return f"→ {part.persona}"
     if isinstance(part, Thought):
@@ -118,13 +122,6 @@ def sources_text(sources: Sequence[Source]) -> str:
     """The sources as text, for clients that show nothing else."""
     rows = [f"[{one.n}] [{_plain(one.title)}]({one.url})" if one.url else f"[{one.n}] {_plain(one.title)}" for one in sources]
     return "\n\n" + "\n".join(rows) if rows else ""
-
-
-async def _next(parts: AsyncGenerator[Part]) -> Part | None:
-    """The next part, None at the end."""
-    async for part in parts:
-        return part
-    return None
 
 
 def _plain(title: str) -> str:

@@ -23,6 +23,7 @@ from orchestra.api import AsyncOrchestra, TaskFields
 from orchestra.errors import FieldInvalid
 from orchestra.gateway.roster import SEARCH as SEARCHING
 from orchestra.gateway.roster import Roster
+from orchestra.gateway.waiting import Waiting
 from orchestra.model.messages import Message, Options, Piece, Reply, gathered
 from orchestra.model.persona import Persona
 from orchestra.retrieval.pipeline import Answer
@@ -31,7 +32,7 @@ from orchestra.texts import Words
 PREFIX = "orchestra/"
 SEARCH = SEARCHING.removeprefix(PREFIX)
 COORDINATOR = "coordinator"
-Part = Piece | Thought | Step | Route | Answer | Plan
+Part = Piece | Thought | Step | Route | Answer | Plan | Waiting
 _TITLES = {
     AUTO: Words("Whoever fits", "自动选择"),
     SEARCH: Words("Search", "检索"),
