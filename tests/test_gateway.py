@@ -131,7 +131,7 @@ def test_a_persona_that_is_not_there_is_said_at_once() -> None:
 def test_health(served: Served, standin: StandIn) -> None:
     client = served()
     assert client.get("/healthz").json() == {"status": "ok"}
-    assert client.get("/readyz").json() == {"status": "ready", "model": "llama3"}
+    assert client.get("/readyz").json() == {"status": "ready", "model": "llama3", "daemon": standin.url}
     standin.stop()
     assert client.get("/healthz").status_code == 200
     error(client.get("/readyz"), 503, "daemon_unreachable")

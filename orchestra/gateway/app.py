@@ -27,7 +27,7 @@ from orchestra.gateway.access import OPEN, admit, language_for
 from orchestra.gateway.bodies import WhoAnswers
 from orchestra.gateway.discretion import discreet
 from orchestra.gateway.identity import Users
-from orchestra.gateway.keys import Keys
+from orchestra.gateway.keys import OWNER, Keys
 from orchestra.gateway.limits import RETRY_AFTER, Places
 from orchestra.gateway.passing import Passing
 from orchestra.gateway.reporting import report_of, reported
@@ -113,9 +113,11 @@ def _about(app: Gateway, orchestra: AsyncOrchestra, roster: Roster) -> None:
         return {"status": "ok"}
 
     @app.get("/readyz")
-    async def readyz() -> dict[str, str]:
+    async def readyz(request: Request) -> dict[str, str]:
         await orchestra.client.tags()  # the model is chosen once: only this asks the daemon each time
-        return {"status": "ready", "model": await orchestra.model_for()}
+        ready = {"status": "ready", "model": await orchestra.model_for()}
+        # whose gateway it is may know which daemon stands behind it: `doctor` compares it with OLLAMA_HOST
+        return ready if request.state.holder != OWNER else {**ready, "daemon": orchestra.client.connection.url}
 
 
 # --- the border
