@@ -15,7 +15,7 @@ from orchestra.agents.router import Route
 from orchestra.agents.tool import Step
 from orchestra.gateway.reporting import Report
 from orchestra.gateway.voices import Part
-from orchestra.gateway.waiting import Parts, Waiting
+from orchestra.gateway.waiting import FENCE, Parts, Waiting
 from orchestra.model.messages import FinishReason, Piece, Receipt, Usage
 from orchestra.retrieval.passages import Source
 from orchestra.retrieval.pipeline import Answer
@@ -97,6 +97,25 @@ class Streamed(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             await self._answering.close()
+
+
+class Beforehand:
+    """What happens before the answer, as lines among the model's thinking; a fence keeps them from the model's own."""
+
+    def __init__(self) -> None:
+        self._said, self._over = False, False
+
+    def line(self, part: Part, language: str) -> str:
+        """What `part` says has happened; nothing once the answer has begun."""
+        line = "" if self._over else said(part, language)
+        self._said = self._said or bool(line)
+        return line and line + "\n"
+
+    def fenced(self, piece: Piece) -> str:
+        """The text of a piece that is shown."""
+        fence = FENCE if self._said and not self._over and piece.kind == "thinking" else ""
+        self._over = True
+        return fence + piece.text
 
 
 def said(part: Part, language: str) -> str:

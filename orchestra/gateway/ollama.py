@@ -6,18 +6,18 @@ push, make or delete any.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import ManagementRefused, ModelMissing, ModelUnsupported, NoModel, OrchestraError
 from orchestra.gateway import ollama_wire as wire
 from orchestra.gateway.access import language_for
-from orchestra.gateway.answering import Answering, said, sources_text
+from orchestra.gateway.answering import Answering, Beforehand, Streamed, sources_text
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import bounded, takes, understood
 from orchestra.gateway.discretion import in_one_line
@@ -33,7 +33,7 @@ from orchestra.model.wire import keep_alive
 
 PATH = "/api/"
 ALIVE = "Ollama is running"  # word for word what clients look for
-MANAGING = {"create": "POST", "pull": "POST", "push": "POST", "copy": "POST", "delete": "DELETE"}
+MANAGING = {"create": ("POST", "create"), "push": ("POST", "push"), "copy": ("POST", "cp"), "delete": ("DELETE", "rm")}
 
 
 def mount(app: FastAPI, voices: Voices, passing: Passing | None) -> None:
@@ -48,9 +48,10 @@ def mount(app: FastAPI, voices: Voices, passing: Passing | None) -> None:
     app.post("/api/show", openapi_extra=takes(wire.Named))(face.show)
     for path in ("/api/embed", "/api/embeddings"):
         app.post(path, openapi_extra=takes(wire.Named))(face.embedded)
-    for name, method in MANAGING.items():
-        app.api_route(PATH + name, methods=[method], include_in_schema=False)(face.managed)
-    app.api_route("/api/blobs/{digest}", methods=["HEAD", "POST"], include_in_schema=False)(face.managed)
+    app.post("/api/pull", openapi_extra=takes(wire.Named))(face.pull)
+    for name, (method, command) in MANAGING.items():
+        app.api_route(PATH + name, methods=[method], include_in_schema=False)(face.refusing(command))
+    app.api_route("/api/blobs/{digest}", methods=["HEAD", "POST"], include_in_schema=False)(face.refusing("create"))
 
 
 class _Face:
@@ -126,9 +127,23 @@ class _Face:
             raise ModelUnsupported(model=name, detail="does not support embeddings", detail_zh="不支持嵌入向量")
         return self._through(request, raw, name)
 
-    async def managed(self) -> Any:
-        """Refuses what would change the owner's models."""
-        raise ManagementRefused(url=self._client.connection.url)
+    # --- what would change the owner's models
+
+    async def pull(self, request: Request) -> Any:
+        """A client pulls what it did not find, some whatever they ask for: a voice is here, or it is said that there is none."""
+        name = _name(parsed(await bounded(request, self._orchestra.settings.body_limit)))
+        if not name.startswith(PREFIX):
+            return await self.refusing("pull")()
+        await self._voices.voice(name)
+        return JSONResponse({"status": "success"})
+
+    def refusing(self, command: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        """What refuses it and says where it is done: by `ollama COMMAND` at the daemon."""
+
+        async def refused() -> None:
+            raise ManagementRefused(url=self._client.connection.url, command=command)
+
+        return refused
 
     async def _asked(self, request: Request, kind: type[wire.Asked]) -> Any:
         raw, path = await bounded(request, self._orchestra.settings.body_limit), request.url.path
@@ -155,7 +170,7 @@ class _Face:
         first = await attended(request, answered.answering.begun())
         if isinstance(first, Response):  # the caller has left
             return first
-        return StreamingResponse(answered.lines(), media_type=wire.LINES)
+        return Streamed(answered.answering, answered.lines(), wire.LINES)
 
     def _there(self, name: str) -> Passing:
         """What passes on to the daemon. Raises `ModelMissing` where nothing is."""
@@ -216,6 +231,7 @@ class _Answer:
 
     def __init__(self, answering: Answering, told: wire.Told, how: _How, report: Report) -> None:
         self.answering, self._told, self._how, self._report = answering, told, how, report
+        self._beforehand = Beforehand()
 
     async def whole(self) -> dict[str, Any]:
         """The answer in one, its sources below it."""
@@ -243,10 +259,11 @@ class _Answer:
         if part is None:  # nothing for a while: a sign of life
             return self._told.line()
         if isinstance(part, Piece):
-            given = {"thinking" if part.kind == "thinking" else "text": part.text}
-            return self._told.line(**given) if part.text else b""
-        line = said(part, self._how.language)
-        return self._told.line(thinking=line + "\n") if line and self._how.eventful and not self._how.shaped else b""
+            kind = "thinking" if part.kind == "thinking" else "text"
+            return self._told.line(**{kind: self._beforehand.fenced(part)}) if part.text else b""
+        told = self._how.eventful and not self._how.shaped
+        line = self._beforehand.line(part, self._how.language) if told else ""
+        return self._told.line(thinking=line) if line else b""
 
     def _below(self) -> str:
         return "" if self._how.shaped else sources_text(self.answering.outcome.sources)
