@@ -103,7 +103,10 @@ class Looped:
     def _client(self, secure: bool) -> httpx.AsyncClient:
         clients = self._clients.setdefault(asyncio.get_running_loop(), {})
         if secure not in clients:
-            clients[secure] = httpx.AsyncClient(verify=secure, **_CLIENT)
+            from orchestra.sockets import Transport  # brings the HTTP library's other half: only who asks waits for it
+
+            transport = None if secure else Transport()
+            clients[secure] = httpx.AsyncClient(verify=secure, transport=transport, **_CLIENT)
         return clients[secure]
 
     @asynccontextmanager

@@ -132,7 +132,7 @@ def test_proxies_are_not_used(kind: str, proxied: None) -> None:
 def test_a_client_that_uses_them_is_noticed(kind: str, proxied: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("Client", "AsyncClient"):
         original = getattr(httpx, name)
-        trusting = type(name, (original,), {"__init__": lambda self, *, _of=original, **kw: _of.__init__(self, **{**kw, "trust_env": True})})
+        trusting = type(name, (original,), {"__init__": lambda self, *, _of=original, **kw: _of.__init__(self, **{**kw, "trust_env": True, "transport": None})})
         monkeypatch.setattr(httpx, name, trusting)
     with StandIn() as daemon, pytest.raises(DaemonUnreachable):
         reached(kind, daemon)
