@@ -122,8 +122,8 @@ class ManagementRefused(GatewayFault):
     status, exit_code = 403, 126
     says = Words("models are not pulled, made or deleted here", "此处不能下载、创建或删除模型")
     advice = Words(
-        "do it at the daemon itself, where its owner may: OLLAMA_HOST={url} ollama ...",
-        "请由 Ollama 的管理者直接操作：OLLAMA_HOST={url} ollama ...",
+        "do it at the daemon itself, where its owner may: OLLAMA_HOST={url} ollama {command} ...",
+        "请由 Ollama 的管理者直接操作：OLLAMA_HOST={url} ollama {command} ...",
     )
 
 
