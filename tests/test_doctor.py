@@ -29,8 +29,8 @@ from orchestra.settings import Settings
 from orchestra.standin import StandIn
 
 NAMES = [
-    "daemon", "version", "penalty", "stand-in", "chat model", "base model", "window", "memory", "place", "proxies", "slots",
-    "store", "free space", "personas", "port 5002", "port 5000", "python", "packages", "data folder", "search", "language",
+    "daemon", "version", "penalty", "stand-in", "direct", "chat model", "base model", "window", "memory", "place", "proxies", "slots",
+    "store", "free space", "personas", "gateway", "keys", "extras", "port 5000", "python", "packages", "data folder", "search", "language",
 ]  # fmt: skip
 RUNTIMES: dict[str, tuple[Callable[[], Runtime], Callable[[Coroutine[Any, Any, Any]], Any]]] = {
     "looped": (Looped, asyncio.run),
@@ -47,7 +47,7 @@ def check(**overrides: Any) -> dict[str, Check]:
 @pytest.fixture(autouse=True)
 def this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """What listens on this machine and how full its disk is are no facts about the code."""
-    monkeypatch.setattr(here, "_taken", lambda number: False)
+    monkeypatch.setattr(here, "taken", lambda number: False)
     monkeypatch.setattr(here, "LEAST_FREE", 0)
     monkeypatch.setattr(doctor, "look", lambda: Machine(total=16 * 10**9, available=12 * 10**9))
 
@@ -244,7 +244,7 @@ def test_a_port_that_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_port_that_airplay_has(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(here, "_taken", lambda number: True)
+    monkeypatch.setattr(here, "taken", lambda number: True)
     monkeypatch.setattr(here.sys, "platform", "darwin")  # type: ignore[attr-defined]
     assert "AirPlay" in here.port(5000, "us", "我们").fix.en
     assert "lsof" in here.port(5002, "us", "我们").fix.en

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from orchestra.errors import ConfigError, FirstTokenTimeout, ModelMissing, OrchestraError
-from orchestra.instruments import here, searching, surroundings
+from orchestra.instruments import here, searching, serving, surroundings
 from orchestra.instruments.check import NOTHING, Check, failed
 from orchestra.instruments.inventory import sized
 from orchestra.instruments.machine import Machine, look
@@ -41,10 +41,14 @@ async def examined(settings: Settings, runtime: Runtime, *, ask_services: bool =
     machine = await runtime.call(look)
     checks = await _daemon(settings, runtime, machine)
     checks += [surroundings.place(machine), surroundings.proxies(os.environ, _address(settings)), surroundings.slots(settings, os.environ)]
-    for looked in (lambda: here.store(settings), lambda: here.personas(settings), here.ports, here.python):
+    for looked in (lambda: here.store(settings), lambda: here.personas(settings), lambda: _gateway(settings), here.ports, here.python):
         checks += await runtime.call(looked)
     looked_up = await searching.asked(settings, runtime) if ask_services else await runtime.call(lambda: searching.ready_ones(settings))
     return [*checks, here.folder(settings.folder(), machine), *looked_up, here.language(os.environ)]
+
+
+def _gateway(settings: Settings) -> list[Check]:
+    return [serving.gateway(settings, _address(settings)), serving.keys(settings), serving.extras()]
 
 
 def _address(settings: Settings) -> str:
@@ -86,6 +90,7 @@ async def _daemon(settings: Settings, runtime: Runtime, machine: Machine) -> lis
         version_of(version),
         penalty(version, settings),
         stand_in(client.connection.stand_in),
+        await serving.direct(client, _brief()),
         await model(client, "chat"),
         await model(client, "base"),
         window([each.card for each in found], client.connection.stand_in),
@@ -93,13 +98,16 @@ async def _daemon(settings: Settings, runtime: Runtime, machine: Machine) -> lis
     ]
 
 
-_TOLD = ("version", "penalty", "stand-in", "chat model", "base model", "window")
+_TOLD = ("version", "penalty", "stand-in", "direct", "chat model", "base model", "window")
 
 
 async def _version(client: Client) -> str:
-    patience = Patience(first=PATIENCE, between=PATIENCE, deadline=time.monotonic() + 1.3 * PATIENCE)
-    answer = await client.connection.ask("GET", "/api/version", patience=patience)
+    answer = await client.connection.ask("GET", "/api/version", patience=_brief())
     return str(answer.get("version", ""))
+
+
+def _brief() -> Patience:
+    return Patience(first=PATIENCE, between=PATIENCE, deadline=time.monotonic() + 1.3 * PATIENCE)
 
 
 def _unreachable(error: OrchestraError, settings: Settings, machine: Machine) -> Check:

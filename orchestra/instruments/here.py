@@ -19,7 +19,7 @@ from orchestra.texts import Words
 
 STORE_PATIENCE = 1.0
 LEAST_FREE = 200 * 10**6
-PORTS = {5002: ("the gateway", "网关"), 5000: ("the lesson's first service", "课程的第一个服务")}
+PORTS = {5000: ("the lesson's first service", "课程的第一个服务")}
 PACKAGES = ("httpx", "pydantic", "typer", "rich", "ollama", "PyYAML", "platformdirs")
 
 
@@ -86,7 +86,7 @@ def ports() -> list[Check]:
 def port(number: int, user: str, user_zh: str) -> Check:
     """Whether somebody could listen on a port of this machine."""
     name = f"port {number}"
-    if not _taken(number):
+    if not taken(number):
         return Check(name=name, ok=True, detail=Words(f"free for {user}", f"空闲，可供{user_zh}使用"))
     fix = Words(f"see who has it, and end that: lsof -i :{number}", f"请查看并结束占用者：lsof -i :{number}")
     if number == 5000 and sys.platform == "darwin":
@@ -94,7 +94,8 @@ def port(number: int, user: str, user_zh: str) -> Check:
     return Check(name=name, ok=False, detail=Words(f"taken; {user} could not listen there", f"已被占用，{user_zh}无法监听"), fix=fix)
 
 
-def _taken(number: int) -> bool:
+def taken(number: int) -> bool:
+    """Whether somebody listens on a port of this machine."""
     with socket.socket() as probe:
         # asked as well as tried: elsewhere than on Linux one may listen on loopback beside one who listens everywhere
         probe.settimeout(0.2)
