@@ -91,9 +91,16 @@ async def read(request: Request, kind: type[Body], limit: int, *, lenient: bool 
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media != "application/json" and not lenient:
         raise MediaTypeRefused(kind=media)
-    raw = await bounded(request, limit)
+    body = understood(kind, value_of(await bounded(request, limit)))
+    if not lenient:
+        _said(body)
+    return body
+
+
+def value_of(raw: bytes) -> Any:
+    """What the JSON of a body says. Raises `BodyInvalid`."""
     try:
-        value = json.loads(raw.decode("utf-8"))
+        return json.loads(raw.decode("utf-8"))
     except json.JSONDecodeError as error:
         offset = len(error.doc[: error.pos].encode())
         raise BodyInvalid(detail=error.msg, detail_zh=_JSON_FAULTS.get(error.msg, "无法读取"), offset=offset) from None
@@ -101,10 +108,6 @@ async def read(request: Request, kind: type[Body], limit: int, *, lenient: bool 
         raise BodyInvalid(detail="not UTF-8", detail_zh="不是 UTF-8", offset=error.start) from None
     except (RecursionError, ValueError):  # too deep, or a number of thousands of digits
         raise BodyInvalid(detail="nested too deep", detail_zh="嵌套过深", offset=0) from None
-    body = understood(kind, value)
-    if not lenient:
-        _said(body)
-    return body
 
 
 def understood(kind: type[Body], value: Any) -> Body:

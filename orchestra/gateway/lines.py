@@ -67,7 +67,7 @@ class AsLines:
 
     def whole(self, lines: Sequence[Line]) -> bytes:
         """All lines in one object."""
-        return joined(lines, self._chat)
+        return _encoded(merged(lines, self._chat))
 
 
 class Run:
@@ -161,7 +161,7 @@ class Run:
         return {"model": self._sent.asked.model, "created_at": datetime.now(UTC).isoformat(), **said, "done": False}
 
 
-def joined(lines: Sequence[Line], chat: bool) -> bytes:
+def merged(lines: Sequence[Line], chat: bool) -> dict[str, Any]:
     """The lines of an answer as the one object that a client gets who wants it whole, without what a loop repeated."""
     whole, field = dict(lines[-1].event), "content" if chat else "response"
     parts = [line.event["message"] if chat else line.event for line in lines]
@@ -173,7 +173,7 @@ def joined(lines: Sequence[Line], chat: bool) -> bytes:
         said["tool_calls"] = calls
     if logprobs := [each for line in lines for each in line.event.get("logprobs") or ()]:
         whole["logprobs"] = logprobs
-    return _encoded({**whole, "message": {"role": "assistant", **said}} if chat else {**whole, **said})
+    return {**whole, "message": {"role": "assistant", **said}} if chat else {**whole, **said}
 
 
 def _read(raw: bytes, line: int) -> tuple[dict[str, Any], bool]:

@@ -15,15 +15,18 @@ from starlette.responses import Response, StreamingResponse
 
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import OrchestraError
+from orchestra.gateway import openai_passing
 from orchestra.gateway import openai_wire as wire
 from orchestra.gateway.access import language_for
 from orchestra.gateway.answering import Answering, said, sources_text
 from orchestra.gateway.attending import attended
-from orchestra.gateway.bodies import read
+from orchestra.gateway.bodies import bounded, understood, value_of
 from orchestra.gateway.discretion import in_one_line
+from orchestra.gateway.openai_passing import OwnModels, names_own
+from orchestra.gateway.passing import Passing
 from orchestra.gateway.reporting import Report, report_of
 from orchestra.gateway.tasks import answer, recognised
-from orchestra.gateway.voices import Dialogue, Part, Voice, Voices
+from orchestra.gateway.voices import PREFIX, Dialogue, Part, Voice, Voices
 from orchestra.model.language import language_of
 from orchestra.model.messages import Piece
 from orchestra.model.persona import Persona
@@ -34,20 +37,30 @@ _LONGEST = 120  # characters of a status line
 
 
 def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices) -> None:
-    """Adds the routes."""
+    """Adds the routes; where everybody is served, the daemon's own models are too."""
+    own = OwnModels(Passing(orchestra.client)) if voices.roster.alone is None else None
+    if own:
+        openai_passing.mount(app, own)
 
     @app.get("/v1/models")
     async def models(request: Request) -> Any:
         language = language_for(request.headers, orchestra.settings)
-        return {"object": "list", "data": [wire.model_entry(voice, language) for voice in await voices.all()]}
+        listed = [wire.model_entry(voice, language) for voice in await voices.all()]
+        return {"object": "list", "data": listed + (await own.listed() if own else [])}
 
     @app.get("/v1/models/{name:path}")
     async def model(request: Request, name: str) -> Any:
+        if own and not name.startswith(PREFIX):
+            return await own.model(name)
         return wire.model_entry(await voices.voice(name), language_for(request.headers, orchestra.settings))
 
     @app.post("/v1/chat/completions")
     async def completions(request: Request) -> Any:
-        body = await read(request, wire.Completion, orchestra.settings.body_limit, lenient=True)
+        raw = await bounded(request, orchestra.settings.body_limit)
+        value = value_of(raw)
+        if own and names_own(value):
+            return own.passed(openai_passing.CHAT, raw, value, language_for(request.headers, orchestra.settings))
+        body = understood(wire.Completion, value)
         voice = await voices.voice(body.model)
         report = report_of(request.scope)
         report.model = voice.id

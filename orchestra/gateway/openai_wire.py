@@ -24,11 +24,13 @@ BEAT = ": still at work\n\n"
 ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
-class _Lenient(BaseModel):
+class Lenient(BaseModel):
+    """What is unknown is ignored, as in the original."""
+
     model_config = ConfigDict(extra="ignore")
 
 
-class Said(_Lenient):
+class Said(Lenient):
     """One message; a list of parts stands for the texts in it."""
 
     role: str
@@ -41,20 +43,20 @@ class Said(_Lenient):
         return self.content or ""
 
 
-class StreamOptions(_Lenient):
+class StreamOptions(Lenient):
     """What else is streamed."""
 
     include_usage: bool = False
 
 
-class ResponseFormat(_Lenient):
+class ResponseFormat(Lenient):
     """The form of the answer."""
 
     type: str = "text"
     json_schema: dict[str, Any] | None = None
 
 
-class Wishes(_Lenient):
+class Wishes(Lenient):
     """What is asked for beside the words; a number of tokens below 1 asks for no bound."""
 
     model: str = Field(min_length=1, max_length=300)

@@ -6,7 +6,7 @@ An answer that has begun ends with `done:true` and why: what the daemon says, or
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Literal, cast
@@ -35,6 +35,7 @@ from orchestra.gateway.bounding import Sent, bounded
 from orchestra.gateway.discretion import in_one_line
 from orchestra.gateway.limits import RETRY_AFTER
 from orchestra.gateway.lines import AsLines, Line, Run, Told
+from orchestra.gateway.reporting import Report, report_of
 from orchestra.gateway.voices import PREFIX
 from orchestra.model import wire
 from orchestra.model.client import Client
@@ -66,24 +67,25 @@ class Passing:
 
     def through(self, method: str, path: str, raw: bytes = b"", language: str = "en") -> Response:
         """The daemon's answer to any request, byte for byte; errors, where there is none, in its own shape."""
-        return Attended(partial(self.verbatim, method, path, raw), partial(refusal, language=language))
+        return Attended(lambda send, _: self.verbatim(method, path, raw, send), partial(refusal, language=language))
 
-    async def _answer(self, path: str, raw: bytes, send: Send) -> None:
+    async def _answer(self, path: str, raw: bytes, send: Send, report: Report) -> None:
         """Sends the answer. Raises what is wrong before anything was sent."""
         if self.guard == "off":
             return await self.verbatim("POST", path, raw, send)
         body = parsed(raw)
         if not asks(path, body):
             return await self.verbatim("POST", path, raw, send)
-        await self.guarded(path, body, AsLines(stream=body.get("stream") is not False, chat=path == "/api/chat"), send)
+        await self.guarded(path, body, AsLines(stream=body.get("stream") is not False, chat=path == "/api/chat"), send, report)
 
     # --- with the guard
 
-    async def guarded(self, path: str, body: Mapping[str, Any], told: Told, send: Send) -> None:
+    async def guarded(self, path: str, body: Mapping[str, Any], told: Told, send: Send, report: Report) -> None:
         """Sends the answer to a body of the daemon's own, bounded and looked after. Raises what is wrong before anything was sent."""
+        report.model = str(body.get("model"))
         sent = await bounded(self.client, path, body, strict=self.guard == "strict")
         begun = False
-        async with aclosing(self._lines(sent, told.aloud)) as answered:
+        async with aclosing(self._lines(sent, told.aloud, report)) as answered:
             if not told.stream:
                 whole = told.whole([line async for lines in answered for line in lines])
                 return await _begun(send, 200, "application/json; charset=utf-8", whole)
@@ -97,10 +99,11 @@ class Passing:
             except OrchestraError as error:
                 if not begun:
                     raise
+                report.failed(error)
                 end = told.end(error)
             await _more(send, end, last=True)
 
-    async def _lines(self, sent: Sent, aloud: bool) -> AsyncGenerator[list[Line]]:
+    async def _lines(self, sent: Sent, aloud: bool, report: Report) -> AsyncGenerator[list[Line]]:
         """The answer's lines, as many at once as came together; what breaks it off is raised, after the first only where not said `aloud`."""
         run = Run(sent)
         connection = self.client.connection
@@ -117,8 +120,10 @@ class Passing:
                     finally:  # what came before a bad line is sound
                         lines = run.given()
                         if lines:
+                            report.speaks()
                             yield lines
                     if run.ended:
+                        _reported(lines, report)
                         return
         except (Broken, OrchestraError) as broken:
             error = _meaning(broken, sent, begun=run.begun)
@@ -128,7 +133,9 @@ class Passing:
             if not (run.begun and aloud):
                 raise error
             run.broken(error)
-        yield run.given()
+        lines = run.given()
+        _reported(lines, report)
+        yield lines
 
     # --- without it
 
@@ -173,7 +180,7 @@ def routes(client: Client, guard: Guard | None = None) -> list[BaseRoute]:
 class Attended(Response):
     """A response that is worked on for as long as its caller waits: leaving ends all work for it, whatever it waits for."""
 
-    def __init__(self, work: Callable[[Send], Coroutine[Any, Any, None]], refused: Callable[[OrchestraError], Response]) -> None:
+    def __init__(self, work: Callable[[Send, Report], Coroutine[Any, Any, None]], refused: Callable[[OrchestraError], Response]) -> None:
         super().__init__()
         self._sending, self._refused = work, refused
 
@@ -181,9 +188,11 @@ class Attended(Response):
         await within(receive, self._work(scope, receive, send))
 
     async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
+        report = report_of(scope)
         try:
-            await self._sending(send)
+            await self._sending(send, report)
         except OrchestraError as error:
+            report.failed(error)
             await self._refused(error)(scope, receive, send)
         except Broken as broken:  # its time was over before the daemon was asked
             await self._refused(DaemonBusy(url="", detail=str(broken)))(scope, receive, send)
@@ -225,6 +234,12 @@ def parsed(raw: bytes) -> dict[str, Any]:
 def asks(path: str, body: Mapping[str, Any]) -> bool:
     """Whether something is to be generated: a request with nothing in it loads or unloads the model, another shows the prompt."""
     return bool(body.get("messages" if path == "/api/chat" else "prompt")) and not body.get("_debug_render_only")
+
+
+def _reported(lines: Sequence[Line], report: Report) -> None:
+    """Why an answer ended, by its last line."""
+    last = lines[-1].event
+    report.ended(str(last.get("done_reason")), wire.usage_of(last))
 
 
 def _meaning(broken: Broken | OrchestraError, sent: Sent, *, begun: bool) -> OrchestraError:

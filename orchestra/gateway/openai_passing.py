@@ -1,0 +1,384 @@
+"""The daemon's own models at `/v1`, with the guard: its own `/v1` can bound nothing and loses errors, so they are asked natively.
+
+What a client of the OpenAI protocol asks is translated to the daemon's own requests, and the answer back. What the daemon's
+translation ignores is ignored here too, but for what has a meaning there: `max_completion_tokens`, the role `developer`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from fastapi import FastAPI, Request
+from pydantic import Field
+from starlette.responses import JSONResponse, Response
+from starlette.types import Send
+
+from orchestra.errors import FieldInvalid, OrchestraError
+from orchestra.gateway import openai_wire as wire
+from orchestra.gateway.access import language_for
+from orchestra.gateway.bodies import bounded, understood, value_of
+from orchestra.gateway.discretion import in_one_line
+from orchestra.gateway.lines import Line, merged
+from orchestra.gateway.passing import Attended, Passing, asks, framed
+from orchestra.gateway.reporting import Report
+from orchestra.gateway.voices import PREFIX
+from orchestra.model.window import full_name
+from orchestra.model.wire import text_of, usage_of
+
+CHAT, COMPLETIONS, EMBEDDINGS = "/v1/chat/completions", "/v1/completions", "/v1/embeddings"
+_NATIVE = {CHAT: "/api/chat", COMPLETIONS: "/api/generate"}
+_EFFORTS: Mapping[str, bool | str] = {
+    "none": False, "minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "ultra": "max", "max": "max"
+}  # fmt: skip
+_FINGERPRINT = "fp_ollama"
+_MARK = "\x00"
+
+
+class _Drawn(wire.Wishes):
+    """How tokens are drawn. Temperature and top_p are 1 where nothing is said, whatever the model's own are: as in the daemon's `/v1`."""
+
+    frequency_penalty: float | None = Field(default=None, allow_inf_nan=False)
+    presence_penalty: float | None = Field(default=None, allow_inf_nan=False)
+
+    def options(self) -> dict[str, Any]:
+        """The wishes in the daemon's terms."""
+        wanted = {
+            "num_predict": self.most(), "seed": self.seed, "stop": list(self.stops()) or None,
+            "frequency_penalty": self.frequency_penalty, "presence_penalty": self.presence_penalty,
+            "temperature": 1.0 if self.temperature is None else self.temperature, "top_p": 1.0 if self.top_p is None else self.top_p,
+        }  # fmt: skip
+        return {name: value for name, value in wanted.items() if value is not None}
+
+
+class _Effort(wire.Lenient):
+    effort: str | None = None
+
+
+class Chat(_Drawn):
+    """`POST /v1/chat/completions`."""
+
+    messages: list[dict[str, Any]] = Field(max_length=10_000)
+    tools: list[dict[str, Any]] | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    reasoning: _Effort | None = None
+    reasoning_effort: str | None = None
+
+    def native(self) -> dict[str, Any]:
+        """The same for `/api/chat`. Raises `FieldInvalid`."""
+        more = {
+            "format": self.form(), "tools": self.tools, "logprobs": self.logprobs, "top_logprobs": self.top_logprobs,
+            "think": self._think(),
+        }  # fmt: skip
+        said = {name: value for name, value in more.items() if value is not None}
+        return {"model": self.model, "messages": _messages(self.messages), "options": self.options(), **said}
+
+    def _think(self) -> bool | str | None:
+        effort = self.reasoning.effort if self.reasoning is not None else self.reasoning_effort
+        if not effort:
+            return None
+        if effort not in _EFFORTS:
+            raise FieldInvalid(field="reasoning_effort", detail=f"one of {', '.join(_EFFORTS)}", detail_zh=f"应为 {'、'.join(_EFFORTS)} 之一")
+        return _EFFORTS[effort]
+
+
+class Completion(_Drawn):
+    """`POST /v1/completions`: the daemon puts the prompt into the model's template all the same."""
+
+    prompt: str
+    suffix: str | None = None
+
+    def native(self) -> dict[str, Any]:
+        """The same for `/api/generate`."""
+        said = {"suffix": self.suffix} if self.suffix else {}
+        return {"model": self.model, "prompt": self.prompt, "options": self.options(), **said}
+
+
+class OwnModels:
+    """The daemon's own models, for clients of this protocol."""
+
+    def __init__(self, passing: Passing) -> None:
+        self._passing = passing
+
+    async def listed(self) -> list[dict[str, Any]]:
+        """What the daemon lists in this protocol; nothing where it cannot be asked."""
+        try:
+            rows = (await self._passing.client.connection.ask("GET", "/v1/models")).get("data")
+        except OrchestraError:
+            return []
+        return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+
+    async def model(self, name: str) -> dict[str, Any]:
+        """One of them. Raises `ModelMissing`."""
+        for row in await self.listed():
+            if full_name(str(row.get("id"))) == full_name(name):
+                return {**row, "id": name}
+        await self._passing.client.show(name)
+        return {"id": name, "object": "model", "created": 0, "owned_by": "library"}
+
+    def passed(self, path: str, raw: bytes, body: dict[str, Any], language: str) -> Response:
+        """The answer to a `body` that was sent to `path`, as `raw`."""
+        return Attended(partial(self._answer, path, raw, body, language), partial(refusal, language=language))
+
+    def through(self, path: str, raw: bytes, language: str) -> Response:
+        """The daemon's own answer to it, byte for byte."""
+        return Attended(lambda send, _: self._passing.verbatim("POST", path, raw, send), partial(refusal, language=language))
+
+    async def _answer(self, path: str, raw: bytes, body: dict[str, Any], language: str, send: Send, report: Report) -> None:
+        report.model = str(body.get("model"))
+        if self._passing.guard == "off" or not asks(_NATIVE[path], body):
+            return await self._passing.verbatim("POST", path, raw, send)
+        chat = path == CHAT
+        wanted: Chat | Completion = understood(Chat, body) if chat else understood(Completion, body)
+        told = AsEvents(wanted, language, chat=chat)
+        await self._passing.guarded(_NATIVE[path], wanted.native(), told, send, report)
+
+
+def mount(app: FastAPI, own: OwnModels) -> None:
+    """Adds the routes that only the daemon's own models have."""
+    settings = app.state.orchestra.settings
+
+    @app.post(COMPLETIONS, include_in_schema=False)
+    async def completions(request: Request) -> Response:
+        raw = await bounded(request, settings.body_limit)
+        body = value_of(raw)
+        if not names_own(body):
+            raise FieldInvalid(field="model", detail=f"who is asked at {CHAT}", detail_zh=f"该名称请在 {CHAT} 询问")
+        return own.passed(COMPLETIONS, raw, body, language_for(request.headers, settings))
+
+    @app.post(EMBEDDINGS, include_in_schema=False)
+    async def embeddings(request: Request) -> Response:
+        raw = await bounded(request, settings.body_limit)
+        return own.through(EMBEDDINGS, raw, language_for(request.headers, settings))
+
+
+def names_own(body: Any) -> bool:
+    """Whether a body names a model of the daemon's own, or none at all."""
+    return isinstance(body, dict) and not str(body.get("model") or "").startswith(PREFIX)
+
+
+def refusal(error: OrchestraError, language: str) -> Response:
+    """An error in the protocol's shape, with the status that the daemon gives."""
+    return JSONResponse(_fault(error, language), **framed(error))
+
+
+def _fault(error: OrchestraError, language: str) -> dict[str, Any]:
+    return wire.error(in_one_line(error, (), language), error.code())
+
+
+# --- what is asked
+
+
+def _messages(given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The messages as the daemon takes them; each part of a content in parts is one, as in its own translation."""
+    said: list[dict[str, Any]] = []
+    names: dict[str, str] = {}  # of the functions, by the ids of their calls
+    for place, message in enumerate(given):
+        said += _message(message, f"messages.{place}", names)
+    return said
+
+
+def _message(message: Mapping[str, Any], field: str, names: dict[str, str]) -> list[dict[str, Any]]:
+    role, content = message.get("role"), message.get("content")
+    if not isinstance(role, str):
+        raise FieldInvalid(field=f"{field}.role", detail="a role", detail_zh="应为角色")
+    beside = _beside(message, field, names)
+    if content is None and "tool_calls" in beside:
+        content = ""
+    if isinstance(content, str):
+        parts = [{"content": content}]
+    elif isinstance(content, list) and content:
+        parts = [_part(part, f"{field}.content.{place}") for place, part in enumerate(content)]
+    else:
+        raise FieldInvalid(field=f"{field}.content", detail="a text, or a list of parts", detail_zh="应为文本或内容片段列表")
+    parts[-1] |= beside
+    return [{"role": "system" if role == "developer" else role, **part} for part in parts]
+
+
+def _beside(message: Mapping[str, Any], field: str, names: dict[str, str]) -> dict[str, Any]:
+    """What a message says beside its content: its thinking, its calls, whose call it answers."""
+    beside: dict[str, Any] = {}
+    thinking = message.get("reasoning") or message.get("reasoning_content")
+    if isinstance(thinking, str):
+        beside["thinking"] = thinking
+    calls = message.get("tool_calls")
+    if isinstance(calls, list) and calls:
+        beside["tool_calls"] = [_call(call, f"{field}.tool_calls.{place}") for place, call in enumerate(calls)]
+        names.update({call["id"]: call["function"]["name"] for call in beside["tool_calls"] if "id" in call})
+    if message.get("role") == "tool":
+        number = message.get("tool_call_id")
+        name = message.get("name") or (names.get(number) if isinstance(number, str) else None)
+        beside |= {key: value for key, value in (("tool_name", name), ("tool_call_id", number)) if isinstance(value, str)}
+    return beside
+
+
+def _call(call: Any, field: str) -> dict[str, Any]:
+    """A call, whose arguments come as JSON in a text and go as an object."""
+    try:
+        function, number = call["function"], call.get("id")
+        name, given = function["name"], function.get("arguments") or "{}"
+        arguments = given if isinstance(given, dict) else json.loads(given)
+    except (TypeError, KeyError, AttributeError, ValueError, RecursionError):
+        name, number, arguments = None, None, None
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise FieldInvalid(
+            field=field, detail="a function with a name, and its arguments as a JSON object", detail_zh="应为函数名称及 JSON 对象形式的参数"
+        )
+    return {**({"id": number} if isinstance(number, str) else {}), "function": {"name": name, "arguments": arguments}}
+
+
+def _part(part: Any, field: str) -> dict[str, Any]:
+    """A text, or a picture or sound that is sent itself."""
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text" and isinstance(part.get("text"), str):
+        return {"content": part["text"]}
+    if kind == "image_url":
+        given = part.get("image_url")
+        given = given.get("url") if isinstance(given, dict) else given
+        if isinstance(given, str) and given.startswith("data:") and "," in given:
+            return {"content": "", "images": [given.partition(",")[2]]}
+    if kind == "input_audio":
+        given = part.get("input_audio")
+        if isinstance(given, dict) and isinstance(given.get("data"), str):
+            return {"content": "", "images": [given["data"]]}
+    raise FieldInvalid(
+        field=field, detail="a text, a picture as a data: URL with base64, or a sound", detail_zh="应为文本、base64 的 data: URL 图片或音频"
+    )
+
+
+# --- what is answered
+
+
+class AsEvents:
+    """An answer of the daemon's own as this protocol tells it: events, or one object.
+
+    Why it ended is `stop`, `tool_calls` or, for all else, `length`; the true reason stands beside it.
+    """
+
+    kind, aloud = "text/event-stream", False
+
+    def __init__(self, wanted: wire.Wishes, language: str, *, chat: bool) -> None:
+        self.stream = wanted.stream
+        self._usage, self._language, self._chat = wanted.usage_wanted(), language, chat
+        self._first, self._called = chat, False
+        self._about = {
+            "id": f"{'chatcmpl' if chat else 'cmpl'}-{secrets.token_hex(12)}",
+            "object": ("chat.completion.chunk" if wanted.stream else "chat.completion") if chat else "text_completion",
+            "created": int(time.time()),
+            "model": wanted.model,
+            "system_fingerprint": _FINGERPRINT,
+        }
+        # most events are a piece of text and nothing else: only that is written anew each time
+        self._before, _, self._after = self._event([self._choice(self._worded(_MARK))]).partition(json.dumps(_MARK))
+
+    def some(self, lines: Sequence[Line]) -> bytes:
+        """Lines of a stream as they come."""
+        return "".join([self._told(line.event) for line in lines]).encode()
+
+    def end(self, error: OrchestraError | None = None) -> bytes:
+        """The mark that ends a stream, after the error that broke it off."""
+        fault = [] if error is None else [_line(_fault(error, self._language))]
+        return "".join([*fault, wire.DONE]).encode()
+
+    def whole(self, lines: Sequence[Line]) -> bytes:
+        """All lines in one object."""
+        event = merged(lines, self._chat)
+        if not self._chat:
+            choice = self._choice({"text": text_of(event)[0]})
+        else:
+            choice = {"index": 0, "message": {"role": "assistant", **self._delta(event)}, **_logprobs(event)}
+        choice["finish_reason"] = self._finish(event)
+        return json.dumps({**self._about, "choices": [choice], "usage": _counted(event), **_truly(event)}).encode()
+
+    def _told(self, event: dict[str, Any]) -> str:
+        said = event.get("message") if self._chat else event
+        if not self._first and isinstance(said, dict) and not (_MORE & said.keys() or _MORE & event.keys() or event.get("done")):
+            text = said.get("content" if self._chat else "response")
+            if isinstance(text, str):
+                return f"{self._before}{json.dumps(text)}{self._after}"
+        return "".join(self._events(event))
+
+    def _events(self, event: dict[str, Any]) -> list[str]:
+        """The events that one line is, whatever it says."""
+        done, told = event.get("done") is True, []
+        delta = self._delta(event) if self._chat else {"text": text_of(event)[0]}
+        if not done or any(delta.values()):
+            if self._first:
+                self._first, delta = False, {"role": "assistant", **delta}
+            told.append(self._event([self._choice(delta) | (_logprobs(event) if self._chat else {})]))
+        if done:
+            last = self._choice({} if self._chat else {"text": ""}) | {"finish_reason": self._finish(event)}
+            told.append(self._event([last], **_truly(event)))
+            if self._usage:
+                told.append(self._event([], usage=_counted(event)))
+        return told
+
+    def _delta(self, event: Mapping[str, Any]) -> dict[str, Any]:
+        """What one message says."""
+        text, thinking = text_of(dict(event))
+        message = event.get("message")
+        calls = message.get("tool_calls") if isinstance(message, dict) else None
+        delta: dict[str, Any] = {"content": text}
+        if thinking:
+            delta["reasoning"] = thinking
+        if isinstance(calls, list) and calls:
+            self._called = True
+            delta["tool_calls"] = [_called(call, place) for place, call in enumerate(calls) if isinstance(call, dict)]
+        return delta
+
+    def _finish(self, event: Mapping[str, Any]) -> Literal["stop", "tool_calls", "length"]:
+        if event.get("done_reason") != "stop":
+            return "length"
+        return "tool_calls" if self._called else "stop"
+
+    def _worded(self, text: str) -> dict[str, Any]:
+        return {"content": text} if self._chat else {"text": text}
+
+    def _choice(self, said: dict[str, Any]) -> dict[str, Any]:
+        return {"index": 0, **({"delta": said} if self._chat else said), "finish_reason": None}
+
+    def _event(self, choices: list[dict[str, Any]], **more: Any) -> str:
+        return _line({**self._about, "choices": choices, **more})
+
+
+_MORE = {"thinking", "tool_calls", "logprobs"}
+
+
+def _called(call: Mapping[str, Any], place: int) -> dict[str, Any]:
+    """A call as clients of this protocol read it: its arguments as JSON in a text."""
+    function = call.get("function")
+    function = function if isinstance(function, dict) else {}
+    arguments, number = function.get("arguments"), function.get("index")
+    return {
+        "id": str(call.get("id") or f"call_{secrets.token_hex(4)}"),
+        "index": number if isinstance(number, int) else place,
+        "type": "function",
+        "function": {
+            "name": str(function.get("name") or ""),
+            "arguments": arguments if isinstance(arguments, str) else json.dumps(arguments or {}, ensure_ascii=False),
+        },
+    }
+
+
+def _logprobs(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {"logprobs": {"content": event["logprobs"]}} if event.get("logprobs") else {}
+
+
+def _truly(event: Mapping[str, Any]) -> dict[str, Any]:
+    return {"orchestra": {"finish_reason": str(event.get("done_reason"))}}
+
+
+def _counted(event: Mapping[str, Any]) -> dict[str, Any]:
+    usage = usage_of(dict(event))
+    read, said = usage.prompt_tokens or 0, usage.completion_tokens or 0
+    return {"prompt_tokens": read, "completion_tokens": said, "total_tokens": read + said}
+
+
+def _line(value: Mapping[str, Any]) -> str:
+    # in ASCII: a U+2028 as such would be a line end to some clients
+    return f"data: {json.dumps(value)}\n\n"
