@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from orchestra.api import AsyncOrchestra
 from orchestra.errors import ManagementRefused, ModelMissing, ModelUnsupported, NoModel, OrchestraError
 from orchestra.gateway import ollama_wire as wire
 from orchestra.gateway.access import language_for
@@ -29,7 +28,6 @@ from orchestra.model.language import language_of
 from orchestra.model.messages import FinishReason, Piece
 from orchestra.model.persona import Persona
 from orchestra.model.window import full_name, window_of
-from orchestra.model.wire import keep_alive
 
 PATH = "/api/"
 ALIVE = "Ollama is running"  # word for word what clients look for
@@ -55,12 +53,11 @@ def mount(app: FastAPI, voices: Voices, passing: Passing | None) -> None:
 
 
 class _Face:
-    """The routes; `orchestra` is whom they ask."""
+    """The routes."""
 
     def __init__(self, voices: Voices, passing: Passing | None) -> None:
         self._voices, self._passing = voices, passing
-        self._orchestra: AsyncOrchestra = voices.orchestra
-        self._client = voices.orchestra.client
+        self._orchestra, self._client = voices.orchestra, voices.orchestra.client
 
     # --- what there is
 
@@ -127,24 +124,6 @@ class _Face:
             raise ModelUnsupported(model=name, detail="does not support embeddings", detail_zh="不支持嵌入向量")
         return self._through(request, raw, name)
 
-    # --- what would change the owner's models
-
-    async def pull(self, request: Request) -> Any:
-        """A client pulls what it did not find, some whatever they ask for: a voice is here, or it is said that there is none."""
-        name = _name(parsed(await bounded(request, self._orchestra.settings.body_limit)))
-        if not name.startswith(PREFIX):
-            return await self.refusing("pull")()
-        await self._voices.voice(name)
-        return JSONResponse({"status": "success"})
-
-    def refusing(self, command: str) -> Callable[[], Coroutine[Any, Any, None]]:
-        """What refuses it and says where it is done: by `ollama COMMAND` at the daemon."""
-
-        async def refused() -> None:
-            raise ManagementRefused(url=self._client.connection.url, command=command)
-
-        return refused
-
     async def _asked(self, request: Request, kind: type[wire.Asked]) -> Any:
         raw, path = await bounded(request, self._orchestra.settings.body_limit), request.url.path
         body = parsed(raw)
@@ -156,8 +135,9 @@ class _Face:
         asked = understood(kind, body)
         asked.check()
         voice, told = await self._voices.voice(name), wire.Told(name, chat=kind is wire.Chat)
+        report.model = voice.id
         if not asks(path, body):
-            return await _told(request, self._ready(voice, asked, told))
+            return await _told(request, self._empty(voice, asked, told))
         messages = asked.said()
         if task := recognised(request.headers, messages):
             return told.at_once(answer(task, examples=voice.starters), stream=asked.streams)
@@ -183,35 +163,49 @@ class _Face:
         language = language_for(request.headers, self._orchestra.settings)
         return self._there(name).through(request.method, request.url.path, raw, language)
 
+    # --- what would change the owner's models
+
+    async def pull(self, request: Request) -> Any:
+        """A client pulls what it did not find, some whatever they ask for: a voice is here, or it is said that there is none."""
+        name = _name(parsed(await bounded(request, self._orchestra.settings.body_limit)))
+        if not name.startswith(PREFIX):
+            return await self.refusing("pull")()
+        await self._voices.voice(name)
+        return JSONResponse({"status": "success"})
+
+    def refusing(self, command: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        """What refuses it and says where it is done: by `ollama COMMAND` at the daemon."""
+
+        async def refused() -> None:
+            raise ManagementRefused(url=self._client.connection.url, command=command)
+
+        return refused
+
     # --- the memory
 
-    async def _ready(self, voice: Voice, asked: wire.Asked, told: wire.Told) -> dict[str, Any]:
-        """The answer to a request that asks nothing: the model is loaded, or leaves the memory."""
+    async def _ready(self, voice: Voice, asked: wire.Asked) -> str:
+        """Loads the model of a voice, or takes it out of the memory, as `keep_alive` says; gives which, in the daemon's word."""
         model = await self._model(voice)
-        if not asked.unloads:
-            loaded = await self._client.ready(model)
-            if asked.keep_alive is not None:
-                await self._kept_for(model, asked, {"num_ctx": loaded.window} if loaded.told else {})
-            return told.whole("", "", "load")
-        await self._kept_for(model, asked, {})
-        return told.whole("", "", "unload")
+        loaded = None if asked.unloads else await self._client.ready(model)
+        if asked.keep_alive is not None:
+            window = {"num_ctx": loaded.window} if loaded and loaded.told else {}
+            body = {"model": model, "stream": False, "keep_alive": asked.stays, "options": window}
+            await self._client.connection.ask("POST", "/api/generate", body, model=model)
+        return "load" if loaded else "unload"
 
-    async def _kept_for(self, model: str, asked: wire.Asked, options: dict[str, Any]) -> None:
-        wanted = asked.keep_alive if isinstance(asked.keep_alive, float) else keep_alive(str(asked.keep_alive))
-        body = {"model": model, "stream": False, "keep_alive": wanted, "options": options}
-        await self._client.connection.ask("POST", "/api/generate", body, model=model)
+    async def _empty(self, voice: Voice, asked: wire.Asked, told: wire.Told) -> dict[str, Any]:
+        return told.whole("", "", await self._ready(voice, asked))
 
     async def _kept(self, parts: AsyncGenerator[Part], voice: Voice, asked: wire.Asked) -> AsyncGenerator[Part]:
         """An answer, and what `keep_alive` says of its model: how long it stays is said before it, that it leaves after it."""
-        stays = asked.keep_alive is not None and not asked.unloads
         async with aclosing(parts):
-            if stays:
-                await self._ready(voice, asked, wire.Told("", chat=False))
+            if asked.keep_alive is not None and not asked.unloads:
+                await self._ready(voice, asked)
             async for part in parts:
                 yield part
         if asked.unloads:
             with suppress(OrchestraError):  # the answer is there
-                await self._ready(voice, asked, wire.Told("", chat=False))
+                await self._ready(voice, asked)
 
 
 class _How(NamedTuple):

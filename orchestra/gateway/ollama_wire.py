@@ -93,8 +93,8 @@ class Asked(_Lenient):
         raise NotImplementedError
 
     def wished(self) -> Options:
-        """The wishes for the answer."""
-        think = None if self.think in (None, "") else bool(self.think)
+        """The wishes for the answer; models that can think do so unasked, and others refuse to be asked."""
+        think = False if self.think is False else None
         return replace((self.options or Wishes()).options(), format=self.format or None, think=think)
 
     @property
@@ -106,6 +106,11 @@ class Asked(_Lenient):
         """Raises `ModelUnsupported` for what no persona does."""
         if what := self.unwanted():
             raise ModelUnsupported(model=self.model, detail=f"does not support {what}", detail_zh=f"不支持 {what}")
+
+    @property
+    def stays(self) -> float | str | int | None:
+        """`keep_alive` as the daemon takes it."""
+        return wire.keep_alive(self.keep_alive) if isinstance(self.keep_alive, str) else self.keep_alive
 
     @property
     def unloads(self) -> bool:
