@@ -130,8 +130,8 @@ class Settings:
     body_limit: int = _row("count", 2_000_000, "ORCHESTRA_BODY_LIMIT", "largest request body that the gateway takes", "网关接受的最大请求体")
     guard: str = _row(
         "on|strict|off", "on", "ORCHESTRA_GUARD",
-        "how the daemon's own models are passed on: on = bounded and looked after, strict = a long history is never shortened, off = unchanged",
-        "如何转发 Ollama 自身的模型：on = 有上限并受监护；strict = 过长的历史不缩短而报错；off = 原样转发",
+        "the daemon's own models: bounded and looked after; strict = a long history is refused, not shortened; off = unchanged",
+        "Ollama 自身的模型：有上限并受监护；strict = 过长的历史不缩短而报错；off = 原样转发",
     )  # fmt: skip
     in_flight: int = _row("count", 128, "ORCHESTRA_IN_FLIGHT", "requests that the gateway answers at once", "网关同时处理的请求数")
     header_timeout: float = _row(
@@ -186,7 +186,8 @@ def _parsed(row: Setting, raw: str) -> Any:
         if raw in row.kind.split("|"):
             return raw
         raise ConfigError(
-            name=row.variable, value=raw, detail=f"not one of {row.kind}", detail_zh=f"应为 {row.kind} 之一", example=f"{row.variable}={row.default}"
+            name=row.variable, value=raw, detail=f"not one of {row.kind}", detail_zh=f"应为 {row.kind} 之一",
+            example=f"{row.variable}={row.default}",
         )  # fmt: skip
     try:
         number = int(raw) if row.kind == "count" else float(raw)

@@ -12,10 +12,12 @@ from typing import Any
 
 import httpx
 import pytest
+from command_line import started
 from served import running
 from services import Told, serving
 from starlette.applications import Starlette
 
+from orchestra.errors import ConfigError
 from orchestra.gateway import create_app
 from orchestra.gateway.passing import Guard, Passing, routes
 from orchestra.gateway.serving import Service
@@ -393,3 +395,16 @@ def test_the_gateway_passes_on_what_is_asked_of_a_model_and_one_expert_alone_doe
         assert (text_of(said), said[-1]["done_reason"]) == ("Because.", "stop")
     with running(create_app("You count.", settings=settings), settings) as url:
         assert httpx.post(url + "/api/chat", json=QUESTION, trust_env=False).status_code == 404
+
+
+def test_the_command_line_says_how_it_is_guarded_and_else_the_environment(standin: StandIn) -> None:
+    standin.script("Because.")
+    environment = {"OLLAMA_HOST": standin.url, "ORCHESTRA_GUARD": "strict"}
+    with started("serve", "--port", "0", "--quiet", "--guard", "off", **environment) as running:
+        assert running.stderr is not None
+        url = running.stderr.readline().decode().split(" at ")[1].split()[0]
+        assert text_of(lines(httpx.post(url + "/api/chat", json=QUESTION, trust_env=False))) == "Because."
+    assert "truncate" not in standin.asked("/api/chat")[-1]
+    assert Passing(Client(Looped(), Settings.read(environment))).guard == "strict"
+    with pytest.raises(ConfigError):
+        Settings.read({"ORCHESTRA_GUARD": "maybe"})

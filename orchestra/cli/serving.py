@@ -30,6 +30,7 @@ class Served:
     lesson: bool = False
     port: int = 5002
     host: str = "127.0.0.1"
+    guard: str | None = None
     quiet: bool = False
 
 
@@ -40,7 +41,7 @@ def serve_until_told(served: Served, wish: Wish) -> None:
     from orchestra.cli.watching import watching
     from orchestra.gateway.serving import Service, serve
 
-    settings = Settings.read()
+    settings = Settings.read(guard=served.guard)
     made = apps(served, settings)
     services = [Service(app, served.host, port) for app, port in made]
     notices = {app.state.notice for app, _ in made if app.state.notice}

@@ -104,7 +104,7 @@ class Passing:
             await _more(send, end, last=True)
 
     async def _lines(self, sent: Sent, aloud: bool, report: Report) -> AsyncGenerator[list[Line]]:
-        """The answer's lines, as many at once as came together; what breaks it off is raised, after the first only where not said `aloud`."""
+        """The answer's lines, as many at once as came together. Raises what broke it off; in its middle only where it is not said `aloud`."""
         run = Run(sent)
         connection = self.client.connection
         try:

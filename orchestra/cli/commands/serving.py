@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,16 @@ def serve(
         str,
         typer.Option("--host", help=say("address to listen on; a public one needs ORCHESTRA_TOKEN", "监听地址；对外开放时需设置 ORCHESTRA_TOKEN")),
     ] = "127.0.0.1",
+    guard: Annotated[
+        Literal["on", "strict", "off"] | None,
+        typer.Option(
+            "--guard",
+            help=say(
+                "the daemon's own models: bounded and looked after; strict = a long history is refused, not shortened; off = unchanged",
+                "Ollama 自身的模型：有上限并受监护；strict = 过长的历史不缩短而报错；off = 原样转发",
+            ),
+        ),
+    ] = None,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help=say("say where it listens, and no more", "只显示监听地址"))
     ] = False,
@@ -37,11 +47,11 @@ def serve(
     if lesson:
         o.unused(context, "lesson", ["port", "persona", "coordinator", "expert", "expert-description"])
     if persona:
-        o.unused(context, "persona", ["coordinator", "expert", "expert-description"])
+        o.unused(context, "persona", ["coordinator", "expert", "expert-description", "guard"])
     from orchestra.cli.serving import Served, serve_until_told
 
     served = Served(
         persona=persona, coordinator=coordinator, experts=tuple(expert or ()), descriptions=o.descriptions(expert_description),
-        lesson=lesson, port=port, host=host, quiet=quiet,
+        lesson=lesson, port=port, host=host, guard=guard, quiet=quiet,
     )  # fmt: skip
     serve_until_told(served, context.obj)
