@@ -11,14 +11,14 @@ from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import OrchestraError
 from orchestra.gateway import openai_passing
 from orchestra.gateway import openai_wire as wire
 from orchestra.gateway.access import language_for
-from orchestra.gateway.answering import Answering, said, sources_text
+from orchestra.gateway.answering import Answering, Beforehand, Streamed, said, sources_text
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import bounded, understood, value_of
 from orchestra.gateway.discretion import in_one_line
@@ -27,6 +27,7 @@ from orchestra.gateway.passing import Passing
 from orchestra.gateway.reporting import Report, report_of
 from orchestra.gateway.tasks import answer, recognised
 from orchestra.gateway.voices import PREFIX, Dialogue, Part, Voice, Voices
+from orchestra.gateway.waiting import CLOCK, Waiting
 from orchestra.model.language import language_of
 from orchestra.model.messages import Piece
 from orchestra.model.persona import Persona
@@ -76,7 +77,7 @@ def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices) -> None:
         first = await attended(request, answered.answering.begun())
         if isinstance(first, Response):  # the caller has left
             return first
-        return StreamingResponse(answered.lines(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        return Streamed(answered.answering, answered.lines(), "text/event-stream")
 
 
 class _How(NamedTuple):
@@ -99,6 +100,7 @@ class _Told:
     def __init__(self, voice: Voice, dialogue: Dialogue, how: _How, report: Report) -> None:
         self.answering, self._report = Answering(voice.answer(dialogue), report), report
         self._language, self._events, self._usage, self._known = how
+        self._shaped, self._beforehand = bool(dialogue.options.format), Beforehand()
         self._told = wire.Told(voice.id)
         self._busy = ""  # the status line that has to be ended
 
@@ -128,7 +130,11 @@ class _Told:
         if isinstance(part, Piece):
             if not part.text:
                 return []
-            return [*self._rested("✓"), self._told.delta(**{"reasoning_content" if part.kind == "thinking" else "content": part.text})]
+            kind = "reasoning_content" if part.kind == "thinking" else "content"
+            return [*self._rested("✓"), self._told.delta(**{kind: self._beforehand.fenced(part)})]
+        if isinstance(part, Waiting) and not self._events:
+            line = "" if self._shaped else self._beforehand.line(part, self._language)
+            return [self._told.delta(reasoning_content=line)] if line else []
         line = said(part, self._language)
         if not line or not self._events:
             return []
@@ -139,7 +145,9 @@ class _Told:
         """The end of the status line: it stays with the answer, and names who has worked on it."""
         line, self._busy = self._busy, ""
         names = ", ".join(dict.fromkeys(self.answering.outcome.asked))
-        return [wire.status(f"{mark} {names}" if names else line, done=True)] if line else []
+        # nobody has to read later that there was a wait
+        hidden = not names and line.startswith(CLOCK)
+        return [wire.status(f"{mark} {names}" if names else line, done=True, hidden=hidden)] if line else []
 
     def _ended(self) -> list[str]:
         done = self.answering.outcome

@@ -190,9 +190,10 @@ def counted(usage: Usage, receipt: Receipt) -> dict[str, int]:
     }  # fmt: skip
 
 
-def status(description: str, *, done: bool = False) -> str:
-    """A status line; the last one is `done`, else it shimmers for ever."""
-    return line({"event": {"type": "status", "data": {"description": description, "done": done}}})
+def status(description: str, *, done: bool = False, hidden: bool = False) -> str:
+    """A status line; the last one is `done`, else it shimmers for ever, and `hidden` where nothing of it is to stay."""
+    data = {"description": description, "done": done} | ({"hidden": True} if hidden else {})
+    return line({"event": {"type": "status", "data": data}})
 
 
 def source(one: Source) -> str:

@@ -20,6 +20,7 @@ SOON = 0.4  # seconds of waiting that are not worth a word
 TICK = 0.4  # seconds between two looks
 OFTEN = 1.0  # seconds between two words
 AHEAD = 8  # parts that are made before the first of them is read
+CLOCK = "⏳"  # each of our lines begins with it
 FENCE = "\n---\n\n"  # between our words and the model's own thinking
 _OURS = re.compile(r"(?:⏳ [^\n]{1,200}(?:\n|\Z))+(?:\n---(?:\n\n)?)?")
 _ENDINGS = {1: "st", 2: "nd", 3: "rd"}
@@ -36,11 +37,11 @@ class Waiting(NamedTuple):
     def told(self, language: str) -> str:
         """The same in words."""
         if self.model:
-            return f"⏳ 正在加载 {self.model} …" if language == "zh" else f"⏳ loading {self.model} …"
+            return f"{CLOCK} 正在加载 {self.model} …" if language == "zh" else f"{CLOCK} loading {self.model} …"
         if language == "zh":
-            return f"⏳ 排队中：第 {self.place} 位"
+            return f"{CLOCK} 排队中：第 {self.place} 位"
         ending = "th" if self.place % 100 in (11, 12, 13) else _ENDINGS.get(self.place % 10, "th")
-        return f"⏳ {self.place}{ending} in the queue"
+        return f"{CLOCK} {self.place}{ending} in the queue"
 
 
 def unwaited(thinking: str) -> str:
