@@ -19,17 +19,23 @@ from orchestra.model import wire
 from orchestra.model.answering import EQUAL_PIECES, SOON_CUT
 from orchestra.model.messages import FinishReason
 from orchestra.model.stopping import Criteria, Verdict
+from orchestra.texts import Words
 
 _LONGEST = 2**63  # the daemon counts in 64 bits
+_LOOPED = Words("the answer began to loop and was stopped", "回答开始重复，已停止")
 _LINE_ENDS = (b"\xe2\x80\xa8", b"\xe2\x80\xa9", b"\xc2\x85")  # that are line ends to some clients, and none in JSON lines
 
 
 class Line(NamedTuple):
-    """One line for the client, what it says, and in a last one how many characters of the text are sound (None = all)."""
+    """One line for the client, what it says, and in a last one how many characters of the text are sound (None = all).
+
+    An `aside` is a word of ours after the answer.
+    """
 
     data: bytes
     event: dict[str, Any]
     keep: int | None = None
+    aside: bool = False
 
 
 class Told(Protocol):
@@ -105,7 +111,7 @@ class Run:
             return
         self._out.append(Line(raw + b"\n" if sound else _encoded(event), event))
         if verdict is not None:
-            self._end("repetition", verdict.keep)
+            self._repeated(verdict.keep)
         elif self._pieces > self._sent.bound + EQUAL_PIECES:  # a daemon that knows no bound
             self._end("length")
 
@@ -130,6 +136,7 @@ class Run:
         if verdict is None and self._watch is not None and event.get("done_reason") in ("stop", "length"):
             verdict = self._watch["text"].finish()
         if verdict is not None:
+            self._aside(_LOOPED.text(self._sent.language))
             event["done_reason"] = "repetition"
         event.setdefault("done_reason", "stop")
         keep = None if verdict is None else verdict.keep + len(self._sent.first)
@@ -138,18 +145,26 @@ class Run:
     def looped(self) -> bool:
         """Whether an answer that broke off had only repeated one piece, which daemons end without a word; then this is its end."""
         if self._equal >= EQUAL_PIECES - 1:
-            self._end("repetition", self._length - self._equal * len(self._last))
+            self._repeated(self._length - self._equal * len(self._last))
         return self.ended
 
     def broken(self, error: OrchestraError) -> None:
         """The end of an answer that broke off: said in its text, where that may be, and in the last line."""
-        if not self._sent.shaped:
-            self._say(f"\n\n> {error.message(self._sent.language)}")
+        self._aside(error.message(self._sent.language))
         self._end("incomplete")
 
-    def _say(self, text: str) -> None:
+    def _repeated(self, keep: int) -> None:
+        self._aside(_LOOPED.text(self._sent.language))
+        self._end("repetition", keep)
+
+    def _aside(self, words: str) -> None:
+        """Says how it ended to people, who see no field: not where a program reads the text."""
+        if not self._sent.shaped:
+            self._say(f"\n\n> {words}", aside=True)
+
+    def _say(self, text: str, *, aside: bool = False) -> None:
         event = self._event(text)
-        self._out.append(Line(_encoded(event), event))
+        self._out.append(Line(_encoded(event), event, aside=aside))
 
     def _end(self, reason: str, keep: int | None = None) -> None:
         self.ended = True
@@ -165,8 +180,10 @@ def merged(lines: Sequence[Line], chat: bool) -> dict[str, Any]:
     """The lines of an answer as the one object that a client gets who wants it whole, without what a loop repeated."""
     whole, field = dict(lines[-1].event), "content" if chat else "response"
     parts = [line.event["message"] if chat else line.event for line in lines]
-    text = "".join(str(part.get(field) or "") for part in parts if isinstance(part, dict))
-    said: dict[str, Any] = {field: text[: lines[-1].keep]}
+    texts = [str(part.get(field) or "") if isinstance(part, dict) else "" for part in parts]
+    asides = [text for text, line in zip(texts, lines, strict=True) if line.aside]
+    text = "".join(text for text, line in zip(texts, lines, strict=True) if not line.aside)
+    said: dict[str, Any] = {field: "".join([text[: lines[-1].keep], *asides])}
     if thinking := "".join(wire.text_of(line.event)[1] for line in lines):
         said["thinking"] = thinking
     if calls := [call for part in parts if isinstance(part, dict) for call in part.get("tool_calls") or ()]:
