@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestra.errors import FieldInvalid, PromptTooLong, UsageError
+from orchestra.gateway.waiting import CLOCK, unwaited
 from orchestra.model import wire
 from orchestra.model.budget import first_kept
 from orchestra.model.client import Client
@@ -81,15 +82,40 @@ def _said(path: str, body: Body) -> str | list[dict[str, Any]]:
     messages = body.get("messages")
     if not isinstance(messages, list) or not all(isinstance(m, dict) and _is_said(m) for m in messages):
         raise FieldInvalid(field="messages", detail="objects with a role and a content that is a text", detail_zh="应为含角色与文本内容的对象")
-    return [{**m, "content": _OUR_LINE.sub("", m["content"], count=1)} if _has_our_line(m) else m for m in messages]
+    return [_as_the_model_said(m) if m["role"] == "assistant" else m for m in messages]
+
+
+def _as_the_model_said(message: dict[str, Any]) -> dict[str, Any]:
+    """What an assistant said, without the lines that were ours."""
+    content, thinking = message.get("content") or "", message.get("thinking")
+    if _OUR_LINE.match(content):
+        message = {**message, "content": _OUR_LINE.sub("", content, count=1)}
+    if isinstance(thinking, str) and thinking.startswith(CLOCK):
+        message = {**message, "thinking": unwaited(thinking)}
+    return message
+
+
+def read_by_people(body: Body) -> bool:
+    """Whether a word that is not the model's may stand in the answer's thinking."""
+    messages = body.get("messages")
+    said = [m for m in messages if isinstance(m, dict)] if isinstance(messages, list) else []
+    return body.get("think") is not False and not _shaped(body, said)
+
+
+def question_language(body: Body) -> str:
+    """The language of the question."""
+    messages = body.get("messages")
+    said = [m for m in messages if isinstance(m, dict) and m.get("role") == "user"] if isinstance(messages, list) else []
+    text = said[-1].get("content") if said else body.get("prompt")
+    return language_of(text) if isinstance(text, str) else "en"
+
+
+def _shaped(body: Body, messages: Sequence[Body]) -> bool:
+    return any(each.get(name) for each in (body, *messages) for name in SHAPED)
 
 
 def _is_said(message: Mapping[str, Any]) -> bool:
     return isinstance(message.get("role"), str) and isinstance(message.get("content") or "", str)
-
-
-def _has_our_line(message: Mapping[str, Any]) -> bool:
-    return message["role"] == "assistant" and _OUR_LINE.match(message.get("content") or "") is not None
 
 
 def _wanted(options: Mapping[str, Any], name: str) -> int:
@@ -142,7 +168,7 @@ class _Prompt:
 
     @property
     def shaped(self) -> bool:
-        return any(each.get(name) for each in (self.body, *self.messages) for name in SHAPED)
+        return _shaped(self.body, self.messages)
 
     @property
     def answer(self) -> int:
@@ -172,7 +198,7 @@ class _Prompt:
             kept = self._shortened(counter)
             fewer = self._measured(counter, kept)
             if len(kept) < len(self.said) and fewer.tokens < window:
-                notice = _LEFT_OUT.text(self._language(), {"count": len(self.said) - len(kept), "window": window})
+                notice = _LEFT_OUT.text(question_language(self.body), {"count": len(self.said) - len(kept), "window": window})
                 return self._bound({**self.body, "messages": kept}, fewer, notice)
         if over is not None or count.tokens >= window:
             raise over or wire.too_long(count.tokens, window, self.asked)
@@ -186,15 +212,11 @@ class _Prompt:
         patience = self.client.connection.patience(prompt_tokens=count.tokens, deadline=self._deadline())
         return Sent(
             path=self.path, body={**body, "stream": True, "options": options}, bound=bound, asked=self.asked, patience=patience,
-            language=self._language(), first=first, shaped=self.shaped,
+            language=question_language(self.body), first=first, shaped=self.shaped,
         )  # fmt: skip
 
     def _deadline(self) -> float:
         return time.monotonic() + self.client.settings.deadline
-
-    def _language(self) -> str:
-        texts = [self.said] if isinstance(self.said, str) else [m.get("content") or "" for m in self.said if m["role"] == "user"]
-        return language_of(texts[-1]) if texts else "en"
 
     # --- counting
 

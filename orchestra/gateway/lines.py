@@ -60,16 +60,19 @@ class AsLines:
 
     kind, aloud = "application/x-ndjson", True
 
-    def __init__(self, *, stream: bool, chat: bool) -> None:
-        self.stream, self._chat = stream, chat
+    def __init__(self, model: str, *, stream: bool, chat: bool, language: str) -> None:
+        self.stream, self._model, self._chat, self._language = stream, model, chat, language
 
     def some(self, lines: Sequence[Line]) -> bytes:
         """Lines of a stream as they come."""
         return b"".join([line.data for line in lines])
 
     def end(self, error: OrchestraError | None = None) -> bytes:
-        """Nothing: the last line has said it."""
-        return b""
+        """Nothing: the last line has said it; unless the error came before any."""
+        if error is None:
+            return b""
+        fault = ours(self._model, f"> {error.message(self._language)}", chat=self._chat)
+        return self.some([fault, ours(self._model, chat=self._chat, done=True, done_reason="incomplete")])
 
     def whole(self, lines: Sequence[Line]) -> bytes:
         """All lines in one object."""
@@ -163,17 +166,20 @@ class Run:
             self._say(f"\n\n> {words}", aside=True)
 
     def _say(self, text: str, *, aside: bool = False) -> None:
-        event = self._event(text)
-        self._out.append(Line(_encoded(event), event, aside=aside))
+        self._out.append(ours(self._sent.asked.model, text, chat=self._chat)._replace(aside=aside))
 
     def _end(self, reason: str, keep: int | None = None) -> None:
         self.ended = True
-        event = {**self._event(""), "done": True, "done_reason": reason, "eval_count": self._pieces}
-        self._out.append(Line(_encoded(event), event, None if keep is None else keep + len(self._sent.first)))
+        line = ours(self._sent.asked.model, chat=self._chat, done=True, done_reason=reason, eval_count=self._pieces)
+        self._out.append(line._replace(keep=None if keep is None else keep + len(self._sent.first)))
 
-    def _event(self, text: str) -> dict[str, Any]:
-        said = {"message": {"role": "assistant", "content": text}} if self._chat else {"response": text}
-        return {"model": self._sent.asked.model, "created_at": datetime.now(UTC).isoformat(), **said, "done": False}
+
+def ours(model: str, text: str = "", thinking: str = "", *, chat: bool, **more: Any) -> Line:
+    """A line that the daemon has not said."""
+    said = {"content" if chat else "response": text} | ({"thinking": thinking} if thinking else {})
+    whole = {"message": {"role": "assistant", **said}} if chat else said
+    event = {"model": model, "created_at": datetime.now(UTC).isoformat(), **whole, "done": False, **more}
+    return Line(_encoded(event), event)
 
 
 def merged(lines: Sequence[Line], chat: bool) -> dict[str, Any]:

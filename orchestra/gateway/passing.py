@@ -6,10 +6,10 @@ An answer that has begun ends with `done:true` and why: what the daemon says, or
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -31,12 +31,13 @@ from orchestra.errors import (
 from orchestra.gateway.access import language_for
 from orchestra.gateway.attending import within
 from orchestra.gateway.bodies import bounded as bounded_body
-from orchestra.gateway.bounding import Sent, bounded
+from orchestra.gateway.bounding import Sent, bounded, question_language, read_by_people
 from orchestra.gateway.discretion import in_one_line
 from orchestra.gateway.limits import RETRY_AFTER
-from orchestra.gateway.lines import AsLines, Line, Run, Told
+from orchestra.gateway.lines import AsLines, Line, Run, Told, ours
 from orchestra.gateway.reporting import Report, report_of
 from orchestra.gateway.voices import PREFIX
+from orchestra.gateway.waiting import FENCE, Waiting, awaited
 from orchestra.model import wire
 from orchestra.model.client import Client
 from orchestra.model.connection import shown
@@ -44,6 +45,7 @@ from orchestra.model.persona import Persona
 from orchestra.request import Breakage, Broken
 from orchestra.request import Request as Asking
 
+T = TypeVar("T")
 Guard = Literal["on", "strict", "off"]
 PATHS = ("/api/chat", "/api/generate")
 _AS_THE_DAEMON = {413: 400, 422: 400, 500: 502}  # what a client of the daemon knows in place of our own status
@@ -63,48 +65,47 @@ class Passing:
 
     def passed(self, path: str, raw: bytes, language: str = "en") -> Response:
         """The answer to a body that was sent to `path`, `/api/chat` or `/api/generate`; errors in the daemon's own shape."""
-        return Attended(partial(self._answer, path, raw), partial(refusal, language=language))
+        return Attended(partial(self._answer, path, raw, language), partial(refusal, language=language))
 
     def through(self, method: str, path: str, raw: bytes = b"", language: str = "en") -> Response:
         """The daemon's answer to any request, byte for byte; errors, where there is none, in its own shape."""
         return Attended(lambda send, _: self.verbatim(method, path, raw, send), partial(refusal, language=language))
 
-    async def _answer(self, path: str, raw: bytes, send: Send, report: Report) -> None:
+    async def _answer(self, path: str, raw: bytes, language: str, send: Send, report: Report) -> None:
         """Sends the answer. Raises what is wrong before anything was sent."""
         if self.guard == "off":
             return await self.verbatim("POST", path, raw, send)
         body = parsed(raw)
         if not asks(path, body):
             return await self.verbatim("POST", path, raw, send)
-        await self.guarded(path, body, AsLines(stream=body.get("stream") is not False, chat=path == "/api/chat"), send, report)
+        stream, chat = body.get("stream") is not False, path == "/api/chat"
+        await self.guarded(path, body, AsLines(str(body.get("model")), stream=stream, chat=chat, language=language), send, report)
 
     # --- with the guard
 
     async def guarded(self, path: str, body: Mapping[str, Any], told: Told, send: Send, report: Report) -> None:
         """Sends the answer to a body of the daemon's own, bounded and looked after. Raises what is wrong before anything was sent."""
         report.model = str(body.get("model"))
-        sent = await bounded(self.client, path, body, strict=self.guard == "strict")
-        begun = False
-        async with aclosing(self._lines(sent, told.aloud, report)) as answered:
+        sending = _Sending(path, body, told, send)
+        async with aclosing(self._lines(path, body, told.aloud, report)) as answered:
             if not told.stream:
                 whole = told.whole([line async for lines in answered for line in lines])
                 return await _begun(send, 200, "application/json; charset=utf-8", whole)
             try:
+                await sending.some(await sending.waited(anext(answered)))
                 async for lines in answered:
-                    if not begun:
-                        begun = True
-                        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", told.kind.encode())]})
-                    await _more(send, told.some(lines))
+                    await sending.some(lines)
                 end = told.end()
             except OrchestraError as error:
-                if not begun:
+                if not sending.begun:
                     raise
                 report.failed(error)
                 end = told.end(error)
             await _more(send, end, last=True)
 
-    async def _lines(self, sent: Sent, aloud: bool, report: Report) -> AsyncGenerator[list[Line]]:
+    async def _lines(self, path: str, body: Mapping[str, Any], aloud: bool, report: Report) -> AsyncGenerator[list[Line]]:
         """The answer's lines, as many at once as came together. Raises what broke it off; in its middle only where it is not said `aloud`."""
+        sent = await bounded(self.client, path, body, strict=self.guard == "strict")
         run = Run(sent)
         connection = self.client.connection
         try:
@@ -161,6 +162,36 @@ class Passing:
             if begun:
                 return  # without an end of its own the connection is closed in the middle: that is what happened
             raise self.client.connection.unopened(broken, asking, wire.Asked(url=url)) from broken
+
+
+class _Sending:
+    """A stream on its way out; before its first line, what it waits for, where somebody may read that."""
+
+    def __init__(self, path: str, body: Mapping[str, Any], told: Told, send: Send) -> None:
+        self._told, self._send, self._chat, self._body = told, send, path == "/api/chat", body
+        self.begun = self._fenced = False
+
+    async def some(self, lines: Sequence[Line]) -> None:
+        """Sends lines as they come."""
+        if not self.begun:
+            self.begun = True
+            await self._send({"type": "http.response.start", "status": 200, "headers": [(b"content-type", self._told.kind.encode())]})
+        if self._fenced and any(map(any, (wire.text_of(line.event) for line in lines))):
+            self._fenced = False
+            if any(wire.text_of(line.event)[1] for line in lines):
+                lines = [self._thought(FENCE), *lines]
+        await _more(self._send, self._told.some(lines))
+
+    async def waited(self, first: Awaitable[T]) -> T:
+        """The first of an answer; meanwhile what it waits for is shown as thinking."""
+        return await (awaited(first, self._show) if read_by_people(self._body) else first)
+
+    async def _show(self, waiting: Waiting) -> None:
+        await self.some([self._thought(waiting.told(question_language(self._body)) + "\n")])
+        self._fenced = True
+
+    def _thought(self, thinking: str) -> Line:
+        return ours(str(self._body.get("model")), thinking=thinking, chat=self._chat)
 
 
 def routes(client: Client, guard: Guard | None = None) -> list[BaseRoute]:

@@ -10,7 +10,7 @@ import asyncio
 import re
 import time
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -77,7 +77,7 @@ class Lookout:
         return Waiting(min(turn.place(turn) for turn in turns))
 
 
-async def awaited(work: Coroutine[Any, Any, T], show: Callable[[Waiting], Awaitable[None]]) -> T:
+async def awaited(work: Awaitable[T], show: Callable[[Waiting], Awaitable[None]]) -> T:
     """What the work gives; `show` is told what it waits for. Whoever ends this ends the work."""
     task, lookout = asyncio.ensure_future(work), Lookout(asking())
     try:
