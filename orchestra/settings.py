@@ -133,6 +133,11 @@ class Settings:
         "the daemon's own models: bounded and looked after; strict = a long history is refused, not shortened; off = unchanged",
         "Ollama 自身的模型：有上限并受监护；strict = 过长的历史不缩短而报错；off = 原样转发",
     )  # fmt: skip
+    record: int = _row(
+        "count", 0, "ORCHESTRA_RECORD",
+        "1 = the gateway keeps every dialogue; 0 = only those whose client names its chat, as Open WebUI does",
+        "1 = 网关保存所有对话；0 = 只保存客户端给出会话编号的对话（如 Open WebUI）",
+    )  # fmt: skip
     in_flight: int = _row("count", 128, "ORCHESTRA_IN_FLIGHT", "requests that the gateway answers at once", "网关同时处理的请求数")
     header_timeout: float = _row(
         "number", 10.0, "ORCHESTRA_HEADER_TIMEOUT", "patience for the headers of a request", "等待请求头的时间"

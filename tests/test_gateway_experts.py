@@ -123,7 +123,7 @@ def test_tokens_are_shared_with_services(served: Served, standin: StandIn) -> No
 
 
 def test_red_control_a_service_that_is_told_of_no_budget_takes_more(served: Served, standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestra.gateway.app.allotted", lambda headers: None)
+    monkeypatch.setattr("orchestra.gateway.lesson.allotted", lambda headers: None)
     spent(served, standin)
     [service] = [body for body in standin.asked("/api/chat") if "谁负责？" in body["messages"][-1]["content"][:10]]
     assert service["options"]["num_predict"] == 700

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
+from orchestra.agents.budget import Budget
 from orchestra.agents.dialects import Call
 from orchestra.agents.experts import Source, resolved
 from orchestra.agents.reasoning import Team
@@ -35,11 +36,14 @@ class Familiar(Behind):
         return await self.tool.ask(question, replace(context, said=(*self.said, *context.said)))
 
 
-def leading(source: Source, *, options: Options | None = None, trace: Callable[[Part], object] | None = None) -> Leads:
+def leading(
+    source: Source, *, options: Options | None = None, trace: Callable[[Part], object] | None = None,
+    budget: Callable[[], Budget] | None = None,
+) -> Leads:  # fmt: skip
     """Who answers each turn, for a session to ask: whoever led it, until the topic turns.
 
     `source` is where experts come from, its model the one that is asked where words leave a message open; `options` hold
-    for the experts, and `trace` is told their steps.
+    for the experts, `trace` is told their steps, and `budget` begins what they may take.
     """
 
     async def led(message: str, current: str, memory: Memory) -> Leader:
@@ -50,7 +54,7 @@ def leading(source: Source, *, options: Options | None = None, trace: Callable[[
             return Leader(persona, route.reason, route.calls, why=route.why)
         calls = [Call(name, route.questions.get(name, message)) for name in route.experts]
         team = partial(_team, persona, route, source, memory)
-        ground = TeamGround(team, options=options, calls=calls, trace=trace)
+        ground = TeamGround(team, options=options, calls=calls, trace=trace, budget=budget)
         return Leader(persona, route.reason, route.calls, ground, why=route.why)
 
     return led

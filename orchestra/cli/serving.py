@@ -31,6 +31,7 @@ class Served:
     port: int = 5002
     host: str = "127.0.0.1"
     guard: str | None = None
+    record: bool = False
     quiet: bool = False
 
 
@@ -41,7 +42,7 @@ def serve_until_told(served: Served, wish: Wish) -> None:
     from orchestra.cli.watching import watching
     from orchestra.gateway.serving import Service, serve
 
-    settings = Settings.read(guard=served.guard)
+    settings = Settings.read(guard=served.guard, record=1 if served.record else None)
     made = apps(served, settings)
     services = [Service(app, served.host, port) for app, port in made]
     notices = {app.state.notice for app, _ in made if app.state.notice}

@@ -11,7 +11,6 @@ from starlette.types import Receive, Scope, Send
 
 from orchestra.agents.coordinator import Plan
 from orchestra.agents.reasoning import Thought
-from orchestra.agents.router import Route
 from orchestra.agents.tool import Step
 from orchestra.gateway.reporting import Report
 from orchestra.gateway.voices import Part
@@ -19,6 +18,7 @@ from orchestra.gateway.waiting import FENCE, Parts, Waiting
 from orchestra.model.messages import FinishReason, Piece, Receipt, Usage
 from orchestra.retrieval.passages import Source
 from orchestra.retrieval.pipeline import Answer
+from orchestra.sessions.conversation import Leader
 
 QUIET = 10.0  # seconds without a part, after which it is said that somebody is at work
 
@@ -123,8 +123,8 @@ def said(part: Part, language: str) -> str:
     zh = language == "zh"
     if isinstance(part, Waiting):
         return part.told(language)
-    if isinstance(part, Route):
-        return f"→ {part.persona}"
+    if isinstance(part, Leader):
+        return f"→ {part.persona.name}"
     if isinstance(part, Thought):
         names = "、".join(dict.fromkeys(call.expert for call in part.calls))
         return (f"询问：{names}" if zh else f"asking: {names}") if names else ""

@@ -25,6 +25,7 @@ from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
 from orchestra.gateway import lesson, ollama, openai, own, passing
 from orchestra.gateway.access import OPEN, admit, language_for
 from orchestra.gateway.bodies import WhoAnswers
+from orchestra.gateway.branches import Branches
 from orchestra.gateway.discretion import discreet
 from orchestra.gateway.identity import Users
 from orchestra.gateway.keys import OWNER, Keys
@@ -80,7 +81,7 @@ def create_app(
     # no /docs: that page would bring its script from somebody else's server
     app = Gateway(title="Orchestra", version=__version__, lifespan=life, docs_url=None, redoc_url=None, telemetry=SILENT)
     app.state.orchestra, app.state.roster, app.state.keys = orchestra, roster, Keys.of(orchestra.settings)
-    app.state.notice = roster.notice(orchestra.settings)
+    app.state.notice, app.state.branches = roster.notice(orchestra.settings), Branches(orchestra)
     app.add_middleware(Border, settings=orchestra.settings, keys=app.state.keys, users=Users.of(orchestra.settings))
     app.add_exception_handler(OrchestraError, _refused)
     app.add_exception_handler(HTTPException, _misdirected)

@@ -68,7 +68,8 @@ def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices) -> None:
         messages = body.said()
         if task := recognised(request.headers, messages):
             return wire.Told(voice.id).at_once(answer(task, examples=voice.starters), stream=body.stream)
-        dialogue = Dialogue.of(messages, body.options(), request.state.lineage)
+        kept = request.app.state.branches.keeping(request)
+        dialogue = Dialogue.of(messages, body.options(), request.state.lineage, kept)
         language = language_of(dialogue.question)
         events = any(name in request.headers for name in SHOWS_EVENTS)
         answered = _Told(voice, dialogue, _How(language, events, body.usage_wanted(), voices.roster.known), report)

@@ -6,33 +6,40 @@ comes as values among the pieces, and each face shows them in its own protocol.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, Unpack
 
-from orchestra.agents.budget import least
+from orchestra.agents.budget import Budget, Limits, least
 from orchestra.agents.coordinator import Plan
-from orchestra.agents.expert import Expert
+from orchestra.agents.experts import Named, Source
+from orchestra.agents.leading import leading
 from orchestra.agents.lineage import Lineage
 from orchestra.agents.reasoning import Thought
-from orchestra.agents.router import AUTO, Route, Router
+from orchestra.agents.router import AUTO, Router
 from orchestra.agents.tool import Step
 from orchestra.api import AsyncOrchestra, TaskFields
 from orchestra.errors import FieldInvalid
+from orchestra.gateway.meanwhile import Tell, released, with_told
 from orchestra.gateway.roster import SEARCH as SEARCHING
 from orchestra.gateway.roster import Roster
 from orchestra.gateway.waiting import Waiting
+from orchestra.model.language import language_of
 from orchestra.model.messages import Message, Options, Piece, Reply, gathered
 from orchestra.model.persona import Persona
 from orchestra.retrieval.pipeline import Answer
+from orchestra.sessions.branching import Begun, unkept
+from orchestra.sessions.conversation import AsyncSession, Leader, Opening
+from orchestra.sessions.records import About
+from orchestra.sessions.segments import remembered
 from orchestra.texts import Words
 
 PREFIX = "orchestra/"
 SEARCH = SEARCHING.removeprefix(PREFIX)
 COORDINATOR = "coordinator"
-Part = Piece | Thought | Step | Route | Answer | Plan | Waiting
+Part = Piece | Thought | Step | Leader | Answer | Plan | Waiting
 _TITLES = {
     AUTO: Words("Whoever fits", "自动选择"),
     SEARCH: Words("Search", "检索"),
@@ -45,30 +52,57 @@ _PURPOSES = {
 }
 
 
+Kept = Callable[["Dialogue", About], Awaitable[Begun]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dialogue:
     """What a client has sent: what was `said`, user and assistant in turn, and the `question` that ends it.
 
-    `lineage` says through which agents it has come, `most` how many tokens all that work on the answer may generate together.
+    `wishes` are the client's own instructions, for the dialogue as a whole. `lineage` says through which agents it has come,
+    `most` how many tokens all that work on the answer may generate together. `kept` begins the turn where it is stored.
     """
 
     said: tuple[Message, ...] = ()
     question: str
+    wishes: str = ""
     options: Options = field(default_factory=Options)
     lineage: Lineage = field(default_factory=Lineage)
     most: int | None = None
+    kept: Kept | None = None
 
     @property
     def task(self) -> TaskFields:
         """The dialogue as a task for several."""
-        return TaskFields(said=self.said, lineage=self.lineage, max_total_tokens=self.most)
+        return TaskFields(lineage=self.lineage, max_total_tokens=self.most)
+
+    @property
+    def whole(self) -> list[Message]:
+        """All of it, for whoever takes no wishes apart: they stand before what was said first."""
+        first, *others = (*self.said, Message("user", self.question))
+        return [replace(first, content=f"{self.wishes}\n\n{first.content}") if self.wishes else first, *others]
+
+    def bounded(self, persona: Persona) -> Options:
+        """What the client wishes for an answer of the persona, within the bounds of both."""
+        wished, own, limits = self.options, persona.options, persona.limits
+        tokens = least(least(self.most, wished.max_tokens), least(own.max_tokens, limits.tokens))
+        return replace(wished, max_tokens=tokens, deadline=least(wished.deadline or own.deadline, limits.seconds))
+
+    async def begun(self, **about: Unpack[About]) -> Begun:
+        """The turn of the question; `about` is for a session that is made now."""
+        about.setdefault("language", language_of(self.question))
+        return self.unkept(about) if self.kept is None else await self.kept(self, about)
+
+    def unkept(self, about: About) -> Begun:
+        """The same, stored nowhere."""
+        return unkept(self.said, wishes=self.wishes, **about)
 
     @classmethod
-    def of(cls, messages: Sequence[Message], options: Options, lineage: Lineage) -> Dialogue:
+    def of(cls, messages: Sequence[Message], options: Options, lineage: Lineage, kept: Kept | None = None) -> Dialogue:
         """The dialogue in a client's messages. Raises `FieldInvalid` where none of them asks anything.
 
-        A client's system messages are wishes of its user: they stand before the first question, for the seed memory of
-        a persona is the only text that speaks as the system.
+        A client's system messages are wishes of its user: the seed memory of a persona is the only text that speaks as the
+        system. `kept` is what begins its turn, where it is stored.
         """
         wishes = "\n\n".join(one.content for one in messages if one.role == "system" and one.content.strip())
         said = [one for one in messages if one.role in ("user", "assistant") and one.content.strip()]
@@ -76,9 +110,7 @@ class Dialogue:
             del said[0]
         if not said or said[-1].role != "user":
             raise FieldInvalid(field="messages", detail="the last message is no user's", detail_zh="最后一条不是用户的消息")
-        if wishes:
-            said[0] = replace(said[0], content=f"{wishes}\n\n{said[0].content}")
-        return cls(said=tuple(said[:-1]), question=said[-1].content, options=options, lineage=lineage)
+        return cls(said=tuple(said[:-1]), question=said[-1].content, wishes=wishes, options=options, lineage=lineage, kept=kept)
 
 
 async def told(parts: AsyncGenerator[Part]) -> Reply | Plan:
@@ -91,6 +123,43 @@ async def told(parts: AsyncGenerator[Part]) -> Reply | Plan:
             if isinstance(part, Piece):
                 pieces.append(part)
     return gathered(pieces)
+
+
+async def planned(
+    orchestra: AsyncOrchestra, dialogue: Dialogue, begun: Begun, *, experts: Sequence[Named], coordinator: str | Persona,
+    descriptions: Mapping[str, str] | None = None,
+) -> AsyncGenerator[Part]:  # fmt: skip
+    """A dialogue as a task for several: its steps as they happen, the pieces of its answer, at last the `Plan`."""
+    how = TaskFields(lineage=dialogue.lineage, max_total_tokens=dialogue.most, descriptions=descriptions or {})
+    ask = partial(orchestra.integrate_stream, experts=experts, coordinator=coordinator, options=dialogue.options)
+
+    async def kept(tell: Tell[Part]) -> AsyncGenerator[Part]:
+        turn: TaskFields = {**how, "session": reading(begun), "trace": tell}
+        async with aclosing(ask(dialogue.question, **turn)) as parts:
+            async for part in parts:
+                if not isinstance(part, Thought | Step):  # these were told as they happened
+                    yield part
+
+    *said, question = dialogue.whole
+    plain: TaskFields = {**how, "said": said}
+    parts = ask(question.content, **plain) if begun.journal is None else with_told(kept)
+    async with aclosing(released(parts, ended)) as stream:
+        async for part in stream:
+            yield part
+
+
+def reading(begun: Begun) -> Begun:
+    """The turn for somebody who is no persona of the dialogue, and reads all of it."""
+    return replace(begun, record=replace(begun.record, persona=None, auto=False))
+
+
+def ended(part: Part) -> bool:
+    """Whether a part says what an answer was made of: none comes after it."""
+    return isinstance(part, Answer | Plan)
+
+
+def _last(part: Part) -> bool:
+    return isinstance(part, Piece) and part.finish_reason is not None
 
 
 class Voice(Protocol):
@@ -143,16 +212,12 @@ class PersonaVoice:
         """The persona's answer; too far down, it answers alone. Raises `AgentRecursion` where the question was there before."""
         persona, orchestra = self.persona, self.orchestra
         dialogue.lineage.at(persona.name)
+        begun = await dialogue.begun(persona=persona.name)
         if persona.experts and not dialogue.lineage.deepest:
-            parts: AsyncGenerator[Part] = orchestra.integrate_stream(
-                dialogue.question, experts=persona.experts, coordinator=persona, options=dialogue.options, **dialogue.task
-            )
+            parts = planned(orchestra, dialogue, begun, experts=persona.experts, coordinator=persona)
         else:
-            model = persona.model or await orchestra.model_for()
-            expert = Expert(persona=persona, client=orchestra.client, model=model, ground=orchestra.grounds(persona))
-            most = least(dialogue.most, dialogue.options.max_tokens)
-            options = replace(dialogue.options, max_tokens=least(most, persona.options.max_tokens))
-            parts = expert.stream(dialogue.question, options=options, said=dialogue.said)
+            session = orchestra.session(begun, persona=persona, options=dialogue.bounded(persona))
+            parts = released(session.stream(dialogue.question), _last)
         async with aclosing(parts) as stream:
             async for part in stream:
                 yield part
@@ -194,30 +259,68 @@ class OtherVoice:
                 yield part
 
     async def _auto(self, dialogue: Dialogue) -> AsyncGenerator[Part]:
-        """Whoever fits; who led the dialogue so far is found out by its own words, for nobody here remembers it."""
-        orchestra = self.orchestra
-        router = Router(await orchestra.runtime.call(orchestra.personas.all))
-        current = ""
-        for message in dialogue.said:
-            if message.role == "user":
-                current = router.lexical(message.content, current=current).persona
-        route = await router.route(dialogue.question, client=orchestra.client, current=current)
-        yield route
-        persona = router.personas[route.persona]
-        if route.experts:
-            persona = replace(persona, experts=tuple(route.experts))
-        async with aclosing(PersonaVoice(orchestra=orchestra, persona=persona).answer(dialogue)) as stream:
+        """Whoever fits. Who led a dialogue that is kept is remembered, else it is found out by its own words."""
+        begun = await dialogue.begun(auto=True)
+        current = begun.record.persona or await self._leader(dialogue.said)
+        async with aclosing(with_told(partial(self._led, dialogue, begun, current))) as stream:
             async for part in stream:
                 yield part
 
-    def _search(self, dialogue: Dialogue) -> AsyncGenerator[Part]:
-        return self.orchestra.ask_stream(dialogue.question, said=dialogue.said, options=dialogue.options)
+    async def _led(self, dialogue: Dialogue, begun: Begun, current: str, tell: Tell[Part]) -> AsyncGenerator[Part]:
+        """The turn, led by whoever fits; a message with several experts' questions has each asked its own."""
+        orchestra = self.orchestra
+        limits = Limits(tokens=dialogue.most, seconds=dialogue.options.deadline or orchestra.settings.deadline)
+        source = Source(personas=orchestra.personas, client=orchestra.client, model="", grounded=orchestra.grounds)
+        leads = leading(source, options=dialogue.options, trace=tell, budget=partial(Budget, limits, lineage=dialogue.lineage))
+        leader = await leads(dialogue.question, current, partial(remembered, orchestra.store, begun.record.id))
+        persona = leader.persona
+        dialogue.lineage.at(persona.name)
+        yield leader
+        if dialogue.lineage.deepest:
+            leader = leader._replace(ground=None)
 
-    def _coordinated(self, dialogue: Dialogue) -> AsyncGenerator[Part]:
-        task: TaskFields = {**dialogue.task, "descriptions": self.roster.descriptions}
-        return self.orchestra.integrate_stream(
-            dialogue.question, experts=self.roster.experts, coordinator=self.roster.coordinator, options=dialogue.options, **task
-        )
+        async def led(*_: object) -> Leader:
+            return leader
+
+        if persona.experts and leader.ground is None and not dialogue.lineage.deepest:
+            parts = planned(orchestra, dialogue, begun, experts=persona.experts, coordinator=persona)
+        else:
+            opening = Opening(known=orchestra.personas.persona, grounded=orchestra.grounds, routed=led, auto=True)
+            options = dialogue.bounded(persona)
+            session = AsyncSession(store=orchestra.store, client=orchestra.client, name=begun, opening=opening, options=options)
+            parts = released(session.stream(dialogue.question), _last)
+        async with aclosing(parts) as stream:
+            async for part in stream:
+                yield part
+
+    async def _leader(self, said: Sequence[Message]) -> str:
+        """Who led a dialogue, by its words."""
+        router, current = Router(await self.orchestra.runtime.call(self.orchestra.personas.all)), ""
+        for message in said:
+            if message.role == "user":
+                current = router.lexical(message.content, current=current).persona
+        return current
+
+    async def _search(self, dialogue: Dialogue) -> AsyncGenerator[Part]:
+        begun = await dialogue.begun()
+        *said, question = dialogue.whole
+        if begun.journal is None:
+            parts = self.orchestra.ask_stream(question.content, said=said, options=dialogue.options)
+        else:
+            parts = released(self.orchestra.ask_stream(dialogue.question, session=reading(begun), options=dialogue.options), ended)
+        async with aclosing(parts) as stream:
+            async for part in stream:
+                yield part
+
+    async def _coordinated(self, dialogue: Dialogue) -> AsyncGenerator[Part]:
+        roster = self.roster
+        parts = planned(
+            self.orchestra, dialogue, await dialogue.begun(), experts=roster.experts, coordinator=roster.coordinator,
+            descriptions=roster.descriptions,
+        )  # fmt: skip
+        async with aclosing(parts) as stream:
+            async for part in stream:
+                yield part
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,10 +11,11 @@ import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Unpack
 
+from orchestra.errors import StoreFault
 from orchestra.model.messages import Message
 from orchestra.sessions import turns
 from orchestra.sessions.journal import Journal
@@ -39,13 +40,15 @@ class Place:
 class Begun:
     """A turn that has begun, for a session to answer. Without a `journal` it is kept nowhere, and `said` is what was before it.
 
-    `wishes` are its client's own instructions: they hold for this answer, and are no part of what is kept.
+    `wishes` are its client's own instructions: they hold for this answer, and are no part of what is kept. `lost` is told of a
+    store that fails, where the reader is not to hear of it.
     """
 
     record: SessionRecord
     journal: Journal | None = None
     said: tuple[Message, ...] = ()
     wishes: str = ""
+    lost: Callable[[StoreFault], object] | None = None
 
 
 def unkept(said: Sequence[Message] = (), *, wishes: str = "", **about: Unpack[About]) -> Begun:
@@ -161,8 +164,12 @@ def _new(connection: sqlite3.Connection, place: Place, head: int | None, about: 
 def _same(row: _Candidate, answer: str) -> bool:
     """Whether a stored answer is what the client was told: all of it, dressed for its reader, or what came before it was cut."""
     told, kept = answer.strip(), row.answer.strip()
-    if row.status != "done":
-        return kept.startswith(told) or told.startswith(kept)
+    if row.status == "open":  # the client has left, and what came is about to be kept
+        return True
+    if row.status != "done" and kept.startswith(told):
+        return True
+    if row.status != "done" and kept and told.startswith(kept + "\n\n"):  # with a note of what had gone wrong
+        return True
     return kept == told or (bool(kept) and any(kept == text.strip() for text in _undressed(answer)))
 
 

@@ -128,7 +128,8 @@ class AsyncSession:
             return
         wishes = self._turn.wishes if self._turn else ""
         exchange = Exchange(record=record, text=text, options=options, journal=journal, wishes=wishes)
-        pieces = recorded(self._answer(exchange), journal, self._client.runtime, fault)
+        lost = self._turn.lost if self._turn else None
+        pieces = recorded(self._answer(exchange), journal, self._client.runtime, fault, lost=lost)
         pieces = announced(self._settled(pieces, exchange), notice=lambda: exchange.material.notice)
         async with aclosing(pieces):
             async for piece in pieces:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -14,11 +14,12 @@ from orchestra.sessions.records import Turn
 
 
 async def recorded(
-    pieces: AsyncGenerator[Piece], journal: Journal | None, runtime: Runtime, fault: StoreFault | None = None
-) -> AsyncGenerator[Piece]:
+    pieces: AsyncGenerator[Piece], journal: Journal | None, runtime: Runtime, fault: StoreFault | None = None, *,
+    lost: Callable[[StoreFault], object] | None = None,
+) -> AsyncGenerator[Piece]:  # fmt: skip
     """The pieces, kept in the journal on their way; without one, because of `fault`, only told that they are not.
 
-    A store that fails does not take the answer from the reader; its error comes after the answer.
+    A store that fails does not take the answer from the reader; its error comes after the answer, or is told to `lost`.
     """
     closed = journal is None
     said: list[Piece] = []
@@ -27,16 +28,14 @@ async def recorded(
             async for piece in pieces:
                 said.append(piece)
                 if journal is not None:
-                    journal.append(piece.text, kind=piece.kind)
-                    if piece.keep is not None and piece.finish_reason is None:
-                        journal.cut(piece.keep, kind=piece.kind)
-                    if piece.finish_reason is not None:
-                        closed = True
-                        fault = await _closed(journal, runtime, piece) or fault
+                    closed = piece.finish_reason is not None
+                    fault = await _taken(journal, runtime, piece) or fault
                 if piece.receipt is not None and fault is not None:
                     piece = piece._replace(receipt=noted(piece.receipt, "not_stored"))
                 yield piece
-        if fault is not None:
+        if fault is not None and lost is not None:
+            lost(fault)
+        elif fault is not None:
             fault.reply = gathered(said)
             raise fault
     except OrchestraError as error:
@@ -66,6 +65,15 @@ def again(turn: Turn) -> list[Piece]:
 def noted(receipt: Receipt, note: str) -> Receipt:
     """The receipt with one more note."""
     return replace(receipt, notes=(*receipt.notes, note))
+
+
+async def _taken(journal: Journal, runtime: Runtime, piece: Piece) -> StoreFault | None:
+    journal.append(piece.text, kind=piece.kind)
+    if piece.finish_reason is not None:
+        return await _closed(journal, runtime, piece)
+    if piece.keep is not None:
+        journal.cut(piece.keep, kind=piece.kind)
+    return None
 
 
 async def _closed(journal: Journal, runtime: Runtime, last: Piece, *, failed: bool = False) -> StoreFault | None:

@@ -39,6 +39,10 @@ def serve(
             ),
         ),
     ] = None,
+    record: Annotated[
+        bool,
+        typer.Option("--record", help=say("keep every dialogue, and not only those whose client names its chat", "保存所有对话，而不仅是给出会话编号的")),
+    ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help=say("say where it listens, and no more", "只显示监听地址"))
     ] = False,
@@ -52,6 +56,6 @@ def serve(
 
     served = Served(
         persona=persona, coordinator=coordinator, experts=tuple(expert or ()), descriptions=o.descriptions(expert_description),
-        lesson=lesson, port=port, host=host, guard=guard, quiet=quiet,
+        lesson=lesson, port=port, host=host, guard=guard, record=record, quiet=quiet,
     )  # fmt: skip
     serve_until_told(served, context.obj)
