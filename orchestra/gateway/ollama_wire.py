@@ -26,7 +26,8 @@ LINES = "application/x-ndjson"
 _NO_DETAILS = {"format": "", "family": "", "families": None, "parameter_size": "", "quantization_level": ""}
 
 Whole = Annotated[int, Field(ge=-(2**31), le=2**31 - 1), BeforeValidator(lambda value: int(value) if _is_number(value) else value)]
-Real = Annotated[float, Field(ge=-1e6, le=1e6, allow_inf_nan=False)]
+Real = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
+Stay = Annotated[str, Field(pattern=r"^-?(\d{1,9}(\.\d{1,9})?(ns|us|ms|s|m|h)?){1,3}$")]
 Effort = Literal["low", "medium", "high", "max"]
 
 
@@ -82,7 +83,7 @@ class Asked(_Lenient):
     format: Literal["", "json"] | dict[str, Any] | None = None
     options: Wishes | None = None
     think: bool | Effort | Literal[""] | None = None
-    keep_alive: float | str | None = None
+    keep_alive: Real | Stay | None = None
 
     def said(self) -> list[Message]:
         """The dialogue; empty where the model is only to be loaded."""
