@@ -25,7 +25,7 @@ from orchestra.texts import interface_language
 
 _NUMBER = re.compile(r"[0-9]{1,8}")
 HEADER_LIMIT = 16 * 1024  # as h11 has it for what has not come whole; here for all
-OPEN = ("/healthz",)  # says that the process runs, and nothing else
+OPEN = ("/healthz", "/docs")  # that the process runs, and how it is asked: a browser has no key to send
 
 
 class Caller(NamedTuple):

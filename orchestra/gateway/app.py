@@ -22,7 +22,7 @@ from orchestra import __version__
 from orchestra.agents.experts import Named
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
-from orchestra.gateway import lesson, ollama, openai, own, passing
+from orchestra.gateway import guide, lesson, ollama, openai, own, passing
 from orchestra.gateway.access import OPEN, admit, language_for
 from orchestra.gateway.bodies import WhoAnswers
 from orchestra.gateway.branches import Branches
@@ -78,7 +78,7 @@ def create_app(
         async with orchestra:
             yield
 
-    # no /docs: that page would bring its script from somebody else's server
+    # the framework's own pages would bring their scripts from somebody else's server
     app = Gateway(title="Orchestra", version=__version__, lifespan=life, docs_url=None, redoc_url=None, telemetry=SILENT)
     app.state.orchestra, app.state.roster, app.state.keys = orchestra, roster, Keys.of(orchestra.settings)
     app.state.notice, app.state.branches = roster.notice(orchestra.settings), Branches(orchestra)
@@ -92,6 +92,7 @@ def create_app(
     voices = Voices(orchestra=orchestra, roster=roster)
     openai.mount(app, orchestra, voices)
     ollama.mount(app, voices, Passing(orchestra.client) if roster.alone is None else None)
+    guide.mount(app, roster, orchestra.settings)
     return app
 
 
