@@ -7,16 +7,21 @@ not what it looks like on the wire.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import ollama
 import pytest
+from click.testing import CliRunner
+from clients import Terminal, foreign, ollama_binary, ollama_environment
 from pydantic import BaseModel
 from served import running
 
@@ -27,8 +32,9 @@ from orchestra.standin import Scripted, StandIn
 openai: Any = pytest.importorskip("openai", reason="the clients are not installed: `make test` brings them")
 
 QUESTION = [{"role": "user", "content": "违约金过高可以调整吗？"}]
+EMBEDDING = "tiny-embed"
+SAID = "Yes, a court may lower it."
 LAWYER = {"model": "orchestra/lawyer", "messages": QUESTION}
-OWN = ("OPENAI_", "LANGSMITH_", "LANGCHAIN_", "LLM_", "OLLAMA_")
 
 
 class Verdict(BaseModel):
@@ -40,7 +46,7 @@ class Verdict(BaseModel):
 
 @pytest.fixture(scope="module")
 def daemon(clean_environment: object) -> Iterator[StandIn]:
-    with StandIn() as daemon:
+    with StandIn(models=["llama3", "llama3:text", EMBEDDING]) as daemon:
         yield daemon
 
 
@@ -54,7 +60,7 @@ def address(daemon: StandIn) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def own_setup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Takes the developer's keys and services away from the clients; gives the folder of what they keep."""
-    for name in [name for name in os.environ if name.startswith(OWN) and name != "ORCHESTRA_TEST_OLLAMA"]:
+    for name in filter(foreign, list(os.environ)):
         monkeypatch.delenv(name)
     monkeypatch.setenv("LANGSMITH_TRACING", "false")
     monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
@@ -87,11 +93,11 @@ def test_openai_lists_and_chats(sdk: Any) -> None:
 
 
 def test_openai_streams_and_counts(sdk: Any, daemon: StandIn) -> None:
-    daemon.script("Yes, a court may lower it.")
+    daemon.script(SAID)
     chunks = list(sdk.chat.completions.create(**LAWYER, stream=True, stream_options={"include_usage": True}))
     said = [chunk.choices[0].delta.content for chunk in chunks if chunk.choices and chunk.choices[0].delta.content]
     assert len(said) > 3
-    assert "".join(said) == "Yes, a court may lower it."
+    assert "".join(said) == SAID
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "stop"
     assert chunks[-1].usage.completion_tokens > 3
 
@@ -148,6 +154,148 @@ def test_openai_without_blocking(address: str) -> None:
             return len([chunk async for chunk in stream])
 
     assert asyncio.run(asked()) > 2
+
+
+# --- ollama
+
+
+@pytest.fixture
+def package(address: str) -> Iterator[ollama.Client]:
+    with ollama.Client(host=address) as client:
+        yield client
+
+
+def test_ollama_python_lists_and_shows(package: Any) -> None:
+    names = [model.model for model in package.list().models]
+    assert {"orchestra/lawyer:latest", "llama3:latest"} <= set(names)
+    package.generate("llama3")  # loads it
+    assert {"orchestra/lawyer:latest", "llama3:latest"} <= {model.model for model in package.ps().models}
+    assert "completion" in package.show("orchestra/lawyer").capabilities
+    assert package.show("llama3").details.family == "llama"
+
+
+@pytest.mark.parametrize("model", ["orchestra/lawyer", "llama3"])
+def test_ollama_python_chats_and_generates(package: Any, daemon: StandIn, model: str) -> None:
+    daemon.script(SAID, SAID, SAID)
+    chunks = list(package.chat(model, QUESTION, stream=True))
+    assert ("".join(chunk.message.content for chunk in chunks), chunks[-1].done_reason) == (SAID, "stop")
+    assert len(chunks) > 4
+    answer = package.chat(model, QUESTION)
+    assert (answer.message.content, answer.done, answer.eval_count > 3) == (SAID, True, True)
+    assert package.generate(model, "违约金过高可以调整吗？").response == SAID
+
+
+def test_ollama_python_embeds_and_knows_what_is_wrong(package: Any) -> None:
+    vectors = package.embed(EMBEDDING, ["a parcel", "a court"]).embeddings
+    assert [len(vector) for vector in vectors] == [len(vectors[0])] * 2
+    for model in ("orchestra/nobody", "nobody"):
+        with pytest.raises(ollama.ResponseError, match="nobody") as missing:
+            package.chat(model, QUESTION)
+        assert missing.value.status_code == 404
+    with pytest.raises(ollama.ResponseError, match="ollama rm") as refused:
+        package.delete("llama3")
+    assert refused.value.status_code == 403
+
+
+@pytest.mark.parametrize("model", ["orchestra/lawyer", "llama3"])
+def test_ollama_python_sees_how_an_answer_ended(package: Any, daemon: StandIn, model: str) -> None:
+    daemon.fail("cut_mid", path="/api/chat")
+    chunks = list(package.chat(model, QUESTION, stream=True))
+    assert chunks[-1].done_reason == "incomplete"
+    assert "> 回答中断" in "".join(chunk.message.content for chunk in chunks)
+    daemon.script("可以调整，因为可以调整。" * 80)
+    looped = package.chat(model, QUESTION)
+    assert looped.done_reason == "repetition"
+    assert len(looped.message.content) < 200
+
+
+def test_a_loop_is_said_to_people_and_not_to_programs(package: Any, daemon: StandIn) -> None:
+    loop = "可以调整，因为可以调整。"
+    daemon.script(loop * 80, loop * 80)
+    said = "".join(chunk.message.content for chunk in package.chat("llama3", QUESTION, stream=True))
+    assert said.startswith(loop)
+    assert said.endswith("\n\n> 回答开始重复，已停止")
+    assert package.chat("llama3", QUESTION).message.content.endswith("\n\n> 回答开始重复，已停止")
+    daemon.script([" yes"] * 60)
+    shaped = package.chat("llama3", QUESTION, format="json")
+    assert (shaped.done_reason, shaped.message.content.strip(" yes")) == ("repetition", "")
+
+
+def test_ollama_python_without_blocking(address: str, daemon: StandIn) -> None:
+    async def asked() -> list[str]:
+        async with ollama.AsyncClient(host=address) as client:
+            return [chunk.message.content or "" async for chunk in await client.chat("orchestra/lawyer", QUESTION, stream=True)]
+
+    daemon.script(SAID)
+    assert "".join(asyncio.run(asked())) == SAID
+
+
+# --- llm
+
+
+@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_llm_talks_and_goes_on(address: str, daemon: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first turn in a process of its own, which reaches nothing but the gateway; it starts slowly, so the second in this one."""
+    cli: Any = pytest.importorskip("llm.cli", reason="the clients are not installed: `make test` brings them").cli
+    monkeypatch.setenv("OLLAMA_HOST", address)
+    nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+    environment = {**os.environ, **nowhere, "NO_PROXY": "127.0.0.1", "HOME": str(tmp_path)}
+    command = [str(Path(sys.executable).parent / "llm"), "-m", "ollama/orchestra/lawyer", "May it be lowered?"]
+    daemon.script(SAID, "By a third.")
+    first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=True)
+    assert first.stdout.strip() == SAID
+    assert CliRunner().invoke(cli, ["-c", "By how much?"]).output.strip() == "By a third."
+    sent = [message["content"] for message in daemon.asked("/api/chat")[-1]["messages"]]
+    assert any(text.startswith("May it be lowered?") for text in sent)
+    assert SAID in sent
+    gc.collect()  # the plugin leaves its connections to the collector
+
+
+# --- langchain-ollama
+
+
+def test_langchain_ollama(address: str, daemon: StandIn) -> None:
+    langchain = pytest.importorskip("langchain_ollama", reason="the clients are not installed: `make test` brings them")
+    chat = langchain.ChatOllama(model="orchestra/lawyer", base_url=address)
+    daemon.script(SAID, SAID)
+    assert chat.invoke(QUESTION).content == SAID
+    chunks = list(chat.stream(QUESTION))
+    assert len(chunks) > 4
+    assert "".join(chunk.content for chunk in chunks) == SAID
+    assert [chunk.response_metadata["done_reason"] for chunk in chunks if "done_reason" in chunk.response_metadata] == ["stop"]
+    assert isinstance(chat.with_structured_output(Verdict, method="json_schema").invoke(QUESTION), Verdict)
+    chat._client.close()
+
+
+# --- the daemon's own command line
+
+needs_binary = pytest.mark.skipif(not ollama_binary(), reason="there is no ollama on the PATH")
+
+
+@needs_binary
+def test_the_ollama_binary_lists_and_answers(address: str, daemon: StandIn, tmp_path: Path) -> None:
+    def run(*given: str) -> str:
+        environment = ollama_environment(address, str(tmp_path))
+        return subprocess.run(["ollama", *given], env=environment, capture_output=True, text=True, timeout=30, check=True).stdout
+
+    listed = run("list")
+    assert "orchestra/lawyer:latest" in listed
+    assert "llama3:latest" in listed
+    daemon.script(SAID)
+    assert SAID in run("run", "--nowordwrap", "orchestra/lawyer", "May it be lowered?")
+    assert "llama3" in run("ps")
+
+
+@needs_binary
+def test_a_dialogue_in_the_ollama_binarys_terminal(address: str, daemon: StandIn, tmp_path: Path) -> None:
+    terminal = Terminal("orchestra/lawyer", ollama_environment(address, str(tmp_path)))
+    try:
+        daemon.script(SAID, "By a third.")
+        assert terminal.say("May it be lowered?") == SAID
+        assert terminal.say("By how much?") == "By a third."
+    finally:
+        terminal.close()
+    assert SAID in [message["content"] for message in daemon.asked("/api/chat")[-1]["messages"]]
 
 
 # --- curl
