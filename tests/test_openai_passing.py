@@ -315,3 +315,42 @@ def test_without_the_guard_the_daemons_own_v1_answers(through: Gateways, daemon:
     assert said[0]["id"].removeprefix("chatcmpl-").isdigit()
     assert len(daemon.asked("/api/chat")) == before
     assert client.post(CHAT, json={**ASK, "messages": "hi"}).status_code == 400
+
+
+# --- a good neighbour
+
+_NATIVE = [
+    ("/api/chat", ASK),
+    ("/api/chat", {**ASK, "options": {"num_ctx": 2048}}),
+    ("/api/embed", {"model": "tiny-embed", "input": "a"}),
+    ("/api/generate", {"model": "llama3", "prompt": "The sky is", "options": {"num_ctx": 2048}, "keep_alive": "9m"}),
+    ("/api/chat", {**ASK, "options": {"num_ctx": 2048, "num_batch": 256}}),
+    ("/api/chat", {**ASK, "keep_alive": 0}),
+    ("/api/generate", {"model": "llama3", "keep_alive": "1m"}),
+    ("/api/chat", ASK),
+]
+_OPENAI = [
+    (CHAT, ASK),
+    ("/v1/embeddings", {"model": "tiny-embed", "input": "a"}),
+    (COMPLETIONS, {"model": "llama3", "prompt": "The sky is", "keep_alive": 0}),
+    ("/api/generate", {"model": "llama3", "options": {"num_ctx": 2048}}),
+    (CHAT, {**ASK, "num_ctx": 1024, "options": {"num_ctx": 1024}}),
+    (CHAT, {**ASK, "response_format": {"type": "json_object"}}),
+]
+
+
+def test_the_same_requests_load_no_more_models_through_the_gateway() -> None:
+    def loaded(url: str, daemon: StandIn) -> list[int]:
+        loads = []
+        for path, body in [*_NATIVE, *_OPENAI]:
+            body = {**body, "options": {**body.get("options", {}), "num_predict": 4}, "max_tokens": 4}
+            assert httpx.post(url + path, json=body, trust_env=False, timeout=20).status_code == 200
+            loads.append(daemon.loads + daemon.reloads)
+        return loads
+
+    with StandIn(models=["llama3", "tiny-embed"]) as plain, StandIn(models=["llama3", "tiny-embed"]) as daemon:
+        settings = Settings.read(host=daemon.url)
+        with running(create_app(settings=settings), settings) as url:
+            through, straight = loaded(url, daemon), loaded(plain.url, plain)
+    assert [ours <= theirs for ours, theirs in zip(through, straight, strict=True)] == [True] * len(straight), (through, straight)
+    assert straight[-1] > 6, "there was something to load again"
