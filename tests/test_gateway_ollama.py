@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from clients import Terminal, ollama_binary, ollama_environment
 from served import Served, serving
 
 from orchestra.agents.lineage import Lineage
@@ -229,7 +230,9 @@ def test_an_empty_line_is_a_sign_of_life(client: httpx.Client, daemon: StandIn, 
 def test_whoever_leaves_frees_the_model(client: httpx.Client, daemon: StandIn) -> None:
     daemon.script(Scripted(["字"] * 500, pace=0.02))
     with client.stream("POST", "/api/chat", json=GENERAL) as answer:
-        next(answer.iter_lines())
+        said = answer.iter_lines()
+        while not part(json.loads(next(said))):
+            pass
         assert daemon.active
     until = time.monotonic() + 5
     while daemon.active and time.monotonic() < until:
@@ -392,8 +395,6 @@ def test_a_digest_of_all_voices_would_be_noticed(client: httpx.Client, monkeypat
 
 
 def test_the_ollama_command(client: httpx.Client, daemon: StandIn, tmp_path: Path) -> None:
-    from clients import Terminal, ollama_binary, ollama_environment
-
     if not ollama_binary():
         pytest.skip("there is no ollama on the PATH")
     environment = ollama_environment(str(client.base_url), str(tmp_path))

@@ -141,7 +141,8 @@ class _Face:
         messages = asked.said()
         if task := recognised(request.headers, messages):
             return told.at_once(answer(task, examples=voice.starters), stream=asked.streams)
-        dialogue = Dialogue.of(messages, asked.wished(), request.state.lineage)
+        kept = request.app.state.branches.keeping(request)
+        dialogue = Dialogue.of(messages, asked.wished(), request.state.lineage, kept)
         parts = self._kept(voice.answer(dialogue), voice, asked)
         how = _How(language_of(dialogue.question), bool(asked.format), asked.think is not False, self._voices.roster.known)
         answered = _Answer(Answering(parts, report), told, how, report)
