@@ -73,9 +73,10 @@ class Sockets(httpcore.AsyncNetworkBackend):
     ) -> httpcore.AsyncNetworkStream:  # fmt: skip
         """A connection. Raises `httpcore.ConnectTimeout` and `httpcore.ConnectError`."""
         local = None if local_address is None else (local_address, 0)
+        attempts = None if ":" in host or host[:1].isdecimal() else _ATTEMPTS  # an address is the only one
         try:
             async with asyncio.timeout(timeout):
-                making = asyncio.get_running_loop().create_connection(Socket, host, port, local_addr=local, happy_eyeballs_delay=_ATTEMPTS)
+                making = asyncio.get_running_loop().create_connection(Socket, host, port, local_addr=local, happy_eyeballs_delay=attempts)
                 return (await making)[1]
         except TimeoutError as error:
             raise httpcore.ConnectTimeout(str(error)) from error

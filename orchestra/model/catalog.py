@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Generator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,8 +109,10 @@ async def chosen(client: Client, wanted: str = "", *, purpose: Purpose = "chat")
     Raises `NoModel` with the command that brings one.
     """
     named = wanted or (client.settings.base_model if purpose == "base" else client.settings.model)
-    if named:
-        return named
+    return named or await client.remembered(f"chosen {purpose}", partial(_chosen, client, purpose))
+
+
+async def _chosen(client: Client, purpose: Purpose) -> str:
     cards = [card for card in await models(client) if _can_answer(card)]
     favourite = _FAVOURITES[purpose]
     if any(full_name(card.name) == full_name(favourite) for card in cards):

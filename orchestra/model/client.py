@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import fields, replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from orchestra.errors import EmptyReply, FirstTokenTimeout, ModelMissing, OrchestraError, StreamTruncated, UsageError
 from orchestra.model import wire
@@ -46,6 +46,7 @@ from orchestra.settings import Settings
 from orchestra.slots import loading
 
 Observe = Callable[[str], None]
+T = TypeVar("T")
 
 FACTS_AGE = 30.0
 _NAME = re.compile(r"[A-Za-z0-9][\w.\-]*(?:[/:@][\w.\-]+)*\Z")
@@ -59,7 +60,7 @@ class Client:
         self.settings = settings
         self.connection = Connection(runtime, settings)
         self._observe: Observe = observe or (lambda phase: None)
-        self._facts: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._kept: dict[str, tuple[float, Any]] = {}
         self._counting = Counting(runtime, settings.folder())
 
     # --- what the daemon knows
@@ -87,10 +88,14 @@ class Client:
 
     async def facts(self, model: str) -> dict[str, Any]:
         """`show`, remembered for half a minute."""
-        kept = self._facts.get(model)
+        return await self.remembered(f"show {model}", partial(self.show, model))
+
+    async def remembered(self, what: str, find: Callable[[], Awaitable[T]]) -> T:
+        """What was found under that name within half a minute, else what is found now."""
+        kept = self._kept.get(what)
         if kept is None or time.monotonic() - kept[0] > FACTS_AGE:
-            kept = self._facts[model] = (time.monotonic(), await self.show(model))
-        return kept[1]
+            kept = self._kept[what] = (time.monotonic(), await find())
+        return cast(T, kept[1])
 
     async def counter(self, model: str) -> Counter:
         """What counts the tokens of texts and dialogues for this model, as the daemon will."""
