@@ -20,6 +20,7 @@ from orchestra.errors import FieldInvalid, SearchUnreachable, SessionMissing
 from orchestra.gateway.access import allotted, language_for
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import read, takes
+from orchestra.gateway.branches import chat_of
 from orchestra.gateway.reporting import report_of
 from orchestra.model.language import language_of
 from orchestra.model.messages import Options
@@ -95,8 +96,8 @@ class _Shelf:
         return [self.about(record) for record in self._store.sessions() if self._keys.owns(self._holder, record.name)]
 
     def about(self, record: SessionRecord) -> dict[str, Any]:
-        """What is known of one."""
-        return {**about(record), "name": self._given(record.name)}
+        """What is known of one, with the `user` and the `chat` of the client that it was held with."""
+        return {**about(record), **self._named(record.name)}
 
     def stored(self, name: str) -> str:
         """The name under which one is stored. Raises `SessionMissing`, and tells no other's name as near."""
@@ -108,8 +109,8 @@ class _Shelf:
     def whole(self, name: str) -> dict[str, Any]:
         """One with all that was said in it."""
         found = export_json(self._store, self.stored(name))
-        shown = self._given(found["name"])
-        return {**found, "session": shown, "name": shown}
+        shown = self._named(found["name"])
+        return {**found, **shown, "session": shown["name"]}
 
     def exported(self, name: str, form: str) -> str:
         """One as a file."""
@@ -125,8 +126,10 @@ class _Shelf:
         """Takes one away."""
         self._store.delete(self.stored(name))
 
-    def _given(self, stored: str) -> str:
-        return stored.removeprefix(f"{self._holder}/") if self._holder else stored
+    def _named(self, stored: str) -> dict[str, str | None]:
+        name = stored.removeprefix(f"{self._holder}/") if self._holder else stored
+        chat = chat_of(name)
+        return {"name": name, "user": chat and chat.user, "chat": chat and chat.chat}
 
 
 def _sessions(app: FastAPI, orchestra: AsyncOrchestra) -> None:
