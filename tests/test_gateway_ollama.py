@@ -214,8 +214,11 @@ def test_an_error_in_the_middle_is_text_and_there_is_an_end(client: httpx.Client
 
 
 def test_a_loop_is_broken_off_and_says_so(client: httpx.Client, daemon: StandIn) -> None:
-    daemon.script("很好，" * 40)
-    assert lines(client.post("/api/chat", json=GENERAL))[-1]["done_reason"] == "repetition"
+    daemon.script("很好，" * 40, "很好，" * 40)
+    said = lines(client.post("/api/chat", json=GENERAL))
+    whole = client.post("/api/chat", json={**GENERAL, "stream": False}).json()
+    assert said[-1]["done_reason"] == whole["done_reason"] == "repetition"
+    assert 0 < len(part(whole)) < len(text_of(said)), "whoever takes it whole is spared what was repeated"
 
 
 def test_an_empty_line_is_a_sign_of_life(client: httpx.Client, daemon: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:

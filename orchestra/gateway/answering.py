@@ -15,7 +15,7 @@ from orchestra.agents.tool import Step
 from orchestra.gateway.reporting import Report
 from orchestra.gateway.voices import Part
 from orchestra.gateway.waiting import FENCE, Parts, Waiting
-from orchestra.model.messages import FinishReason, Piece, Receipt, Usage
+from orchestra.model.messages import FinishReason, Piece, Receipt, Usage, cut_back
 from orchestra.retrieval.passages import Source
 from orchestra.retrieval.pipeline import Answer
 from orchestra.sessions.conversation import Leader
@@ -36,9 +36,13 @@ class Outcome:
     asked: list[str] = field(default_factory=list)
 
     def take(self, part: Part) -> None:
-        """Adds what a part says."""
+        """Adds what a part says, without what a loop has repeated."""
         if isinstance(part, Piece):
             (self.thinking if part.kind == "thinking" else self.text).append(part.text)
+            if part.keep is not None:
+                self.text, rest = cut_back(self.text, part.keep)
+                if part.kind == "thinking" and part.finish_reason is None:
+                    self.thinking.append(rest)
             if part.finish_reason is not None:
                 self.reason = part.finish_reason
                 self.usage, self.receipt = part.usage or self.usage, part.receipt or self.receipt
