@@ -21,6 +21,7 @@ from orchestra.retrieval.passages import Source
 
 DONE = "data: [DONE]\n\n"
 BEAT = ": still at work\n\n"
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
 ROLES: Mapping[str, Role] = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
 
 
@@ -137,10 +138,13 @@ class Told:
 
     def __init__(self, model: str) -> None:
         self.id, self.created, self.model = f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), model
+        self._before, _, self._after = self._chunk([{"index": 0, "delta": "", "finish_reason": None}]).rpartition('""')
 
     def delta(self, **delta: str) -> str:
         """A piece of text (`content`) or of thinking (`reasoning_content`)."""
-        return self._chunk([{"index": 0, "delta": delta, "finish_reason": None}])
+        # all but the text is the same for each token of an answer
+        said = ", ".join([f'"{name}": {_quoted(text)}' for name, text in delta.items()])
+        return f"{self._before}{{{said}}}{self._after}"
 
     def end(self, reason: FinishReason) -> str:
         """Why it ended: what is not `stop` is `length` in this protocol; the true reason stands beside it."""
