@@ -53,9 +53,8 @@ def examples(address: str, language: str) -> list[tuple[str, str]]:
 # --- the examples
 
 
-@pytest.mark.parametrize("language", ["en", "zh"])
-def test_each_curl_line_is_answered(address: str, language: str) -> None:
-    lines = [code for kind, code in examples(address, language) if kind == "curl"]
+def test_each_curl_line_is_answered(address: str) -> None:
+    lines = [code for kind, code in examples(address, "zh") if kind == "curl"]
     assert len(lines) == 8
     said = [run(["bash", "-c", code.replace("curl ", "curl -s --fail-with-body ", 1)]) for code in lines]
     assert all(said)
