@@ -25,14 +25,17 @@ from orchestra.model.persona import Persona
 LINES = "application/x-ndjson"
 _NO_DETAILS = {"format": "", "family": "", "families": None, "parameter_size": "", "quantization_level": ""}
 
-Whole = Annotated[int, Field(ge=-(2**31), le=2**31 - 1), BeforeValidator(lambda value: int(value) if _is_number(value) else value)]
+
+
+def _cut(value: Any) -> Any:
+    """A whole number where the daemon takes one: it cuts fractions off."""
+    return int(value) if isinstance(value, float) and abs(value) < 2**31 else value
+
+
+Whole = Annotated[int, Field(ge=-(2**31), le=2**31 - 1), BeforeValidator(_cut)]
 Real = Annotated[float, Field(ge=-1e9, le=1e9, allow_inf_nan=False)]
 Stay = Annotated[str, Field(pattern=r"^-?(\d{1,9}(\.\d{1,9})?(ns|us|ms|s|m|h)?){1,3}$")]
 Effort = Literal["low", "medium", "high", "max"]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, float) and abs(value) < 2**31
 
 
 class _Lenient(BaseModel):
@@ -40,7 +43,7 @@ class _Lenient(BaseModel):
 
 
 class Named(_Lenient):
-    """What `/api/show` and `/api/embed` have in common; the daemon reads the rest."""
+    """A body of which the model's name matters here; the daemon reads the rest."""
 
     model: str
 
@@ -54,7 +57,7 @@ class Wishes(_Lenient):
     top_k: Whole | None = None
     min_p: Real | None = None
     seed: Whole | None = None
-    stop: list[str] | None = None
+    stop: Annotated[list[str], Field(max_length=64)] | None = None
     repeat_penalty: Real | None = None
     repeat_last_n: Whole | None = None
     presence_penalty: Real | None = None
