@@ -103,11 +103,11 @@ def read_by_people(body: Body) -> bool:
 
 
 def question_language(body: Body) -> str:
-    """The language of the question."""
+    """The language of the question: of the last text that its user has said."""
     messages = body.get("messages")
-    said = [m for m in messages if isinstance(m, dict) and m.get("role") == "user"] if isinstance(messages, list) else []
-    text = said[-1].get("content") if said else body.get("prompt")
-    return language_of(text) if isinstance(text, str) else "en"
+    said = [m.get("content") for m in messages if isinstance(m, dict) and m.get("role") == "user"] if isinstance(messages, list) else []
+    texts = [text for text in (body.get("prompt"), *said) if isinstance(text, str) and text]
+    return language_of(texts[-1]) if texts else "en"
 
 
 def _shaped(body: Body, messages: Sequence[Body]) -> bool:

@@ -25,7 +25,7 @@ from orchestra.gateway.bodies import bounded, understood, value_of
 from orchestra.gateway.discretion import in_one_line
 from orchestra.gateway.lines import Line, merged
 from orchestra.gateway.passing import Attended, Passing, asks, framed
-from orchestra.gateway.reporting import Report
+from orchestra.gateway.reporting import report_of
 from orchestra.gateway.voices import PREFIX
 from orchestra.model.window import full_name
 from orchestra.model.wire import text_of, usage_of
@@ -129,14 +129,14 @@ class OwnModels:
         """The daemon's own answer to it, byte for byte."""
         return Attended(lambda send, _: self._passing.verbatim("POST", path, raw, send), partial(refusal, language=language))
 
-    async def _answer(self, path: str, raw: bytes, body: dict[str, Any], language: str, send: Send, report: Report) -> None:
-        report.model = str(body.get("model"))
+    async def _answer(self, path: str, raw: bytes, body: dict[str, Any], language: str, send: Send, request: Request) -> None:
+        report_of(request.scope).model = str(body.get("model"))
         if self._passing.guard == "off" or not asks(_NATIVE[path], body):
             return await self._passing.verbatim("POST", path, raw, send)
         chat = path == CHAT
         wanted: Chat | Completion = understood(Chat, body) if chat else understood(Completion, body)
         told = AsEvents(wanted, language, chat=chat)
-        await self._passing.guarded(_NATIVE[path], wanted.native(), told, send, report)
+        await self._passing.guarded(_NATIVE[path], wanted.native(), told, send, request)
 
 
 def mount(app: FastAPI, own: OwnModels) -> None:

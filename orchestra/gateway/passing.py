@@ -33,6 +33,7 @@ from orchestra.gateway.attending import within
 from orchestra.gateway.bodies import bounded as bounded_body
 from orchestra.gateway.bounding import Sent, bounded, question_language, read_by_people
 from orchestra.gateway.discretion import in_one_line
+from orchestra.gateway.keeping import kept
 from orchestra.gateway.limits import RETRY_AFTER
 from orchestra.gateway.lines import AsLines, Line, Run, Told, ours
 from orchestra.gateway.reporting import Report, report_of
@@ -71,7 +72,7 @@ class Passing:
         """The daemon's answer to any request, byte for byte; errors, where there is none, in its own shape."""
         return Attended(lambda send, _: self.verbatim(method, path, raw, send), partial(refusal, language=language))
 
-    async def _answer(self, path: str, raw: bytes, language: str, send: Send, report: Report) -> None:
+    async def _answer(self, path: str, raw: bytes, language: str, send: Send, request: Request) -> None:
         """Sends the answer. Raises what is wrong before anything was sent."""
         if self.guard == "off":
             return await self.verbatim("POST", path, raw, send)
@@ -79,15 +80,16 @@ class Passing:
         if not asks(path, body):
             return await self.verbatim("POST", path, raw, send)
         stream, chat = body.get("stream") is not False, path == "/api/chat"
-        await self.guarded(path, body, AsLines(str(body.get("model")), stream=stream, chat=chat, language=language), send, report)
+        await self.guarded(path, body, AsLines(str(body.get("model")), stream=stream, chat=chat, language=language), send, request)
 
     # --- with the guard
 
-    async def guarded(self, path: str, body: Mapping[str, Any], told: Told, send: Send, report: Report) -> None:
+    async def guarded(self, path: str, body: Mapping[str, Any], told: Told, send: Send, request: Request) -> None:
         """Sends the answer to a body of the daemon's own, bounded and looked after. Raises what is wrong before anything was sent."""
+        report = report_of(request.scope)
         report.model = str(body.get("model"))
         sending = _Sending(path, body, told, send)
-        async with aclosing(self._lines(path, body, told.aloud, report)) as answered:
+        async with aclosing(await kept(request, path, body, self._lines(path, body, told.aloud, report))) as answered:
             if not told.stream:
                 whole = told.whole([line async for lines in answered for line in lines])
                 return await _begun(send, 200, "application/json; charset=utf-8", whole)
@@ -211,7 +213,7 @@ def routes(client: Client, guard: Guard | None = None) -> list[BaseRoute]:
 class Attended(Response):
     """A response that is worked on for as long as its caller waits: leaving ends all work for it, whatever it waits for."""
 
-    def __init__(self, work: Callable[[Send, Report], Coroutine[Any, Any, None]], refused: Callable[[OrchestraError], Response]) -> None:
+    def __init__(self, work: Callable[[Send, Request], Coroutine[Any, Any, None]], refused: Callable[[OrchestraError], Response]) -> None:
         super().__init__()
         self._sending, self._refused = work, refused
 
@@ -221,7 +223,7 @@ class Attended(Response):
     async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
         report = report_of(scope)
         try:
-            await self._sending(send, report)
+            await self._sending(send, Request(scope, receive))
         except OrchestraError as error:
             report.failed(error)
             await self._refused(error)(scope, receive, send)
