@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export VENV
 
-.PHONY: help demo up test lint compose-check fix bench eval soak clean core dev reference map pictures
+.PHONY: help demo up test lint compose-check fix bench eval soak clean core dev reference map pictures clients clients-table
 
 help:
 	@echo "make demo    show the main job, on a real daemon or on the stand-in"
@@ -57,6 +57,13 @@ eval: dev
 
 soak: dev
 	@$(BIN)/python -m pytest -q -ra -s -m slow --timeout 1200 --durations 12 $(ARGS)
+
+# every client that is here: the tests' own; `ollama` where it is on the PATH; Open WebUI where OPEN_WEBUI names its command
+clients: dev
+	@$(BIN)/python tools/clients_table.py measure
+
+clients-table:
+	@$(BIN)/python tools/clients_table.py
 
 pictures: core
 	@$(BIN)/python tools/pictures.py

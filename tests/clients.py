@@ -5,6 +5,7 @@ None of them is imported before it is asked: they are heavy, and a machine may l
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import pty
@@ -16,13 +17,14 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 FOREIGN = ("OPENAI_", "LANGSMITH_", "LANGCHAIN_", "LLM_", "OLLAMA_")
@@ -43,9 +45,26 @@ Said = Sequence[str]  # what the user says, turn by turn
 Ask = Callable[[str, Said], Seen]  # at an address
 
 
-def foreign(name: str) -> bool:
-    """Whether a variable belongs to the developer's own set-up of a client."""
-    return name.startswith(FOREIGN) and name != "ORCHESTRA_TEST_OLLAMA"
+@contextmanager
+def own_setup() -> Iterator[None]:
+    """Takes the developer's keys, services and logs away from the clients."""
+    before = dict(os.environ)
+    for name in [name for name in before if name.startswith(FOREIGN)]:
+        del os.environ[name]
+    os.environ.update(LANGSMITH_TRACING="false", LLM_USER_PATH=kept(), ORCHESTRA_HOME=kept(), LANG="C.UTF-8")
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@cache
+def kept() -> str:
+    """The folder of what clients keep: one for the process, since llm's plugin asks for its own only once."""
+    folder = mkdtemp()
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def dialogue(said: Said) -> list[dict[str, str]]:

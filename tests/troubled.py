@@ -6,7 +6,7 @@ It loops, meets a dialogue longer than its window, and cuts an answer, each as a
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -91,23 +91,18 @@ TROUBLES = {"loop": looping, "overflow": overflowing, "cut": cutting}
 
 
 @contextmanager
-def ways() -> Iterator[tuple[StandIn, dict[str, str]]]:
+def ways(guard: str = "on") -> Iterator[tuple[StandIn, dict[str, str]]]:
     """The daemon, and its address plain and through Orchestra."""
     with StandIn(window=WINDOW) as daemon:
-        settings = Settings.read(host=daemon.url, language="en")
+        settings = Settings.read(host=daemon.url, language="en", guard=guard)
         with running(create_app(settings=settings), settings) as url:
             yield daemon, {"plain": daemon.url, "through": url}
 
 
-def cell(client: Client, way: str, trouble: str) -> dict[str, Any]:
-    """One cell of the table, measured."""
-    with ways() as (daemon, addresses):
-        return asdict(TROUBLES[trouble](client, addresses[way], daemon))
-
-
-def rows(client: Client) -> dict[str, dict[str, Any]]:
-    """A client's two rows."""
-    return {way: {trouble: cell(client, way, trouble) for trouble in TROUBLES} for way in ("plain", "through")}
+def row(client: Client, way: str, troubles: Iterable[str] = TROUBLES, guard: str = "on") -> dict[str, dict[str, Any]]:
+    """A client's cells, measured: `plain` or `through` Orchestra."""
+    with ways(guard) as (daemon, addresses):
+        return {trouble: asdict(TROUBLES[trouble](client, addresses[way], daemon)) for trouble in troubles}
 
 
 def parted(seen: Seen) -> tuple[str, bool]:

@@ -1,0 +1,71 @@
+"""The table of clients in the READMEs: made from what was measured, and what was measured is still so."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import troubled
+from clients import own_setup
+from test_reference import tool
+
+TABLE = tool("clients_table")
+MEASURED: dict[str, Any] = TABLE.measured()
+BY_NAME = {client.name: client for client in troubled.CLIENTS}
+SLOW = ("plain", "loop")  # the daemon talks to its own limit
+
+
+@pytest.fixture(autouse=True)
+def alone() -> Iterator[None]:
+    with own_setup():
+        yield
+
+
+@pytest.mark.parametrize(("path", "text"), TABLE.pages(), ids=lambda value: value.name if isinstance(value, Path) else "")
+def test_the_readmes_hold_the_table(path: Path, text: str) -> None:
+    assert path.read_text("utf-8") == text, "run: make clients-table"
+
+
+def fresh(name: str, way: str, troubles: tuple[str, ...], guard: str = "on") -> dict[str, Any]:
+    client = BY_NAME[name]
+    if not client.version():
+        pytest.skip(f"{name} is not here; its row is of version {MEASURED['clients'][name]['version']}")
+    cells = troubled.row(client, way, troubles, guard)
+    gc.collect()  # some clients leave their connections to the collector
+    return cells
+
+
+unclosed = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@unclosed
+@pytest.mark.parametrize("way", TABLE.WAYS)
+@pytest.mark.parametrize("name", MEASURED["clients"])
+def test_a_fresh_run_sees_the_same(name: str, way: str) -> None:
+    troubles = tuple(trouble for trouble in TABLE.TROUBLES if (way, trouble) != SLOW)
+    measured = MEASURED["clients"][name][way]
+    assert fresh(name, way, troubles) == {trouble: measured[trouble] for trouble in troubles}
+
+
+@unclosed
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MEASURED["clients"])
+def test_plain_a_loop_goes_on_to_the_daemons_limit(name: str) -> None:
+    assert fresh(name, *SLOW[:1], SLOW[1:]) == {"loop": MEASURED["clients"][name]["plain"]["loop"]}
+
+
+@unclosed
+def test_without_the_guard_it_is_noticed() -> None:
+    name = "langchain-ollama"
+    assert fresh(name, "through", ("cut",), guard="off")["cut"] != MEASURED["clients"][name]["through"]["cut"]
+
+
+def test_what_is_told_and_what_is_not() -> None:
+    nothing = {"tokens": 0, "left_out": 0, "told": False, "reason": "", "error": ""}
+    assert TABLE.shown("cut", nothing, "en") == "half an answer: nothing says so"
+    assert TABLE.shown("cut", {**nothing, "error": "APIError"}, "en") == "half an answer: `APIError`"
+    assert TABLE.shown("overflow", {**nothing, "left_out": 6, "reason": "stop"}, "zh") == "丢掉 6 条消息：毫无提示"
+    assert TABLE.shown("loop", {**nothing, "tokens": 24, "told": True, "reason": "repetition"}, "en").startswith("stopped after 24 tokens")
