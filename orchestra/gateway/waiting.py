@@ -16,7 +16,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from orchestra.slots import Asker, asking
 
-SOON = 0.4  # seconds of waiting that are not worth a word
+SOON = 0.35  # seconds of waiting that are not worth a word
 TICK = 0.4  # seconds between two looks
 OFTEN = 1.0  # seconds between two words
 AHEAD = 8  # parts that are made before the first of them is read
