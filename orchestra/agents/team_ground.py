@@ -93,7 +93,10 @@ class TeamGround:
 
 
 async def turn(pieces: AsyncGenerator[Piece], ground: TeamGround) -> AsyncGenerator[Part | Piece | Plan]:
-    """One turn of a session that has `ground`: what happened before its answer, its pieces, at last the `Plan`."""
+    """One turn of a session that has `ground`: what happened before its answer, its pieces, then the `Plan`.
+
+    What the session does after that is done then.
+    """
     started, told, shown = time.monotonic(), list[Piece](), 0
     async with aclosing(pieces):
         async for piece in pieces:
@@ -102,7 +105,8 @@ async def turn(pieces: AsyncGenerator[Piece], ground: TeamGround) -> AsyncGenera
                 yield part
             told.append(piece._replace(ground=None))  # the `Plan` has it
             yield told[-1]
-    yield _planned(gathered(told), ground, time.monotonic() - started)
+            if piece.finish_reason is not None:
+                yield _planned(gathered(told), ground, time.monotonic() - started)
 
 
 def _planned(reply: Reply, ground: TeamGround, seconds: float) -> Plan:

@@ -59,21 +59,25 @@ class SearchGround:
 
 
 async def turn(pieces: AsyncGenerator[Piece], ground: SearchGround) -> AsyncGenerator[Piece | Answer]:
-    """One turn of a session that has `ground`: its pieces, at last the `Answer`."""
+    """One turn of a session that has `ground`: its pieces, then the `Answer`; what the session does after that is done then."""
     told: list[Piece] = []
     async with aclosing(pieces):
         async for piece in pieces:
             told.append(piece)
-            if piece.finish_reason is not None:
-                piece = piece._replace(ground=None)  # the `Answer` has it
-                piece = noted(piece, ground.prepared, gathered(told).text) if ground.prepared else piece
-                told[-1] = piece
+            if piece.finish_reason is None:
+                yield piece
+                continue
+            piece = piece._replace(ground=None)  # the `Answer` has it
+            told[-1] = piece = noted(piece, ground.prepared, gathered(told).text) if ground.prepared else piece
             yield piece
-    reply = gathered(told)
+            yield _answer(gathered(told), ground)
+
+
+def _answer(reply: Reply, ground: SearchGround) -> Answer:
     if ground.prepared is not None:
-        yield answered(reply, ground.prepared)
-    else:  # given again as it was stored, or its ground failed
-        yield Answer(text=reply.text, finish_reason=reply.finish_reason, model=reply.model, usage=reply.usage, receipt=reply.receipt)
+        return answered(reply, ground.prepared)
+    # given again as it was stored, or its ground failed
+    return Answer(text=reply.text, finish_reason=reply.finish_reason, model=reply.model, usage=reply.usage, receipt=reply.receipt)
 
 
 def _text(made: Prepared) -> str:
