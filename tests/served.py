@@ -18,8 +18,8 @@ Served = Callable[..., httpx.Client]
 
 
 @contextmanager
-def running(app: Any, settings: Settings) -> Iterator[str]:
-    """The address of an app that is served in a thread."""
+def running(app: Any, settings: Settings, beside: str = "") -> Iterator[str]:
+    """The address of an app that is served in a thread, and at `beside` as well."""
     told: list[str] = []
     ready = threading.Event()
     tasks: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
@@ -33,7 +33,7 @@ def running(app: Any, settings: Settings) -> Iterator[str]:
         assert task is not None
         tasks.append((asyncio.get_running_loop(), task))
         with suppress(asyncio.CancelledError):
-            await serve([Service(app, "127.0.0.1", 0)], settings, announced)
+            await serve([Service(app, "127.0.0.1", 0, beside)], settings, announced)
 
     thread = threading.Thread(target=lambda: asyncio.run(main()))
     thread.start()

@@ -32,19 +32,24 @@ class Served:
     host: str = "127.0.0.1"
     guard: str | None = None
     record: bool = False
+    for_docker: bool = False
     quiet: bool = False
 
 
 def serve_until_told(served: Served, wish: Wish) -> None:
     """Serve until SIGINT or SIGTERM."""
     require()
+    from orchestra.cli.containers import bridge, reachable, started
     from orchestra.cli.greeting import Door, announced, behind, pasted
     from orchestra.cli.watching import watching
     from orchestra.gateway.serving import Service, serve
 
     settings = Settings.read(guard=served.guard, record=1 if served.record else None)
+    beside = ""
+    if served.for_docker:
+        settings, beside = reachable(settings), bridge()
     made = apps(served, settings)
-    services = [Service(app, served.host, port) for app, port in made]
+    services = [Service(app, served.host, port, beside) for app, port in made]
     notices = {app.state.notice for app, _ in made if app.state.notice}
     tasks: list[asyncio.Task[None]] = []
 
@@ -53,7 +58,8 @@ def serve_until_told(served: Served, wish: Wish) -> None:
             tell("\n".join(announced(app.state.roster, url)))
         if not served.quiet:
             last = made[-1][0].state
-            tell("\n".join(pasted(Door.of(last.roster, addresses[-1], settings))))
+            door = Door.of(last.roster, addresses[-1], settings)
+            tell("\n".join([*pasted(door), *(started(door, settings, beside) if served.for_docker else [])]))
             tasks.append(asyncio.ensure_future(_said(behind(last.orchestra))))  # asked when it answers already
         for notice in notices:
             tell(notice.text(LANGUAGE))

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -27,14 +28,21 @@ MAKE_TOKEN = "export ORCHESTRA_TOKEN=$(python3 -c 'import secrets; print(secrets
 
 
 class Service(NamedTuple):
-    """An app and where it listens."""
+    """An app and where it listens: at `host`, and on the same port at `beside`, where that is given."""
 
     app: ASGIApp
     host: str
     port: int
+    beside: str = ""
+
+    def listening(self) -> Iterator[socket.socket]:
+        """Its sockets, each made when it is asked for. Raises `PortTaken`."""
+        yield (first := self.bound())
+        if self.beside:
+            yield self._replace(host=self.beside, port=first.getsockname()[1]).bound()
 
     def bound(self) -> socket.socket:
-        """Its socket, listening. Raises `PortTaken`."""
+        """The socket at `host`, listening. Raises `PortTaken`."""
         try:
             family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
             listening = socket.create_server((self.host, self.port), family=family, backlog=2048)
@@ -62,16 +70,16 @@ async def serve(services: Sequence[Service], settings: Settings, ready: Callable
     `ready` is told the addresses once they can be reached. Raises `PortTaken` before any of them is, `UsageError` for an
     address that others can reach while there is no token, and `ConfigError` where `OLLAMA_HOST` names one of them.
     """
-    for service in services:
-        guarded(service.host, settings)
+    for host in chain.from_iterable((service.host, service.beside or service.host) for service in services):
+        guarded(host, settings)
     with ExitStack() as held:
-        sockets = [held.enter_context(service.bound()) for service in services]
-        for sock in sockets:
+        sockets = [[held.enter_context(one) for one in service.listening()] for service in services]
+        for sock in chain.from_iterable(sockets):
             not_itself(sock, settings)
         servers = [_Server(_config(service, settings)) for service in services]
         with _signals(servers):
-            running = [asyncio.ensure_future(server.serve([sock])) for server, sock in zip(servers, sockets, strict=True)]
-            ready([_url(service.host, sock) for service, sock in zip(services, sockets, strict=True)])
+            running = [asyncio.ensure_future(server.serve(each)) for server, each in zip(servers, sockets, strict=True)]
+            ready([_url(service.host, each[0]) for service, each in zip(services, sockets, strict=True)])
             try:
                 await asyncio.wait(running)
             except asyncio.CancelledError:

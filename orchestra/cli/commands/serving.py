@@ -9,6 +9,17 @@ import typer
 from orchestra.cli import options as o
 from orchestra.cli.words import say
 
+Guard = Annotated[
+    Literal["on", "strict", "off"] | None,
+    typer.Option(
+        "--guard",
+        help=say(
+            "the daemon's own models: bounded and looked after; strict = a long history is refused, not shortened; off = unchanged",
+            "Ollama 自身的模型：有上限并受监护；strict = 过长的历史不缩短而报错；off = 原样转发",
+        ),
+    ),
+]
+
 
 def serve(
     context: typer.Context,
@@ -29,19 +40,14 @@ def serve(
         str,
         typer.Option("--host", help=say("address to listen on; a public one needs ORCHESTRA_TOKEN", "监听地址；对外开放时需设置 ORCHESTRA_TOKEN")),
     ] = "127.0.0.1",
-    guard: Annotated[
-        Literal["on", "strict", "off"] | None,
-        typer.Option(
-            "--guard",
-            help=say(
-                "the daemon's own models: bounded and looked after; strict = a long history is refused, not shortened; off = unchanged",
-                "Ollama 自身的模型：有上限并受监护；strict = 过长的历史不缩短而报错；off = 原样转发",
-            ),
-        ),
-    ] = None,
+    guard: Guard = None,
     record: Annotated[
         bool,
         typer.Option("--record", help=say("keep every dialogue, and not only those whose client names its chat", "保存所有对话，而不仅是给出会话编号的")),
+    ] = False,
+    for_docker: Annotated[
+        bool,
+        typer.Option("--for-docker", help=say("containers reach it too; needs ORCHESTRA_TOKEN", "容器也可访问；需设置 ORCHESTRA_TOKEN")),
     ] = False,
     quiet: Annotated[
         bool, typer.Option("--quiet", "-q", help=say("say where it listens, and no more", "只显示监听地址"))
@@ -49,13 +55,15 @@ def serve(
 ) -> None:
     """Personas over HTTP."""
     if lesson:
-        o.unused(context, "lesson", ["port", "persona", "coordinator", "expert", "expert-description"])
+        o.unused(context, "lesson", ["port", "persona", "coordinator", "expert", "expert-description", "for-docker"])
     if persona:
         o.unused(context, "persona", ["coordinator", "expert", "expert-description", "guard"])
+    if for_docker:
+        o.unused(context, "for-docker", ["host"])
     from orchestra.cli.serving import Served, serve_until_told
 
     served = Served(
         persona=persona, coordinator=coordinator, experts=tuple(expert or ()), descriptions=o.descriptions(expert_description),
-        lesson=lesson, port=port, host=host, guard=guard, record=record, quiet=quiet,
+        lesson=lesson, port=port, host=host, guard=guard, record=record, for_docker=for_docker, quiet=quiet,
     )  # fmt: skip
     serve_until_told(served, context.obj)
