@@ -6,6 +6,7 @@ An answer that has begun ends with `done:true` and why: what the daemon says, or
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -74,11 +75,11 @@ class Passing:
 
     async def _answer(self, path: str, raw: bytes, language: str, send: Send, request: Request) -> None:
         """Sends the answer. Raises what is wrong before anything was sent."""
-        if self.guard == "off":
-            return await self.verbatim("POST", path, raw, send)
-        body = parsed(raw)
+        body = parsed(raw) if self.guard != "off" else _or_nothing(raw)
         if not asks(path, body):
             return await self.verbatim("POST", path, raw, send)
+        if self.guard == "off":
+            return await self.in_turn(path, raw, send)
         stream, chat = body.get("stream") is not False, path == "/api/chat"
         await self.guarded(path, body, AsLines(str(body.get("model")), stream=stream, chat=chat, language=language), send, request)
 
@@ -106,7 +107,7 @@ class Passing:
             await _more(send, end, last=True)
 
     async def _lines(self, path: str, body: Mapping[str, Any], aloud: bool, report: Report) -> AsyncGenerator[list[Line]]:
-        """The answer's lines, as many at once as came together. Raises what broke it off; in its middle only where it is not said `aloud`."""
+        """The answer's lines, as many at once as came together. Raises what broke it off: in its middle only where not said `aloud`."""
         sent = await bounded(self.client, path, body, strict=self.guard == "strict")
         run = Run(sent)
         connection = self.client.connection
@@ -141,6 +142,11 @@ class Passing:
         yield lines
 
     # --- without it
+
+    async def in_turn(self, path: str, raw: bytes, send: Send) -> None:
+        """Sends the daemon's answer to a question byte for byte, when a slot is free for it."""
+        async with self.client.runtime.slot(time.monotonic() + self.client.settings.deadline):
+            await self.verbatim("POST", path, raw, send)
 
     async def verbatim(self, method: str, path: str, raw: bytes, send: Send) -> None:
         """Sends the daemon's answer byte for byte; where it breaks off, so does ours. Raises where there is none."""
@@ -262,6 +268,14 @@ def parsed(raw: bytes) -> dict[str, Any]:
         return wire.parsed(raw)
     except wire.Corrupt as error:
         raise BodyInvalid(detail=str(error), detail_zh="无法读取", offset=0) from None
+
+
+def _or_nothing(raw: bytes) -> dict[str, Any]:
+    """The body; nothing where it is none, which the daemon says itself."""
+    try:
+        return parsed(raw)
+    except BodyInvalid:
+        return {}
 
 
 def asks(path: str, body: Mapping[str, Any]) -> bool:
