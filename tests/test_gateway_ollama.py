@@ -16,7 +16,9 @@ from clients import Terminal, ollama_binary, ollama_environment
 from served import Served, serving
 
 from orchestra.agents.lineage import Lineage
+from orchestra.errors import Overloaded
 from orchestra.gateway import answering, ollama_wire
+from orchestra.gateway.app import refusal
 from orchestra.standin import Scripted, StandIn
 
 QUESTION = "违约金过高可以调整吗？"
@@ -334,6 +336,12 @@ def test_so_it_is_at_the_border(served: Served, daemon: StandIn) -> None:
     assert (again.status_code, "recursion" in again.json()["error"]) == (508, True)
     assert client.post("/api/chat", json=ASK).headers["www-authenticate"] == "Bearer"
     assert daemon.asked("/api/chat") == []
+
+
+def test_a_full_house_says_when_to_come_again() -> None:
+    answer = refusal(Overloaded(most=3, seconds=2), "en", path="/api/chat")
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "2")
+    assert json.loads(bytes(answer.body)) == {"error": "3 requests are being answered already (ask again in 2 seconds, or raise ORCHESTRA_IN_FLIGHT)"}
 
 
 MANAGED = [

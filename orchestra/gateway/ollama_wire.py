@@ -162,32 +162,32 @@ class Told:
 
     def __init__(self, model: str, *, chat: bool) -> None:
         self._model, self._chat, self._began = model, chat, time.perf_counter_ns()
+        self._before = f'{{"model":{json.dumps(model)},"created_at":"'
+        self._between, self._after = ('","message":{"role":"assistant","content":', "}") if chat else ('","response":', "")
 
     def line(self, text: str = "", thinking: str = "") -> bytes:
-        """A part of the answer."""
-        return encoded(self._event(text, thinking, done=False))
+        """A part of the answer, in ASCII alone: some clients take other characters for line ends."""
+        # all but the text is the same for each token of an answer
+        thought = f',"thinking":{json.dumps(thinking)}' if thinking else ""
+        return f'{self._before}{_now()}{self._between}{json.dumps(text)}{thought}{self._after},"done":false}}\n'.encode()
 
     def end(self, reason: FinishReason | str, usage: Usage | None = None) -> bytes:
         """The last line: why it ended, and what the daemon counted for it."""
-        return encoded(self.whole("", "", reason, usage))
+        return json.dumps(self.whole("", "", reason, usage)).encode() + b"\n"
 
     def whole(self, text: str, thinking: str, reason: FinishReason | str, usage: Usage | None = None) -> dict[str, Any]:
         """The answer in one."""
+        said: dict[str, Any] = {"content" if self._chat else "response": text, **({"thinking": thinking} if thinking else {})}
+        if self._chat:
+            said = {"message": {"role": "assistant", **said}}
         taken = {} if usage is None else {"total_duration": time.perf_counter_ns() - self._began, **_counted(usage)}
-        return {**self._event(text, thinking, done=True), "done_reason": str(reason), **taken}
+        return {"model": self._model, "created_at": _now(), **said, "done": True, "done_reason": str(reason), **taken}
 
     def at_once(self, text: str, *, stream: bool) -> Response:
         """An answer that took no model."""
         if stream:
             return Response(self.line(text) + self.end(FinishReason.STOP), media_type=LINES)
         return JSONResponse(self.whole(text, "", FinishReason.STOP))
-
-    def _event(self, text: str, thinking: str, *, done: bool) -> dict[str, Any]:
-        thought = {"thinking": thinking} if thinking else {}
-        said: dict[str, Any] = {"response": text, **thought}
-        if self._chat:
-            said = {"message": {"role": "assistant", "content": text, **thought}}
-        return {"model": self._model, "created_at": _now(), **said, "done": done}
 
 
 def entry(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -218,11 +218,6 @@ def shown(title: str, facts: Mapping[str, Any], model: str, window: int, persona
         "capabilities": ["completion"],
         "modified_at": facts.get("modified_at") or _now(),
     }
-
-
-def encoded(event: Mapping[str, Any]) -> bytes:
-    """One line: ASCII alone, for some clients take other characters for line ends."""
-    return json.dumps(event, separators=(",", ":")).encode() + b"\n"
 
 
 def _details(row: Mapping[str, Any]) -> dict[str, Any]:
