@@ -33,7 +33,7 @@ from orchestra.standin import Scripted, StandIn
 __all__ = ["line"]
 
 NOBODY = "127.0.0.1:1"  # nothing listens there
-NAMES = ["loop", "overflow", "kill", "thread", "together"]
+NAMES = ["loop", "overflow", "kill", "thread", "together", "doors"]
 WIRE = Path(__file__).parent / "wire"
 
 
@@ -86,13 +86,15 @@ def test_the_demo_runs_without_a_daemon(temporary: Path, home: Path) -> None:
     assert [scene["name"] for scene in said["scenes"]] == NAMES
     assert all(scene["ok"] for scene in said["scenes"])
     assert said["seconds"] < 60
-    loop, overflow, kill, house, team = said["scenes"]
+    loop, overflow, kill, house, team, ways = said["scenes"]
     assert (loop["finish_reason"], loop["kept"], loop["recorded"]["done"]) == ("repetition", "The lake is blue", False)
     assert overflow["summarised"][-1] > 0
     assert (kill["status"], kill["kept"] > 0, kill["exit_code"]) == ("interrupted", True, -9)
     assert house["ask"]["citations"] == ["yes"]
     assert {step["expert"] for step in team["integrate"]["steps"] if step["ok"]} == {"computer_scientist", "lawyer"}
     assert (team["mended"]["missing"], [step["ok"] for step in team["mended"]["steps"]]) == (["lawyer"], [True, False])
+    assert all(ways[path]["text"] and ways[path]["finish_reason"] for path in ("/chat", "/v1/chat/completions", "/api/chat"))
+    assert [line.split()[2] for line in ways["lines"]] == ["/chat", "/v1/chat/completions", "/api/chat"]
     assert result.err == ""
     assert list(temporary.iterdir()) == []
     assert not home.exists()
@@ -102,7 +104,7 @@ def test_the_demo_on_a_terminal(temporary: Path) -> None:
     with Terminal("demo", "--fast", COLUMNS="120", LINES="40", ORCHESTRA_LANG="zh") as terminal:
         assert terminal.code() == 0
         shown = bare(terminal.shown)
-    assert "5 幕中有 5 幕如其所述" in shown
+    assert "6 幕中有 6 幕如其所述" in shown
     assert "替身服务" in shown
     assert "ollama pull llama3" in shown
     both = [row for row in shown.splitlines() if row.startswith("╭") and row.count("╭") == 2]
@@ -330,6 +332,27 @@ def test_red_where_the_lawyer_answers_after_all(line: Line, monkeypatch: pytest.
 
     monkeypatch.setattr(together, "nobody", somebody)
     assert failed(line, monkeypatch, "together") == ["the expert that is gone is named"]
+
+
+def test_red_where_a_face_answers_in_another_shape(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestra.gateway.openai_wire.Told.whole", lambda self, *given: {"choices": []})
+    (why,) = failed(line, monkeypatch, "doors")
+    assert "/v1/chat/completions" in why
+
+
+def test_red_where_requests_are_not_reported(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestra.gateway.reporting.WATCHING", ("/chat",))
+    assert failed(line, monkeypatch, "doors") == ["each request is a line"]
+
+
+def test_without_its_parts_the_last_scene_is_a_line_that_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:
+    monkeypatch.setitem(sys.modules, "fastapi", None)
+    assert [name for name, _, _ in show.scenes()] == NAMES[:-1]
+    monkeypatch.setattr(show, "scenes", quick(show.scenes, only="loop"))
+    stage, text = page(100, boxed=False)
+    assert show.perform(stage, Settings.read()).ok
+    assert "pip install 'orchestra-ollama[serve]'" in text.getvalue()
+    assert "orchestra serve" not in text.getvalue()
 
 
 def test_a_scene_that_fails_is_named_to_people(monkeypatch: pytest.MonkeyPatch, temporary: Path) -> None:

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
     from orchestra.cli.commands import answering, demo, doctor, models, serving, together, tokens
 
     _add(app, {
-        "demo": (demo.demo, say("What Orchestra makes of a bare daemon, in five scenes.", "用五幕演示 Orchestra 的作用。")),
+        "demo": (demo.demo, say("What Orchestra makes of a bare daemon, in a few scenes.", "用几幕演示 Orchestra 的作用。")),
         "doctor": (doctor.doctor, say("What works here, and for what does not, what fixes it.", "检查环境，并给出修复方法。")),
         "generate": (answering.generate, say("One completion. A base model (llama3:text) gets the text as it is.", "续写文本；基础模型直接续写原文。")),
         "chat": (answering.chat, say("A dialogue that is kept: with MESSAGE one turn, else interactive.", "会保存的对话：给出消息为一轮，否则为交互式。")),

@@ -14,7 +14,7 @@ def demo(
     fast: Annotated[bool, typer.Option("--fast", help=say("without pauses", "不停顿"))] = False,
     json: o.Json = False,
 ) -> None:
-    """What Orchestra makes of a bare daemon, in five scenes."""
+    """What Orchestra makes of a bare daemon, in a few scenes."""
     from orchestra.cli.demo.show import run
 
     raise typer.Exit(run(fast=fast, as_json=json))

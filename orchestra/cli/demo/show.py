@@ -1,4 +1,4 @@
-"""The order of the demo: what answers here, five scenes, what is missing, where to go on."""
+"""The order of the demo: what answers here, the scenes, what is missing, where to go on."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestra.cli import words
+from orchestra.cli.demo.doors import doors, lacking
 from orchestra.cli.demo.interruption import interruption
 from orchestra.cli.demo.scenes import loop, overflow
 from orchestra.cli.demo.stage import BAR, QUIET, Stage
@@ -60,18 +61,20 @@ class Performance:
 
 
 def scenes() -> list[tuple[str, str, Scene]]:
-    """Name, title and what happens."""
+    """Name, title and what happens; the last one needs the parts that serve HTTP."""
+    last = [] if lacking() else [("doors", say("Through the tools that you use already", "通过你已在使用的工具"), doors)]
     return [
         ("loop", say("An answer that loops, and ends without a word", "回答陷入循环，然后无声中断"), loop),
         ("overflow", say("A dialogue whose beginning is dropped in silence", "对话的开头被悄悄丢弃"), overflow),
         ("kill", say("kill -9 in mid-answer", "回答到一半时 kill -9"), interruption),
         ("thread", say("A question, looked up, cited and checked", "一个问题：检索、引用、核对"), thread),
         ("together", say("A task for several experts", "需要多位专家的任务"), together),
+        *last,
     ]
 
 
 def perform(stage: Stage, settings: Settings, *, found: Found | None = None, command: str = "") -> Performance:
-    """All five scenes; `found` spares the look for a daemon, `command` is how the last lines call this program.
+    """All scenes; `found` spares the look for a daemon, `command` is how the last lines call this program.
 
     A scene that fails is noted. Raises `ConfigError` for an OLLAMA_HOST that is none.
     """
@@ -90,7 +93,7 @@ def perform(stage: Stage, settings: Settings, *, found: Found | None = None, com
             records.append(played(stage, world, name, scene))
             stage.pause(READING_SECONDS)
         performance = Performance(found=found, records=records, seconds=time.monotonic() - began)
-        closing(stage, performance, missing(found, folder), command or own_command())
+        closing(stage, performance, [*missing(found, folder), *_no_doors()], command or own_command())
     return performance
 
 
@@ -152,8 +155,8 @@ def opening(stage: Stage, found: Found) -> None:
     stage.line()
     if real:
         stage.line(say(
-            f"Ollama {found.version} answers at {found.url}; scenes 3 to 5 run on its {found.model}.",
-            f"Ollama {found.version} 在 {found.url} 应答；第 3 至 5 幕使用其中的 {found.model}。",
+            f"Ollama {found.version} answers at {found.url}; from scene 3 on its {found.model} speaks.",
+            f"Ollama {found.version} 在 {found.url} 应答；从第 3 幕起使用其中的 {found.model}。",
         ))  # fmt: skip
         stage.line(say(
             "The faults of 1 and 2 cannot be had on demand: there recordings and a stand-in show them.",
@@ -195,7 +198,13 @@ def missing(found: Found, folder: str) -> list[tuple[str, str]]:
     return [(row["name"], row["fix"]) for row in chosen.values()][:4]
 
 
-def closing(stage: Stage, performance: Performance, lacking: list[tuple[str, str]], own: str) -> None:
+def _no_doors() -> list[tuple[str, str]]:
+    """How to get the last scene."""
+    error = lacking()
+    return [(say("the gateway", "网关"), error.hint(words.LANGUAGE))] if error else []
+
+
+def closing(stage: Stage, performance: Performance, without: list[tuple[str, str]], own: str) -> None:
     """How it went, what is missing here, and three commands to go on with."""
     good = sum(record.ok for record in performance.records)
     total = len(performance.records)
@@ -208,12 +217,13 @@ def closing(stage: Stage, performance: Performance, lacking: list[tuple[str, str
     for record in performance.records:
         if not record.ok:
             stage.line(Text(say(f"  failed: {record.name}", f"  失败：{record.name}"), style="red"))
-    if lacking:
-        _listed(stage, say("Missing here", "这里还缺少"), lacking, quiet=0)
+    if without:
+        _listed(stage, say("Missing here", "这里还缺少"), without, quiet=0)
     _listed(stage, say("Go on with", "接下来"), [
         (f"{own} chat", say("a dialogue that is kept", "保存下来的对话")),
         (f"{own} ask \"...\"", say("an answer with its sources", "带来源的回答")),
         (f"{own} integrate \"...\"", say("a task for several experts", "多位专家共同完成任务")),
+        *([] if lacking() else [(f"{own} serve", say("for Open WebUI, ollama run, any OpenAI client", "供 Open WebUI、ollama run 与 OpenAI 客户端使用"))]),
         (f"{own} doctor", say("what works here, and what does not", "检查这里的环境")),
     ], quiet=1)  # fmt: skip
     stage.line()
