@@ -68,7 +68,7 @@ def chat(model: str = LAWYER, question: str = "May I cancel?", **more: Any) -> d
 
 
 @contextmanager
-def busy(client: httpx.Client, daemon: StandIn) -> Iterator[None]:
+def busy(client: httpx.Client, daemon: StandIn) -> Iterator[threading.Thread]:
     """Somebody else has the slot."""
     before = len(daemon.asked("/api/chat"))
 
@@ -80,7 +80,7 @@ def busy(client: httpx.Client, daemon: StandIn) -> Iterator[None]:
     thread.start()
     assert within(10, lambda: len(daemon.asked("/api/chat")) > before)
     try:
-        yield
+        yield thread
     finally:
         client.close()
         thread.join()
@@ -208,6 +208,18 @@ def served_after(waits: int) -> int:
 def left(client: httpx.Client, body: dict[str, Any]) -> None:
     with suppress(httpx.HTTPError, RuntimeError):
         asked(client, body, user="one")
+
+
+@pytest.mark.parametrize(("guard", "path"), [("on", "/api/chat"), ("off", "/api/chat"), ("off", "/v1/chat/completions")])
+def test_what_is_passed_on_takes_a_slot_too(guard: str, path: str) -> None:
+    """One place here, two at the daemon: the second answer begins when the first has ended."""
+    with StandIn(["", Scripted(["word"] * 5, pace=0.1), "Yes."], slots=2) as daemon, gateway(daemon, guard=guard) as connect:
+        other = connect()
+        asked(other, chat(OWN))
+        with busy(connect(), daemon) as talk:
+            assert asked(other, chat(OWN), path).text == "Yes."
+            talk.join(0.1)
+            assert not talk.is_alive()
 
 
 def test_with_a_task_running_another_user_waits_for_one_generation_at_most() -> None:

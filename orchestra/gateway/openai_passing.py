@@ -131,8 +131,10 @@ class OwnModels:
 
     async def _answer(self, path: str, raw: bytes, body: dict[str, Any], language: str, send: Send, request: Request) -> None:
         report_of(request.scope).model = str(body.get("model"))
-        if self._passing.guard == "off" or not asks(_NATIVE[path], body):
+        if not asks(_NATIVE[path], body):
             return await self._passing.verbatim("POST", path, raw, send)
+        if self._passing.guard == "off":
+            return await self._passing.in_turn(path, raw, send)
         chat = path == CHAT
         wanted: Chat | Completion = understood(Chat, body) if chat else understood(Completion, body)
         told = AsEvents(wanted, language, chat=chat)
