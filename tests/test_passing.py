@@ -295,8 +295,16 @@ def test_errors_have_the_daemons_shape(through: Through, standin: StandIn) -> No
         response = client.post("/api/chat" if b"messages" in body or len(body) < 3 else "/api/generate", content=body)
         assert (response.status_code, set(response.json())) == (400, {"error"}), body
     assert client.post("/api/chat", json={**PROMPT, "prompt": "x" * 2000}).status_code == 400
+    assert client.post("/api/chat", json={**QUESTION, "think": [1]}).status_code == 400, "as the daemon says it"
     standin.stop()
     assert client.post("/api/chat", json=QUESTION).status_code >= 500
+
+
+@pytest.mark.parametrize("path", ["/api/chat", "/api/generate"])
+def test_however_deep_a_body_is_nested_it_is_answered(through: Through, path: str) -> None:
+    for depth in (100, 450, 900, 2000, 100_000):
+        raw = json.dumps({**QUESTION, **PROMPT, "options": {"num_predict": 1}, "extra": 0}).replace('"extra": 0', f'"extra": {"[" * depth}{"]" * depth}')
+        assert through().post(path, content=raw).status_code in (200, 400), depth
 
 
 # --- byte for byte

@@ -21,6 +21,7 @@ from orchestra.errors import (
     BodyInvalid,
     DaemonBusy,
     DaemonDisconnected,
+    DaemonError,
     EmptyReply,
     FirstTokenTimeout,
     ModelMissing,
@@ -247,8 +248,10 @@ def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = 
 
 
 def framed(error: OrchestraError) -> dict[str, Any]:
-    """Status and headers of an error, as clients of the daemon know them."""
-    status = _AS_THE_DAEMON.get(error.status, error.status)
+    """Status and headers of an error, as clients of the daemon know them; what it refuses itself keeps its status."""
+    told = error.facts.get("status") if isinstance(error, DaemonError) else None
+    refused = isinstance(told, int) and 400 <= told < 500
+    status = told if refused else _AS_THE_DAEMON.get(error.status, error.status)
     return {"status_code": status, "headers": {"Retry-After": str(RETRY_AFTER)} if status in (429, 503) else {}}
 
 

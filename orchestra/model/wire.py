@@ -160,12 +160,11 @@ def _patiently(line: bytes) -> Any:
     """What the fast parser refuses and a reader can still use: odd bytes, half surrogates, absurd numbers."""
     text = line.decode("utf-8-sig", "replace")
     try:
-        value = json.loads(text, parse_int=_sane_int, parse_constant=lambda _: None, strict=False)
+        return _without_surrogates(json.loads(text, parse_int=_sane_int, parse_constant=lambda _: None, strict=False))
     except RecursionError:
         raise Corrupt("nested too deeply") from None
     except ValueError as error:
         raise Corrupt(str(error)) from None
-    return _without_surrogates(value)
 
 
 def _sane_int(digits: str) -> int | None:
