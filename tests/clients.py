@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import atexit
 import fcntl
+import json
 import os
 import pty
 import re
 import select
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import termios
@@ -26,6 +28,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
+
+import httpx
 
 FOREIGN = ("OPENAI_", "LANGSMITH_", "LANGCHAIN_", "LLM_", "OLLAMA_")
 MODEL = "llama3"
@@ -206,3 +210,72 @@ def ollama_run(url: str, said: Said) -> Seen:
         finally:
             terminal.close()
     return Seen("", error="Error") if printed.startswith("Error:") else Seen(printed)
+
+
+# --- Open WebUI
+
+_OFF = ("ENABLE_OPENAI_API", "ENABLE_VERSION_UPDATE_CHECK", "ENABLE_PERSISTENT_CONFIG", "WEBUI_AUTH")
+_READY_WITHIN = 300.0  # seconds: two minutes on two idle cores
+
+
+def open_webui_command() -> str:
+    """The command that `OPEN_WEBUI` names; it has an environment of its own, 3 GB."""
+    return os.environ.get("OPEN_WEBUI", "")
+
+
+def open_webui_version() -> str:
+    """The version of it."""
+    if not open_webui_command():
+        return ""
+    script = "from importlib.metadata import version; print(version('open-webui'))"
+    return subprocess.run([str(Path(open_webui_command()).with_name("python")), "-c", script], capture_output=True, text=True).stdout.strip()
+
+
+@cache
+def _open_webui() -> httpx.Client:
+    """The one that runs for this process, its administrator signed in."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    folder = Path(kept()) / "open-webui"
+    folder.mkdir()
+    environment = {"PATH": os.environ["PATH"], "HOME": str(folder), "DATA_DIR": str(folder), "WEBUI_SECRET_KEY": "for a test"}
+    environment |= dict.fromkeys(("OFFLINE_MODE", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"), "1") | dict.fromkeys(_OFF, "false")
+    environment |= {"RAG_EMBEDDING_ENGINE": "ollama"}  # else it loads a model of its own
+    with (folder / "log").open("wb") as log:
+        command = [open_webui_command(), "serve", "--host", "127.0.0.1", "--port", str(port)]
+        process = subprocess.Popen(command, env=environment, cwd=folder, stdout=log, stderr=log)
+    atexit.register(process.wait)
+    atexit.register(process.terminate)
+    client, until = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=120), time.monotonic() + _READY_WITHIN
+    while not _is_ready(client):
+        assert time.monotonic() < until, (folder / "log").read_text("utf-8", "replace")[-1000:]
+        time.sleep(1)
+    signed_in = client.post("/api/v1/auths/signin", json={"email": "", "password": ""}).raise_for_status().json()
+    client.headers["Authorization"] = f"Bearer {signed_in['token']}"
+    return client
+
+
+def _is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/ready").status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+def open_webui(url: str, said: Said) -> Seen:
+    """A chat over an Ollama connection to `url`; what is streamed to the page, which shows the text and an error, and no reason."""
+    client = _open_webui()
+    connection = {"ENABLE_OLLAMA_API": True, "OLLAMA_BASE_URLS": [url], "OLLAMA_API_CONFIGS": {}}
+    client.post("/ollama/config/update", json=connection).raise_for_status()
+    models = [model["id"] for model in client.get("/api/models?refresh=true").raise_for_status().json()["data"]]
+    assert f"{MODEL}:latest" in models, models
+    text, body = "", {"model": f"{MODEL}:latest", "stream": True, "messages": dialogue(said)}
+    with client.stream("POST", "/api/chat/completions", json=body) as answer:
+        if answer.status_code != 200:
+            return Seen("", error=f"status {answer.status_code}")
+        for line in answer.iter_lines():
+            event = json.loads(line[6:]) if line.startswith("data: {") else {}
+            if "error" in event:
+                return Seen(text, error="an error is shown")
+            text += "".join(choice["delta"].get("content") or "" for choice in event.get("choices") or ())
+    return Seen(text)

@@ -57,6 +57,7 @@ CLIENTS = (
     Client("llm", partial(clients.installed, "llm"), clients.llm, typed=True),
     Client("langchain-ollama", partial(clients.installed, "langchain-ollama"), clients.langchain_ollama),
     Client("openai-python", partial(clients.installed, "openai"), clients.openai_python),
+    Client("Open WebUI", clients.open_webui_version, clients.open_webui),
 )
 
 
