@@ -173,7 +173,7 @@ class Told:
 
     def end(self, reason: FinishReason | str, usage: Usage | None = None) -> bytes:
         """The last line: why it ended, and what the daemon counted for it."""
-        return json.dumps(self.whole("", "", reason, usage)).encode() + b"\n"
+        return json.dumps(self.whole("", "", reason, usage), separators=(",", ":")).encode() + b"\n"
 
     def whole(self, text: str, thinking: str, reason: FinishReason | str, usage: Usage | None = None) -> dict[str, Any]:
         """The answer in one."""
