@@ -295,7 +295,8 @@ def test_errors_have_the_daemons_shape(through: Through, standin: StandIn) -> No
         response = client.post("/api/chat" if b"messages" in body or len(body) < 3 else "/api/generate", content=body)
         assert (response.status_code, set(response.json())) == (400, {"error"}), body
     assert client.post("/api/chat", json={**PROMPT, "prompt": "x" * 2000}).status_code == 400
-    assert client.post("/api/chat", json={**QUESTION, "think": [1]}).status_code == 400, "as the daemon says it"
+    for wrong in ({"think": [1]}, {"options": {"seed": "x"}}, {"format": "xml"}):
+        assert client.post("/api/chat", json={**QUESTION, **wrong}).status_code == 400, wrong
     standin.stop()
     assert client.post("/api/chat", json=QUESTION).status_code >= 500
 

@@ -52,6 +52,7 @@ T = TypeVar("T")
 Guard = Literal["on", "strict", "off"]
 PATHS = ("/api/chat", "/api/generate")
 _AS_THE_DAEMON = {413: 400, 422: 400, 500: 502}  # what a client of the daemon knows in place of our own status
+_OF_THE_CALLER = ('option "', "invalid format")  # what the daemon says with a 500, and is wrong with the request
 _HANDED_ON = ("content-type", "retry-after")
 
 
@@ -196,6 +197,7 @@ class _Sending:
         return await (awaited(first, self._show) if read_by_people(self._body) else first)
 
     async def _show(self, waiting: Waiting) -> None:
+        self._fenced = False
         await self.some([self._thought(waiting.told(question_language(self._body)) + "\n")])
         self._fenced = True
 
@@ -249,9 +251,10 @@ def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = 
 
 def framed(error: OrchestraError) -> dict[str, Any]:
     """Status and headers of an error, as clients of the daemon know them; what it refuses itself keeps its status."""
-    told = error.facts.get("status") if isinstance(error, DaemonError) else None
-    refused = isinstance(told, int) and 400 <= told < 500
-    status = told if refused else _AS_THE_DAEMON.get(error.status, error.status)
+    status = _AS_THE_DAEMON.get(error.status, error.status)
+    if isinstance(error, DaemonError):
+        told, detail = error.facts.get("status"), str(error.facts.get("detail"))
+        status = told if isinstance(told, int) and 400 <= told < 500 else 400 if detail.startswith(_OF_THE_CALLER) else status
     return {"status_code": status, "headers": {"Retry-After": str(RETRY_AFTER)} if status in (429, 503) else {}}
 
 
