@@ -254,6 +254,16 @@ def test_a_title_wakes_no_model(client: httpx.Client, daemon: StandIn) -> None:
     assert daemon.asked("/api/chat") == []
 
 
+def test_a_dialogue_is_kept_under_the_name_that_its_client_gives_it(client: httpx.Client, daemon: StandIn) -> None:
+    messages: list[dict[str, str]] = []
+    for question in ("我叫小明。", "我叫什么？"):
+        messages.append({"role": "user", "content": question})
+        said = lines(client.post("/api/chat", json={**GENERAL, "messages": messages}, headers={"X-Orchestra-Chat": "names"}))
+        messages.append({"role": "assistant", "content": text_of(said)})
+    (session,) = client.get("/sessions").json()["sessions"]
+    assert (session["name"], session["turns"]) == ("@/names", 2)
+
+
 # --- the memory
 
 

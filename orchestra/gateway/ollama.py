@@ -88,7 +88,8 @@ class _Face:
         voice = await self._voices.voice(name)
         model = await self._model(voice)
         facts = await self._client.facts(model)
-        window = next((window_of(row) for row in await self._client.ps() if full_name(row["name"]) == full_name(model)), 0)
+        rows = {full_name(str(row.get("name", ""))): row for row in await self._client.ps()}
+        window = window_of(rows.get(full_name(model), {}))
         language = language_for(request.headers, self._orchestra.settings)
         title = f"{voice.titled(language)}: {voice.described(language)}"
         return wire.shown(title, facts, model, window, _persona(voice))
@@ -264,7 +265,7 @@ class _Answer:
         return "" if self._how.shaped else sources_text(self.answering.outcome.sources)
 
 
-async def _told(request: Request, work: Any) -> Response:
+async def _told(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> Response:
     said = await attended(request, work)
     return said if isinstance(said, Response) else JSONResponse(said)
 
