@@ -37,6 +37,7 @@ case "$*" in
     ;;
 *'-m pip'*)
     echo pip >>"$here/calls"
+    echo "$*" >"$here/pip-asked"
     cat "$here/pip-says"
     sleep "$(cat "$here/pip-takes" 2>/dev/null || echo 0)"
     exit "$(cat "$here/pip-returns" 2>/dev/null || echo 0)"
@@ -132,6 +133,7 @@ def test_a_first_run_installs_and_says_so_in_two_plain_lines(project: Project) -
         f"Orchestra: installed into .venv (core: 1 packages, {lines[1].split(', ')[-1].split()[0]} s)",
     ]
     assert project.calls == ["venv", "pip"]
+    assert (project.fake / "pip-asked").read_text().endswith("-c constraints.txt -e .[serve]\n"), "the demo ends with the gateway"
     assert SAYS in (project.folder / ".venv/install.log").read_text()
     assert not list((project.folder / ".venv").glob(".orchestra-lock*"))
 
