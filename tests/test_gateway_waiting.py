@@ -172,6 +172,25 @@ def test_a_cold_model_is_seen_loading_within_a_second_and_a_fault_after_that_is_
     assert heard.text.startswith("> ")
 
 
+def test_our_lines_are_fenced_off_from_the_models_thinking_and_taken_out_when_they_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("SOON", 0.0), ("TICK", 0.05), ("OFTEN", 0.05)):
+        monkeypatch.setattr(waiting, name, seconds)
+    thought = Scripted("It is blue.", thinking="Sky. Colour?", pace=0.05)
+    with StandIn([thought] * 3, models=["thinker"], load_seconds=0.4) as daemon, gateway(daemon) as connect:
+        client, body, heard = connect(), chat("thinker"), list[Heard]()
+        threads = [threading.Thread(target=lambda: heard.append(asked(client, body))) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        loading, queue, thinking = "⏳ loading thinker …\n", "⏳ 1st in the queue\n", FENCE + "Sky. Colour?"
+        assert [one.text for one in heard] == ["It is blue."] * 2
+        assert sorted(one.thinking for one in heard) == [loading + thinking, loading + queue + thinking]
+        said = {"role": "assistant", "content": heard[0].text, "thinking": heard[0].thinking}
+        asked(client, {**body, "messages": [*body["messages"], said, *body["messages"]]})
+        assert daemon.asked("/api/chat")[-1]["messages"][1]["thinking"] == "Sky. Colour?"
+
+
 # --- a team: one works through a task, another asks
 
 
