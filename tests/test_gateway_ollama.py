@@ -19,6 +19,7 @@ from orchestra.agents.lineage import Lineage
 from orchestra.errors import Overloaded
 from orchestra.gateway import answering, ollama_wire
 from orchestra.gateway.app import refusal
+from orchestra.model.window import full_name
 from orchestra.standin import Scripted, StandIn
 
 QUESTION = "违约金过高可以调整吗？"
@@ -128,8 +129,10 @@ def test_a_persona_answers_part_by_part(client: httpx.Client, daemon: StandIn) -
     (sent,) = daemon.asked("/api/chat")
     assert SEED in sent["messages"][0]["content"]
     assert sent["options"]["num_predict"] <= 30
-    assert (sent["options"]["num_ctx"], daemon.reloads) == (4096, 0), "a wish for a window would load the model again for everybody"
     assert "tools" not in sent
+    assert (sent["options"]["num_ctx"], daemon.reloads) == (4096, 0), "a wish for a window would load the model again for everybody"
+    httpx.post(daemon.url + "/api/chat", json={**sent, "options": {"num_ctx": 512}}, trust_env=False)
+    assert daemon.reloads == 1, "as it does"
 
 
 @pytest.mark.parametrize(("path", "body"), [("/api/chat", ASK), ("/api/generate", {**PROMPT, "context": [1, 2], "template": "x"})])
@@ -412,7 +415,21 @@ def test_a_digest_of_all_voices_would_be_noticed(client: httpx.Client, monkeypat
     assert len(set(listed)) < len(listed)
 
 
-# --- the daemon's own command line
+# --- a real daemon, and its command line
+
+
+def test_over_a_real_daemon(real_daemon: str, real_model: str) -> None:
+    with serving(real_daemon) as run:
+        client = run()
+        assert client.get("/api/version").json() == httpx.get(real_daemon + "/api/version", trust_env=False).json()
+        listed = entries(client, "/api/tags")
+        assert {"orchestra/lawyer:latest", full_name(real_model)} <= set(listed)
+        assert client.post("/api/generate", json={"model": "orchestra/lawyer"}).json()["done_reason"] == "load"
+        assert "orchestra/lawyer:latest" in entries(client, "/api/ps")
+        end = lines(client.post("/api/chat", json={**ASK, "options": {"num_predict": 8}}))[-1]
+        assert (end["done"], end["eval_count"] <= 8) == (True, True)
+        assert lines(client.post("/api/generate", json=PROMPT))[-1]["done"] is True
+        assert client.post("/api/generate", json={"model": "orchestra/lawyer", "keep_alive": 0}).json()["done_reason"] == "unload"
 
 
 def test_the_ollama_command(client: httpx.Client, daemon: StandIn, tmp_path: Path) -> None:
