@@ -17,6 +17,7 @@ import prefix
 import recall
 import retrieval
 import routing
+import slots
 import startup
 import store
 import team
@@ -37,6 +38,7 @@ PARTS = {
     "finding documents and answering from them": retrieval.measured,
     routing.TITLE: routing.measured,
     team.TITLE: team.measured,
+    slots.TITLE: slots.measured,
     "citations: what is found, and how soon": citations.measured,
 }
 
