@@ -108,9 +108,20 @@ def test_the_true_end_stands_beside_that_of_the_protocol(served: Served, daemon:
     assert (end["choices"][0]["finish_reason"], end["orchestra"]["finish_reason"]) == ("length", "repetition")
 
 
+def test_whoever_sees_no_field_is_told_that_an_answer_was_stopped(served: Served, daemon: StandIn) -> None:
+    client, states = served(), []
+    for text in ("很好，" * 40, "很好。"):
+        daemon.script(text)
+        said = events(client, {**ASK, "model": "orchestra/general"}, **OPEN_WEBUI)
+        states.append([one["event"]["data"] for one in said if one and "event" in one])
+    assert states == [[{"description": "回答开始重复，已停止", "done": True}], []]
+
+
 def test_the_coordinator_tells_its_steps_to_clients_that_show_them(served: Served) -> None:
     said = events(served(), {**ASK, "model": "orchestra/coordinator", "max_tokens": 20}, **OPEN_WEBUI)
     states = [one["event"]["data"] for one in said if one and "event" in one]
+    if " · " in states[-1]["description"]:  # it has been cut, which is said once more after its last step
+        assert states.pop()["description"].startswith(states[-1]["description"])
     assert {"computer_scientist", "lawyer"} <= {one["description"].split()[0] for one in states}
     assert [one["done"] for one in states] == [False] * (len(states) - 1) + [True]
     assert states[-1]["description"].startswith("✓ ")
@@ -136,8 +147,9 @@ def test_sources_are_citations_there_and_text_elsewhere(served: Served) -> None:
     assert "\n[1] [" in plain
 
 
-def test_auto_says_whom_it_chose(served: Served) -> None:
-    said = events(served(), {**ASK, "model": "orchestra/auto", "max_tokens": 8}, **OPEN_WEBUI)
+def test_auto_says_whom_it_chose(served: Served, daemon: StandIn) -> None:
+    daemon.script("可以。")
+    said = events(served(), {**ASK, "model": "orchestra/auto"}, **OPEN_WEBUI)
     states = [one["event"]["data"] for one in said if one and "event" in one]
     assert [(one["description"], one["done"]) for one in states] == [("→ lawyer", False), ("→ lawyer", True)]
 

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from served import running
+from test_gateway_tasks import EN, prompt
 
 from orchestra.gateway import create_app
 from orchestra.settings import Settings
@@ -315,6 +316,16 @@ def test_without_the_guard_the_daemons_own_v1_answers(through: Gateways, daemon:
     assert said[0]["id"].removeprefix("chatcmpl-").isdigit()
     assert len(daemon.asked("/api/chat")) == before
     assert client.post(CHAT, json={**ASK, "messages": "hi"}).status_code == 400
+
+
+def test_what_open_webui_asks_beside_a_chat_wakes_no_model(through: Gateways, daemon: StandIn) -> None:
+    beside = {"model": "llama3", "messages": [{"role": "user", "content": prompt("title", EN)}]}
+    before = len(daemon.requests)
+    said = through().post(CHAT, json=beside).json()
+    through(guard="off").post(CHAT, json=beside)
+    assert json.loads(said["choices"][0]["message"]["content"])["title"].startswith("Which duties")
+    asked = [each.path for each in daemon.requests[before:] if each.path in ("/api/chat", "/v1/chat/completions")]
+    assert asked == ["/v1/chat/completions"], "without the guard it is passed on"
 
 
 # --- a good neighbour

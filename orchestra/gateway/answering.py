@@ -19,6 +19,7 @@ from orchestra.model.messages import FinishReason, Piece, Receipt, Usage, cut_ba
 from orchestra.retrieval.passages import Source
 from orchestra.retrieval.pipeline import Answer
 from orchestra.sessions.conversation import Leader
+from orchestra.texts import Words
 
 QUIET = 10.0  # seconds without a part, after which it is said that somebody is at work
 
@@ -130,7 +131,7 @@ def said(part: Part, language: str) -> str:
     if isinstance(part, Leader):
         return f"→ {part.persona.name}"
     if isinstance(part, Thought):
-        names = "、".join(dict.fromkeys(call.expert for call in part.calls))
+        names = ("、" if zh else ", ").join(dict.fromkeys(call.expert for call in part.calls))
         return (f"询问：{names}" if zh else f"asking: {names}") if names else ""
     if isinstance(part, Step):
         if part.ok is None:
@@ -139,6 +140,22 @@ def said(part: Part, language: str) -> str:
             return f"{part.expert} ✓ {part.duration:.1f} s"
         return f"{part.expert} 没有回答" if zh else f"{part.expert} did not answer"
     return ""
+
+
+_ENDS = {
+    FinishReason.LENGTH: Words("the answer has reached its longest length", "回答达到了长度上限"),
+    FinishReason.CONTEXT_FULL: Words("the context window is full: the answer ends here", "上下文窗口已满：回答到此为止"),
+    FinishReason.REPETITION: Words("the answer began to loop and was stopped", "回答开始重复，已停止"),
+    FinishReason.LOW_QUALITY: Words("the answer turned into garbage and was stopped", "回答变成了乱码，已停止"),
+    FinishReason.DEADLINE: Words("the answer took too long and was stopped", "回答超时，已停止"),
+    FinishReason.STEP_LIMIT: Words("the limit on steps was reached: answered with what there was", "达到步数上限：已用现有内容作答"),
+    FinishReason.TOKEN_LIMIT: Words("the limit on tokens was reached: answered with what there was", "达到 token 总量上限：已用现有内容作答"),
+}
+
+
+def ended(reason: FinishReason, language: str) -> str:
+    """Why an answer ends where it does, for people; nothing where it has simply ended."""
+    return _ENDS[reason].text(language) if reason in _ENDS else ""
 
 
 def sources_text(sources: Sequence[Source]) -> str:

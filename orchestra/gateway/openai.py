@@ -7,7 +7,7 @@ can show it are told each step.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
@@ -18,7 +18,7 @@ from orchestra.errors import OrchestraError
 from orchestra.gateway import openai_passing
 from orchestra.gateway import openai_wire as wire
 from orchestra.gateway.access import language_for
-from orchestra.gateway.answering import Answering, Beforehand, Streamed, said, sources_text
+from orchestra.gateway.answering import Answering, Beforehand, Streamed, ended, said, sources_text
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import bounded, understood, value_of
 from orchestra.gateway.discretion import in_one_line
@@ -60,7 +60,8 @@ def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices) -> None:
         raw = await bounded(request, orchestra.settings.body_limit)
         value = value_of(raw)
         if own and names_own(value):
-            return own.passed(openai_passing.CHAT, raw, value, language_for(request.headers, orchestra.settings))
+            language = language_for(request.headers, orchestra.settings)
+            return _beside(own, request, value) or own.passed(openai_passing.CHAT, raw, value, language)
         body = understood(wire.Completion, value)
         voice = await voices.voice(body.model)
         report = report_of(request.scope)
@@ -79,6 +80,15 @@ def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices) -> None:
         if isinstance(first, Response):  # the caller has left
             return first
         return Streamed(answered.answering, answered.lines(), "text/event-stream")
+
+
+def _beside(own: OwnModels, request: Request, value: dict[str, Any]) -> Any:
+    """What Open WebUI asks beside a chat with one of the daemon's own models, answered without it; None for the chat."""
+    with suppress(OrchestraError):  # whoever answers the chat says what is wrong with it
+        body = understood(wire.Completion, value)
+        if own.guarded and (task := recognised(request.headers, body.said())):
+            return wire.Told(body.model).at_once(answer(task), stream=body.stream)
+    return None
 
 
 class _How(NamedTuple):
@@ -103,7 +113,7 @@ class _Told:
         self._language, self._events, self._usage, self._known = how
         self._shaped, self._beforehand = bool(dialogue.options.format), Beforehand()
         self._told = wire.Told(voice.id)
-        self._busy = ""  # the status line that has to be ended
+        self._busy = self._stays = ""  # the status line that has to be ended, and the one that has been
 
     async def whole(self) -> dict[str, Any]:
         """The answer in one, its sources below it."""
@@ -145,16 +155,21 @@ class _Told:
     def _rested(self, mark: str) -> list[str]:
         """The end of the status line: it stays with the answer, and names who has worked on it."""
         line, self._busy = self._busy, ""
+        if not line:
+            return []
         names = ", ".join(dict.fromkeys(self.answering.outcome.asked))
         # nobody has to read later that there was a wait
         hidden = not names and line.startswith(CLOCK)
-        return [wire.status(f"{mark} {names}" if names else line, done=True, hidden=hidden)] if line else []
+        self._stays = "" if hidden else f"{mark} {names}" if names else line
+        return [wire.status(self._stays or line, done=True, hidden=hidden)]
 
     def _ended(self) -> list[str]:
         done = self.answering.outcome
         lines = self._rested("✓")
         if self._events:
             lines += [wire.source(one) for one in done.sources]
+            if why := ended(done.reason, self._language):
+                lines.append(wire.status(" · ".join(filter(None, (self._stays, why))), done=True))
         elif done.sources:
             lines.append(self._told.delta(content=sources_text(done.sources)))
         lines.append(self._told.end(done.reason))

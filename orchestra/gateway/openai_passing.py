@@ -105,6 +105,11 @@ class OwnModels:
     def __init__(self, passing: Passing) -> None:
         self._passing = passing
 
+    @property
+    def guarded(self) -> bool:
+        """Whether they are looked after, and not passed on as they are."""
+        return self._passing.guard != "off"
+
     async def listed(self) -> list[dict[str, Any]]:
         """What the daemon lists in this protocol; nothing where it cannot be asked."""
         try:
