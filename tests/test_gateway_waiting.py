@@ -333,6 +333,7 @@ def test_parts_come_in_order_and_an_error_after_them() -> None:
 
 def test_a_beat_where_nothing_comes_and_no_more_ahead_than_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(waiting, "TICK", 0.02)
+    monkeypatch.setattr(waiting, "AHEAD", 8)
 
     async def main() -> None:
         ended = list[int]()
@@ -350,7 +351,7 @@ def test_a_beat_where_nothing_comes_and_no_more_ahead_than_is_read(monkeypatch: 
         ahead = Parts(counted(), 10)
         await ahead.begun()
         await asyncio.sleep(0.05)
-        assert len(made) == waiting.AHEAD
+        assert len(made) == 8
         await ahead.close()
 
     asyncio.run(main())

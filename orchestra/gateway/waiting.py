@@ -19,7 +19,7 @@ from orchestra.slots import Asker, asking
 SOON = 0.35  # seconds of waiting that are not worth a word
 TICK = 0.4  # seconds between two looks
 OFTEN = 1.0  # seconds between two words
-AHEAD = 8  # parts that are made before the first of them is read
+AHEAD = 500  # parts that are made before the first of them is read: whoever reads slowly is to keep no slot
 CLOCK = "⏳"  # each of our lines begins with it
 FENCE = "\n---\n\n"  # between our words and the model's own thinking
 _OURS = re.compile(r"(?:⏳ [^\n]{1,200}(?:\n|\Z))+(?:\n---(?:\n\n)?)?")
