@@ -10,6 +10,7 @@ import httpx
 import pytest
 from served import running
 
+from orchestra.errors import StreamTruncated
 from orchestra.gateway import create_app
 from orchestra.model.messages import FinishReason
 from orchestra.sessions.store import Store
@@ -80,12 +81,27 @@ def test_what_was_asked_under_the_same_key_is_not_asked_again(client: httpx.Clie
 @pytest.mark.parametrize("path", ["/api/chat", "/v1/chat/completions"])
 def test_what_came_of_a_cut_answer_is_kept_and_gone_on_with(client: httpx.Client, daemon: StandIn, store: Store, path: str) -> None:
     daemon.fail("cut_mid", path="/api/chat")
-    client.post(path, json={"model": "llama3", "messages": messages("Which sky?"), "stream": True})
+    told = client.post(path, json={"model": "llama3", "messages": messages("Which sky?"), "stream": True}).text
+    assert ("[DONE]" in told) == path.startswith("/v1")
     (turns,) = [store.history(record.name) for record in store.sessions()]
     assert [(turn.question, turn.answer, turn.status) for turn in turns] == [("Which sky?", "The sky is", "interrupted")]
     daemon.script("Blue.")
-    said(client, "Which sky?", "The sky is", "Go on.")
+    noted = "" if path.startswith("/v1") else "\n\n> " + StreamTruncated().message("en")
+    said(client, "Which sky?", "The sky is" + noted, "Go on.")
     assert list(shown(store).values()) == [[("Which sky?", "The sky is"), ("Go on.", "Blue.")]]
+    assert daemon.asked("/api/chat")[-1]["messages"][1]["content"] == "The sky is", "our words are no model's"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_loop_is_gone_on_with_as_its_client_has_it(client: httpx.Client, daemon: StandIn, store: Store, stream: bool) -> None:
+    daemon.script("It is blue because it is so, and so it is. " * 80, "Blue.")
+    told = said(client, "Which sky?", stream=stream)
+    assert told.endswith("\n\n> the answer began to loop and was stopped")
+    said(client, "Which sky?", told, "Go on.")
+    ((first, second),) = shown(store).values()
+    assert told.startswith(first[1].strip())
+    assert second == ("Go on.", "Blue.")
+    assert "> the answer" not in daemon.asked("/api/chat")[-1]["messages"][1]["content"]
 
 
 def test_what_is_no_dialogue_is_not_kept(client: httpx.Client, store: Store) -> None:

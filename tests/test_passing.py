@@ -17,8 +17,9 @@ from served import running
 from services import Told, serving
 from starlette.applications import Starlette
 
-from orchestra.errors import ConfigError
+from orchestra.errors import ConfigError, DaemonError, StreamStalled
 from orchestra.gateway import create_app
+from orchestra.gateway.asides import LOOPED, aside, without_aside
 from orchestra.gateway.passing import Guard, Passing, routes
 from orchestra.gateway.serving import Service
 from orchestra.model.client import Client
@@ -306,6 +307,14 @@ def test_however_deep_a_body_is_nested_it_is_answered(through: Through, path: st
     for depth in (100, 450, 900, 2000, 100_000):
         raw = json.dumps({**QUESTION, **PROMPT, "options": {"num_predict": 1}, "extra": 0}).replace('"extra": 0', f'"extra": {"[" * depth}{"]" * depth}')
         assert through().post(path, content=raw).status_code in (200, 400), depth
+
+
+def test_our_words_below_an_answer_are_known_again_and_a_models_own_are_left() -> None:
+    for language in ("en", "zh"):
+        for words in (LOOPED.text(language), StreamStalled(seconds="60").message(language), DaemonError(status=500, detail="x > y").message(language)):
+            assert without_aside("It is blue." + aside(words)) == "It is blue."
+    for own in ("It is blue.\n\n> To be, or not to be", "> the answer", "It is\n\n> " + LOOPED.en + "\nblue", "\n\n> "):
+        assert without_aside(own) == own
 
 
 # --- byte for byte

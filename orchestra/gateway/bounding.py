@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestra.errors import FieldInvalid, PromptTooLong, UsageError
+from orchestra.gateway.asides import without_aside
 from orchestra.gateway.waiting import CLOCK, unwaited
 from orchestra.model import wire
 from orchestra.model.budget import first_kept
@@ -88,11 +89,26 @@ def _said(path: str, body: Body) -> str | list[dict[str, Any]]:
 def _as_the_model_said(message: dict[str, Any]) -> dict[str, Any]:
     """What an assistant said, without the lines that were ours."""
     content, thinking = message.get("content") or "", message.get("thinking")
-    if _OUR_LINE.match(content):
-        message = {**message, "content": _OUR_LINE.sub("", content, count=1)}
+    if (bare := own_words(content)) != content:
+        message = {**message, "content": bare}
     if isinstance(thinking, str) and thinking.startswith(CLOCK):
         message = {**message, "thinking": unwaited(thinking)}
     return message
+
+
+def left_out(count: int, window: int, language: str) -> str:
+    """What an answer begins with that does not stand on the whole dialogue."""
+    return _LEFT_OUT.text(language, {"count": count, "window": window})
+
+
+def own_words(answer: str) -> str:
+    """An answer of one of the daemon's own models, without ours before and after it."""
+    return without_aside(without_notice(answer))
+
+
+def without_notice(answer: str) -> str:
+    """An answer as its model has said it."""
+    return _OUR_LINE.sub("", answer, count=1) if _OUR_LINE.match(answer) else answer
 
 
 def read_by_people(body: Body) -> bool:
@@ -198,7 +214,7 @@ class _Prompt:
             kept = self._shortened(counter)
             fewer = self._measured(counter, kept)
             if len(kept) < len(self.said) and fewer.tokens < window:
-                notice = _LEFT_OUT.text(question_language(self.body), {"count": len(self.said) - len(kept), "window": window})
+                notice = left_out(len(self.said) - len(kept), window, question_language(self.body))
                 return self._bound({**self.body, "messages": kept}, fewer, notice)
         if over is not None or count.tokens >= window:
             raise over or wire.too_long(count.tokens, window, self.asked)

@@ -14,8 +14,9 @@ from starlette.requests import Request
 
 from orchestra.agents.lineage import Lineage
 from orchestra.errors import FieldInvalid, OrchestraError, StreamTruncated
+from orchestra.gateway.bounding import own_words
 from orchestra.gateway.branches import Branches
-from orchestra.gateway.lines import Line, ours
+from orchestra.gateway.lines import Line, Told, ours
 from orchestra.gateway.tasks import recognised
 from orchestra.gateway.voices import Dialogue
 from orchestra.model.language import language_of
@@ -28,20 +29,20 @@ Lines = AsyncGenerator[list[Line]]
 ROLES: Mapping[str, Role] = {"system": "system", "user": "user", "assistant": "assistant"}
 
 
-async def kept(request: Request, path: str, body: Mapping[str, Any], lines: Lines) -> Lines:
+async def kept(request: Request, path: str, body: Mapping[str, Any], told: Told, lines: Lines) -> Lines:
     """The lines of an answer to `body`, kept on their way where everything is recorded."""
     branches: Branches | None = getattr(request.app.state, "branches", None)
     if branches is None or not request.app.state.orchestra.settings.record:
         return lines
-    dialogue = _dialogue(request, path, body)
+    dialogue = _dialogue(request, body) if path == "/api/chat" else None
     if dialogue is None:
         return lines
     model = str(body.get("model"))
     begun = await branches.begun(request, dialogue, About(model=model, language=language_of(dialogue.question)))
-    return lines if begun.journal is None else _kept(branches, begun, model, lines)
+    return lines if begun.journal is None else _kept(branches, begun, lines, model=model, streamed=told.stream)
 
 
-async def _kept(branches: Branches, begun: Begun, model: str, lines: Lines) -> Lines:
+async def _kept(branches: Branches, begun: Begun, lines: Lines, *, model: str, streamed: bool) -> Lines:
     """One line's pieces are taken before the next lines come, so that a caller who leaves has what it has seen kept."""
     coming: list[list[Line]] = []
 
@@ -49,7 +50,7 @@ async def _kept(branches: Branches, begun: Begun, model: str, lines: Lines) -> L
         async with aclosing(lines):
             async for some in lines:
                 coming.append(some)
-                for piece in _pieces(some, model):
+                for piece in _pieces(some, model, streamed=streamed):
                     yield piece
                 if some[-1].event.get("done_reason") == FinishReason.INCOMPLETE:
                     raise StreamTruncated()  # for the record: its reader is told by the line itself
@@ -67,10 +68,10 @@ async def _kept(branches: Branches, begun: Begun, model: str, lines: Lines) -> L
             yield coming.pop(0)
 
 
-def _dialogue(request: Request, path: str, body: Mapping[str, Any]) -> Dialogue | None:
-    given = body.get("messages") if path == "/api/chat" else None
+def _dialogue(request: Request, body: Mapping[str, Any]) -> Dialogue | None:
+    given = body.get("messages")
     messages = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
-    said = [Message(ROLES[role], str(one.get("content") or "")) for one in messages if (role := str(one.get("role")).lower()) in ROLES]
+    said = [Message(role, text) for one in messages if (role := ROLES.get(str(one.get("role")).lower())) and (text := _text(one))]
     if not messages or str(messages[-1].get("role")).lower() != "user" or recognised(request.headers, said):
         return None
     try:
@@ -79,8 +80,13 @@ def _dialogue(request: Request, path: str, body: Mapping[str, Any]) -> Dialogue 
         return None
 
 
-def _pieces(lines: Sequence[Line], model: str) -> list[Piece]:
-    """What lines that came together say, without our own words after an answer."""
+def _text(message: Mapping[str, Any]) -> str:
+    text = message.get("content")
+    return own_words(text) if isinstance(text, str) else ""
+
+
+def _pieces(lines: Sequence[Line], model: str, *, streamed: bool) -> list[Piece]:
+    """What lines that came together say, without our words. Of a loop that was `streamed` its client has all, and sends all back."""
     said = [text_of(line.event) for line in lines if not line.aside]
     text, thinking = ("".join(parts) for parts in zip(*said, strict=True)) if said else ("", "")
     pieces = [*([Piece(thinking, kind="thinking")] if thinking else []), Piece(text)]
@@ -88,7 +94,7 @@ def _pieces(lines: Sequence[Line], model: str) -> list[Piece]:
     reason = str(last.event.get("done_reason"))
     if last.event.get("done") is True and reason != FinishReason.INCOMPLETE:
         ending = FinishReason(reason) if reason in set(FinishReason) else FinishReason.STOP
-        pieces.append(Piece("", finish_reason=ending, usage=usage_of(last.event), model=model, keep=last.keep))
+        pieces.append(Piece("", finish_reason=ending, usage=usage_of(last.event), model=model, keep=None if streamed else last.keep))
     return pieces
 
 

@@ -14,22 +14,21 @@ from typing import Any, NamedTuple, Protocol
 from pydantic_core import from_json
 
 from orchestra.errors import OrchestraError, StreamCorrupt
+from orchestra.gateway.asides import LOOPED, aside
 from orchestra.gateway.bounding import Sent
 from orchestra.model import wire
 from orchestra.model.answering import EQUAL_PIECES, SOON_CUT
 from orchestra.model.messages import FinishReason
 from orchestra.model.stopping import Criteria, Verdict
-from orchestra.texts import Words
 
 _LONGEST = 2**63  # the daemon counts in 64 bits
-_LOOPED = Words("the answer began to loop and was stopped", "回答开始重复，已停止")
 _LINE_ENDS = (b"\xe2\x80\xa8", b"\xe2\x80\xa9", b"\xc2\x85")  # that are line ends to some clients, and none in JSON lines
 
 
 class Line(NamedTuple):
     """One line for the client, what it says, and in a last one how many characters of the text are sound (None = all).
 
-    An `aside` is a word of ours after the answer.
+    An `aside` is a word of ours before or after the answer.
     """
 
     data: bytes
@@ -139,11 +138,10 @@ class Run:
         if verdict is None and self._watch is not None and event.get("done_reason") in ("stop", "length"):
             verdict = self._watch["text"].finish()
         if verdict is not None:
-            self._aside(_LOOPED.text(self._sent.language))
+            self._aside(LOOPED.text(self._sent.language))
             event["done_reason"] = "repetition"
         event.setdefault("done_reason", "stop")
-        keep = None if verdict is None else verdict.keep + len(self._sent.first)
-        self._out.append(Line(_encoded(event), event, keep))
+        self._out.append(Line(_encoded(event), event, None if verdict is None else verdict.keep))
 
     def looped(self) -> bool:
         """Whether an answer that broke off had only repeated one piece, which daemons end without a word; then this is its end."""
@@ -157,21 +155,21 @@ class Run:
         self._end("incomplete")
 
     def _repeated(self, keep: int) -> None:
-        self._aside(_LOOPED.text(self._sent.language))
+        self._aside(LOOPED.text(self._sent.language))
         self._end("repetition", keep)
 
     def _aside(self, words: str) -> None:
         """Says how it ended to people, who see no field: not where a program reads the text."""
         if not self._sent.shaped:
-            self._say(f"\n\n> {words}", aside=True)
+            self._say(aside(words))
 
-    def _say(self, text: str, *, aside: bool = False) -> None:
-        self._out.append(ours(self._sent.asked.model, text, chat=self._chat)._replace(aside=aside))
+    def _say(self, text: str) -> None:
+        self._out.append(ours(self._sent.asked.model, text, chat=self._chat)._replace(aside=True))
 
     def _end(self, reason: str, keep: int | None = None) -> None:
         self.ended = True
         line = ours(self._sent.asked.model, chat=self._chat, done=True, done_reason=reason, eval_count=self._pieces)
-        self._out.append(line._replace(keep=None if keep is None else keep + len(self._sent.first)))
+        self._out.append(line._replace(keep=keep))
 
 
 def ours(model: str, text: str = "", thinking: str = "", *, chat: bool, **more: Any) -> Line:
@@ -187,9 +185,9 @@ def merged(lines: Sequence[Line], chat: bool) -> dict[str, Any]:
     whole, field = dict(lines[-1].event), "content" if chat else "response"
     parts = [line.event["message"] if chat else line.event for line in lines]
     texts = [str(part.get(field) or "") if isinstance(part, dict) else "" for part in parts]
-    asides = [text for text, line in zip(texts, lines, strict=True) if line.aside]
     text = "".join(text for text, line in zip(texts, lines, strict=True) if not line.aside)
-    said: dict[str, Any] = {field: "".join([text[: lines[-1].keep], *asides])}
+    before, *after = [text if line.aside else "" for text, line in zip(texts, lines, strict=True)]
+    said: dict[str, Any] = {field: "".join([before, text[: lines[-1].keep], *after])}
     if thinking := "".join(wire.text_of(line.event)[1] for line in lines):
         said["thinking"] = thinking
     if calls := [call for part in parts if isinstance(part, dict) for call in part.get("tool_calls") or ()]:

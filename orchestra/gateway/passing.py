@@ -92,7 +92,7 @@ class Passing:
         report = report_of(request.scope)
         report.model = str(body.get("model"))
         sending = _Sending(path, body, told, send)
-        async with aclosing(await kept(request, path, body, self._lines(path, body, told.aloud, report))) as answered:
+        async with aclosing(await kept(request, path, body, told, self._lines(path, body, told.aloud, report))) as answered:
             if not told.stream:
                 whole = told.whole([line async for lines in answered for line in lines])
                 return await _begun(send, 200, "application/json; charset=utf-8", whole)
