@@ -181,6 +181,15 @@ def test_every_route_is_described_in_both_languages() -> None:
             assert "422" not in operation["responses"], "nobody answers as the framework would"
 
 
+def test_bodies_forms_and_headers_are_described_as_they_are() -> None:
+    paths = described()["paths"]
+    asked = paths["/v1/chat/completions"]["post"]
+    assert {"model", "messages", "stream"} <= set(asked["requestBody"]["content"]["application/json"]["schema"]["properties"])
+    assert set(asked["responses"]["200"]["content"]) == {"application/json", "text/event-stream"}
+    assert {each["name"] for each in paths["/chat"]["post"]["parameters"]} == {"Orchestra-Max-Tokens", "Idempotency-Key"}
+    assert {each["name"] for each in paths["/sessions/{name}/export"]["get"]["parameters"]} == {"name", "format"}
+
+
 def test_every_reference_leads_somewhere() -> None:
     text = json.dumps(described())
     whole = json.loads(text)

@@ -17,14 +17,17 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import HTMLResponse
 
 from orchestra.gateway.access import language_for
+from orchestra.gateway.bodies import takes
 from orchestra.gateway.examples import Reader, Section
+from orchestra.gateway.openai_wire import Completion
 from orchestra.gateway.roster import Roster
-from orchestra.gateway.routes import PURPOSES, described_error
+from orchestra.gateway.routes import ANSWERS, PARAMETERS, PURPOSES, described_error
 from orchestra.gateway.voices import PREFIX
 from orchestra.settings import Settings
 from orchestra.texts import Words
 
 LANGUAGES = ("en", "zh")
+COMPLETIONS = "/v1/chat/completions"
 TITLE = Words("How to ask Orchestra", "如何调用 Orchestra")
 _FIRST_LINES = Words(
     "One process, three ways to ask it: the lesson's routes, the OpenAI protocol, Ollama's own. The examples have the address "
@@ -91,6 +94,12 @@ def description(app: FastAPI, *, keyed: bool) -> dict[str, Any]:
         if purpose:
             operation["summary"] = purpose.en
             operation.pop("description", None)
+        if path == COMPLETIONS:
+            operation.update(takes(Completion))
+        if path in ANSWERS:
+            operation["responses"]["200"]["content"] = {kind: {"schema": {}} for kind in ANSWERS[path]}
+        if path in PARAMETERS:
+            operation["parameters"] = [*operation.get("parameters", []), *PARAMETERS[path]]
         operation["responses"].pop("422", None)  # what the framework would answer, and nobody here does
         for status in ("4XX", "5XX"):
             operation["responses"].setdefault(status, described_error(path))

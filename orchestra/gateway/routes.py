@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from orchestra.agents.remote import MAX_TOKENS, MOST_TOKENS
 from orchestra.texts import Words
+
+
+def _parameter(place: str, name: str, schema: dict[str, Any], purpose: str) -> dict[str, Any]:
+    return {"in": place, "name": name, "required": False, "schema": schema, "description": purpose}
+
 
 PURPOSES = {
     "/chat": Words("A question to one expert, as in the lesson.", "向一位专家提问，与课程相同。"),
@@ -36,6 +42,21 @@ PURPOSES = {
     "/api/pull": Words("For clients that pull before they ask: says whether a model is here.", "供先拉取再提问的客户端使用：说明模型是否已在此处。"),
 }
 _TEXT = {"type": "string"}
+# what is answered beside JSON, or in its place
+ANSWERS = {
+    "/": ("text/plain",),
+    "/sessions/{name}/export": ("application/jsonl", "text/markdown"),
+    "/v1/chat/completions": ("application/json", "text/event-stream"),
+    "/api/chat": ("application/json", "application/x-ndjson"),
+    "/api/generate": ("application/json", "application/x-ndjson"),
+    "/api/pull": ("application/json", "application/x-ndjson"),
+}
+# what is read beside the body
+PARAMETERS = {
+    "/chat": [_parameter("header", MAX_TOKENS, {"type": "integer", "minimum": 1, "maximum": MOST_TOKENS}, "the longest answer"),
+              _parameter("header", "Idempotency-Key", _TEXT, "the same key, the same turn: sent twice it is asked once")],
+    "/sessions/{name}/export": [_parameter("query", "format", {"enum": ["jsonl", "md"], "default": "jsonl"}, "the form of the file")],
+}  # fmt: skip
 _OWN = {"code": _TEXT, "message": _TEXT, "hint": _TEXT}
 _OPENAI = {"message": _TEXT, "type": _TEXT, "code": {"type": ["string", "null"]}, "param": {"type": ["string", "null"]}}
 
