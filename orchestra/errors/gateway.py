@@ -39,7 +39,7 @@ class FieldInvalid(GatewayFault):
     """A field or a header that is missing, unknown or of the wrong kind."""
     status, exit_code = 422, 114
     says = Words("{field}: {detail}", "{field}：{detail_zh}")
-    advice = Words("GET /openapi.json shows what is taken", "GET /openapi.json 可查看接受的内容")
+    advice = Words("GET /docs shows what is taken", "GET /docs 可查看接受的内容")
 
 
 class TokenRefused(GatewayFault):
@@ -78,8 +78,8 @@ class RouteMissing(GatewayFault):
     status, exit_code = 404, 119
     says = Words("there is nothing at {path}", "{path} 不存在")
     advice = Words(
-        "POST /chat and /integrate, GET /persona; GET /openapi.json shows all",
-        "可用 POST /chat 与 /integrate、GET /persona；GET /openapi.json 列出全部",
+        "POST /chat and /integrate, GET /persona; GET /docs shows all, with examples",
+        "可用 POST /chat 与 /integrate、GET /persona；GET /docs 列出全部并附示例",
     )
 
 
