@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import io
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,7 @@ from click.testing import CliRunner
 from clients import own_setup
 from pydantic import BaseModel
 from served import running
+from test_readme import blocks
 
 from orchestra.gateway import create_app
 from orchestra.settings import Settings
@@ -35,6 +39,10 @@ QUESTION = [{"role": "user", "content": "违约金过高可以调整吗？"}]
 EMBEDDING = "tiny-embed"
 SAID = "Yes, a court may lower it."
 LAWYER = {"model": "orchestra/lawyer", "messages": QUESTION}
+
+
+# some leave their connections to the collector
+unclosed = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 
 
 class Verdict(BaseModel):
@@ -229,13 +237,12 @@ def test_ollama_python_without_blocking(address: str, daemon: StandIn) -> None:
 # --- llm
 
 
-@pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+@unclosed
 def test_llm_talks_and_goes_on(address: str, daemon: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first turn in a process of its own, which reaches nothing but the gateway; it starts slowly, so the second in this one."""
+    """The first turn in a process of its own; it starts slowly, so the second in this one, which reaches nothing but the gateway."""
     cli: Any = pytest.importorskip("llm.cli", reason="the clients are not installed: `make test` brings them").cli
     monkeypatch.setenv("OLLAMA_HOST", address)
-    nowhere = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
-    environment = {**os.environ, **nowhere, "NO_PROXY": "127.0.0.1", "HOME": str(tmp_path)}
+    environment = {**os.environ, "HOME": str(tmp_path)}
     command = [str(Path(sys.executable).parent / "llm"), "-m", "ollama/orchestra/lawyer", "May it be lowered?"]
     daemon.script(SAID, "By a third.")
     first = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30, check=True)
@@ -294,3 +301,49 @@ def test_the_lessons_lines_for_curl(address: str) -> None:
     lines = [json.loads(line) for line in curled(INSTALLED, address, "http://localhost:11434").splitlines()]
     assert "".join(line["response"] for line in lines).strip()
     assert lines[-1]["done_reason"] in ("stop", "length")
+
+
+# --- what the page on clients says
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+PAGE = (DOCS / "clients.md").read_text("utf-8")
+HERE = "localhost:5002"
+
+
+@unclosed
+@pytest.mark.parametrize("code", blocks(PAGE, "python"), ids=lambda code: code.split()[0] if code else "")
+def test_the_pages_code_runs(code: str, address: str) -> None:
+    assert HERE in code
+    told = io.StringIO()
+    with redirect_stdout(told):
+        exec(compile(code.replace(f"http://{HERE}", address), "clients.md", "exec"), {})
+    assert told.getvalue().split()[-1] in ("stop", "length")
+    gc.collect()
+
+
+@unclosed
+@pytest.mark.parametrize("block", blocks(PAGE, "sh"), ids=lambda code: code.split()[0] if code else "")
+def test_the_pages_lines_run(block: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the command is here; `llm`, which starts slowly, in this process."""
+    assert HERE in block
+    for line in block.replace(f"http://{HERE}", address).splitlines():
+        command, *given = shlex.split(line)
+        if command == "export":
+            monkeypatch.setenv(*given[0].split("=", 1))
+        elif command == "llm":
+            done = CliRunner().invoke(pytest.importorskip("llm.cli").cli, given)
+            assert (done.exit_code, bool(done.output.strip())) == (0, True), done.output
+        elif shutil.which(command):
+            ran = subprocess.run([command, *given], capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL)
+            assert (ran.returncode, bool(ran.stdout.strip())) == (0, True), ran.stderr
+            assert '"error"' not in ran.stdout
+        else:
+            pytest.skip(f"there is no {command} on the PATH")
+    gc.collect()
+
+
+def test_both_languages_show_the_same_code() -> None:
+    chinese = (DOCS / "clients.zh-CN.md").read_text("utf-8")
+    for kind in ("python", "sh"):
+        assert blocks(chinese, kind) == blocks(PAGE, kind)
+    assert [text.count("\n## ") for text in (PAGE, chinese)] == [7, 7]
