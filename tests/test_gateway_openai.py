@@ -14,6 +14,8 @@ from served import Served, serving
 
 from orchestra.agents.lineage import Lineage
 from orchestra.gateway import answering
+from orchestra.gateway.openai_wire import citations
+from orchestra.retrieval.passages import Source
 from orchestra.standin import Scripted, StandIn
 
 ASK = {"model": "orchestra/lawyer", "messages": [{"role": "user", "content": "违约金过高可以调整吗？"}]}
@@ -145,6 +147,16 @@ def test_sources_are_citations_there_and_text_elsewhere(served: Served) -> None:
     assert all(one["metadata"][0]["external"] is True for one in sources)
     plain = text_of(events(client, body))
     assert "\n[1] [" in plain
+
+
+def test_open_webui_counts_each_passage_as_a_source_of_its_own() -> None:
+    urls = ["https://a.example/x", "", "https://a.example/x", "https://a.example/y#z", "https://a.example/y#z", ""]
+    lines = citations([Source(n=n, title="T", url=url, snippet=str(n)) for n, url in enumerate(urls, 1)])
+    told = [json.loads(one.removeprefix("data: "))["event"]["data"] for one in lines]
+    # as its page does: the address, else the id
+    assert len({each["metadata"][0].get("source", each["source"]["id"]) for each in told}) == len(urls)
+    assert [each["source"]["url"] for each in told] == urls
+    assert told[2]["metadata"][0]["source"] == "https://a.example/x#source-3"
 
 
 def test_auto_says_whom_it_chose(served: Served, daemon: StandIn) -> None:

@@ -167,7 +167,7 @@ class _Told:
         done = self.answering.outcome
         lines = self._rested("✓")
         if self._events:
-            lines += [wire.source(one) for one in done.sources]
+            lines += wire.citations(done.sources)
             if why := ended(done.reason, self._language):
                 lines.append(wire.status(" · ".join(filter(None, (self._stays, why))), done=True))
         elif done.sources:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -200,15 +200,24 @@ def status(description: str, *, done: bool = False, hidden: bool = False) -> str
     return line({"event": {"type": "status", "data": data}})
 
 
-def source(one: Source) -> str:
-    """A source as a citation; `external`, so that the browser asks nobody for its icon."""
-    data = {
-        "source": {"name": one.title, "url": one.url, "id": str(one.n)},
-        "document": [one.snippet],
-        "metadata": [{"source": one.url, "name": one.title, "external": True}],
-        "distances": [],
-    }
-    return line({"event": {"type": "source", "data": data}})
+def citations(sources: Iterable[Source]) -> list[str]:
+    """Sources as citations, in the order of their numbers; `external`, so that the browser asks nobody for its icon.
+
+    Open WebUI counts those of one address as one, and leads `[2]` to the second that it counts: so each address is given once.
+    """
+    lines: list[str] = []
+    given: set[str] = set()
+    for one in sources:
+        address = f"{one.url}{'&' if '#' in one.url else '#'}source-{one.n}" if one.url in given else one.url
+        given.add(one.url)
+        data = {
+            "source": {"name": one.title, "url": one.url, "id": str(one.n)},
+            "document": [one.snippet],
+            "metadata": [{"name": one.title, "external": True} | ({"source": address} if address else {})],
+            "distances": [],
+        }
+        lines.append(line({"event": {"type": "source", "data": data}}))
+    return lines
 
 
 def error(message: str, code: str) -> dict[str, Any]:
