@@ -7,15 +7,21 @@ import time
 from collections import Counter
 from contextlib import AbstractAsyncContextManager
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Receive, Scope, Send
 
 from orchestra import slots as slots_module
+from orchestra.gateway.app import Border
+from orchestra.gateway.identity import Users
+from orchestra.gateway.keys import Keys
 from orchestra.request import Broken
 from orchestra.runtime import Looped
-from orchestra.slots import MOST_BEFORE, Asker, Slots, Turn, on_behalf_of
+from orchestra.settings import Settings
+from orchestra.slots import MOST_BEFORE, Asker, Slots, Turn, asking, on_behalf_of
 
 HOLDERS, USERS = ("alice", "bob"), ("1", "2")
 
@@ -249,3 +255,36 @@ def test_turns_are_in_order_of_arrival_where_nobody_says_who_asks() -> None:
     house.order()
     assert house.granted == turns
     assert all(one.since <= other.since for one, other in pairwise(turns))
+
+
+# --- at the gateway's border
+
+
+def asker_of(settings: Settings, client: str = "127.0.0.1", **headers: str) -> Asker:
+    """For whom a request with these headers is answered."""
+    seen: list[Asker] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.ensure_future(answered())  # whatever task works on it
+
+    async def answered() -> None:
+        seen.append(asking())
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError
+
+    given = {"host": "localhost", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    scope = {
+        "type": "http", "method": "POST", "path": "/chat", "raw_path": b"/chat", "query_string": b"", "state": {},
+        "client": (client, 5), "server": ("127.0.0.1", 5002), "headers": [(name.encode(), value.encode()) for name, value in given.items()],
+    }  # fmt: skip
+    asyncio.run(Border(app, settings, Keys.of(settings), Users.of(settings))(scope, nothing, nothing))
+    return seen[0]
+
+
+def test_a_request_is_its_keys_and_its_users() -> None:
+    keyed = Settings(tokens="alice=a-key-of-alice bob=a-key-of-bob")
+    alice = asker_of(keyed, authorization="Bearer a-key-of-alice", x_openwebui_user_id="u1")
+    assert (alice.holder, alice.user) == ("alice", "u1")
+    assert asker_of(keyed, "10.0.0.7", authorization="Bearer a-key-of-bob").user == "10.0.0.7"
+    assert asker_of(Settings()).holder == asking().holder == asking().user == ""

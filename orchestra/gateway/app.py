@@ -143,7 +143,8 @@ class Border:
                 scope["state"].update(lineage=caller.lineage, holder=caller.holder, user=caller.user)
                 if scope["path"] not in OPEN:
                     place.enter_context(self.places.one())
-                place.enter_context(on_behalf_of(Asker(caller.holder, caller.user)))
+                address = (scope.get("client") or ("",))[0]  # who has no name here shares slots by machine
+                place.enter_context(on_behalf_of(Asker(caller.holder, caller.user or address)))
             except OrchestraError as error:
                 report.failed(error)
                 await refusal(error, language_for(Headers(scope=scope), self.settings), path=scope["path"])(scope, receive, send)
