@@ -12,7 +12,9 @@ import pytest
 from served import running
 from test_gateway_tasks import EN, prompt
 
+from orchestra.errors import DaemonBusy
 from orchestra.gateway import create_app
+from orchestra.gateway.openai_passing import refusal
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
 
@@ -272,8 +274,7 @@ def test_an_error_before_the_answer_has_its_status(through: Gateways, daemon: St
     client = through(**WAITS)
     missing = client.post(CHAT, json={**ASK, "model": "nobody"})
     assert (missing.status_code, missing.json()["error"]["code"]) == (404, "model_missing")
-    daemon.fail("busy_503", times=3, path="/api/chat")
-    busy = client.post(CHAT, json={**ASK, "stream": True})
+    busy = refusal(DaemonBusy(url="", detail="x"), "en")
     assert (busy.status_code, busy.headers["retry-after"]) == (503, "2")
     unsupported = client.post(CHAT, json={**ASK, "tools": [WEATHER]})
     assert (unsupported.status_code, "does not support tools" in unsupported.text) == (400, True)
@@ -353,15 +354,17 @@ _OPENAI = [
 def test_the_same_requests_load_no_more_models_through_the_gateway() -> None:
     def loaded(url: str, daemon: StandIn) -> list[int]:
         loads = []
+        client = ends.enter_context(httpx.Client(base_url=url, timeout=20, trust_env=False))
         for path, body in [*_NATIVE, *_OPENAI]:
             body = {**body, "options": {**body.get("options", {}), "num_predict": 4}, "max_tokens": 4}
-            assert httpx.post(url + path, json=body, trust_env=False, timeout=20).status_code == 200
+            assert client.post(path, json=body).status_code == 200
             loads.append(daemon.loads + daemon.reloads)
         return loads
 
-    with StandIn(models=["llama3", "tiny-embed"]) as plain, StandIn(models=["llama3", "tiny-embed"]) as daemon:
+    with ExitStack() as ends:
+        plain, daemon = (ends.enter_context(StandIn(models=["llama3", "tiny-embed"])) for _ in range(2))
         settings = Settings.read(host=daemon.url)
-        with running(create_app(settings=settings), settings) as url:
-            through, straight = loaded(url, daemon), loaded(plain.url, plain)
+        url = ends.enter_context(running(create_app(settings=settings), settings))
+        through, straight = loaded(url, daemon), loaded(plain.url, plain)
     assert [ours <= theirs for ours, theirs in zip(through, straight, strict=True)] == [True] * len(straight), (through, straight)
     assert straight[-1] > 6, "there was something to load again"
