@@ -145,7 +145,9 @@ def test_what_to_paste_names_the_key_and_never_shows_it() -> None:
     assert 'Authorization: Bearer $ORCHESTRA_TOKEN"' in shown
     assert "OLLAMA_API_KEY=$ORCHESTRA_TOKEN" in shown
     named = "\n".join(pasted(Door.of(roster, "http://127.0.0.1:1", Settings(tokens="alice=t0ps3cret"))))
-    assert "key a key of ORCHESTRA_TOKENS" in named
+    assert "each caller sets ORCHESTRA_TOKEN to a key of ORCHESTRA_TOKENS" in named
+    assert "each caller" not in shown
+    assert 'api_key=os.environ["ORCHESTRA_TOKEN"]' in shown
     open_ = "\n".join(pasted(Door.of(roster, "http://127.0.0.1:1", Settings())))
     assert "OLLAMA_HOST=http://127.0.0.1:1 ollama run orchestra/auto" in open_
     assert "Authorization" not in open_

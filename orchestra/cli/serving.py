@@ -40,7 +40,7 @@ def serve_until_told(served: Served, wish: Wish) -> None:
     """Serve until SIGINT or SIGTERM."""
     require()
     from orchestra.cli.containers import bridge, reachable, started
-    from orchestra.cli.greeting import Door, announced, behind, pasted
+    from orchestra.cli.greeting import Door, announced, behind, greet, pasted
     from orchestra.cli.watching import watching
     from orchestra.gateway.serving import Service, serve
 
@@ -55,11 +55,11 @@ def serve_until_told(served: Served, wish: Wish) -> None:
 
     def ready(addresses: list[str]) -> None:
         for (app, _), url in zip(made, addresses, strict=True):
-            tell("\n".join(announced(app.state.roster, url)))
+            greet(announced(app.state.roster, url))
         if not served.quiet:
             last = made[-1][0].state
             door = Door.of(last.roster, addresses[-1], settings)
-            tell("\n".join([*pasted(door), *(started(door, settings, beside) if served.for_docker else [])]))
+            greet([*pasted(door), *(started(door, settings, beside) if served.for_docker else [])])
             tasks.append(asyncio.ensure_future(_said(behind(last.orchestra))))  # asked when it answers already
         for notice in notices:
             tell(notice.text(LANGUAGE))
