@@ -263,6 +263,20 @@ def test_a_dialogue_that_outgrows_the_window_is_summarised_and_said_in_one_prefi
     assert len(store.history(NAME)) == 15, "the store keeps every word"
 
 
+def test_what_does_not_fit_and_is_kept_nowhere_is_left_out_in_large_steps_and_said() -> None:
+    with StandIn(window=2048) as daemon, serving(daemon.url) as served:
+        client, past, begins = served(), list[str](), list[str]()
+        for number in range(20):
+            past.append(f"Question {number}: " + "what about this matter, and that one, and another? " * 6)
+            past.append(say(client, *past, head={}, max_tokens=40))
+            begins.append(daemon.asked("/api/chat")[-1]["messages"][1]["content"][:12])
+        sent = daemon.asked("/api/chat")[-1]["messages"]
+    assert past[-1].startswith("[The ")
+    assert not past[3].startswith("[The ")
+    assert not any("did not fit" in one["content"] for one in sent), "the model reads none of our words as its own"
+    assert 1 < len(set(begins)) <= 6, "the prompt keeps its beginning for several turns"
+
+
 def _summaries(path: Path) -> list[Any]:
     connection = sqlite3.connect(path)
     try:

@@ -22,12 +22,14 @@ from orchestra.agents.router import AUTO, Router
 from orchestra.agents.tool import Step
 from orchestra.api import AsyncOrchestra, TaskFields
 from orchestra.errors import FieldInvalid
+from orchestra.gateway.bounding import left_out, without_notice
 from orchestra.gateway.meanwhile import Tell, released, with_told
 from orchestra.gateway.roster import SEARCH as SEARCHING
 from orchestra.gateway.roster import Roster
 from orchestra.gateway.waiting import Waiting
 from orchestra.model.language import language_of
 from orchestra.model.messages import Message, Options, Piece, Reply, gathered
+from orchestra.model.notice import announced
 from orchestra.model.persona import Persona
 from orchestra.retrieval.pipeline import Answer
 from orchestra.sessions.branching import Begun, unkept
@@ -105,12 +107,17 @@ class Dialogue:
         system. `kept` is what begins its turn, where it is stored.
         """
         wishes = "\n\n".join(one.content for one in messages if one.role == "system" and one.content.strip())
-        said = [one for one in messages if one.role in ("user", "assistant") and one.content.strip()]
+        said = [_as_said(one) for one in messages if one.role in ("user", "assistant") and one.content.strip()]
         while said and said[0].role == "assistant":
             del said[0]
         if not said or said[-1].role != "user":
             raise FieldInvalid(field="messages", detail="the last message is no user's", detail_zh="最后一条不是用户的消息")
         return cls(said=tuple(said[:-1]), question=said[-1].content, wishes=wishes, options=options, lineage=lineage, kept=kept)
+
+
+def _as_said(message: Message) -> Message:
+    """A message without the line of ours that an answer may have begun with."""
+    return replace(message, content=without_notice(message.content)) if message.role == "assistant" else message
 
 
 async def told(parts: AsyncGenerator[Part]) -> Reply | Plan:
@@ -123,6 +130,19 @@ async def told(parts: AsyncGenerator[Part]) -> Reply | Plan:
             if isinstance(part, Piece):
                 pieces.append(part)
     return gathered(pieces)
+
+
+def spoken(session: AsyncSession, dialogue: Dialogue) -> AsyncGenerator[Part]:
+    """The answer of a session; first of all it says where the oldest part of the dialogue did not fit."""
+
+    def notice() -> str:
+        messages = 2 * session.dropped
+        return left_out(messages, session.window, language_of(dialogue.question)).rstrip() if messages else ""
+
+    pieces = session.stream(dialogue.question)
+    if dialogue.options.format is None:  # what a program reads holds no word of ours
+        pieces = announced(pieces, notice=notice)
+    return released(pieces, _last)
 
 
 async def planned(
@@ -216,8 +236,7 @@ class PersonaVoice:
         if persona.experts and not dialogue.lineage.deepest:
             parts = planned(orchestra, dialogue, begun, experts=persona.experts, coordinator=persona)
         else:
-            session = orchestra.session(begun, persona=persona, options=dialogue.bounded(persona))
-            parts = released(session.stream(dialogue.question), _last)
+            parts = spoken(orchestra.session(begun, persona=persona, options=dialogue.bounded(persona)), dialogue)
         async with aclosing(parts) as stream:
             async for part in stream:
                 yield part
@@ -288,7 +307,7 @@ class OtherVoice:
             opening = Opening(known=orchestra.personas.persona, grounded=orchestra.grounds, routed=led, auto=True)
             options = dialogue.bounded(persona)
             session = AsyncSession(store=orchestra.store, client=orchestra.client, name=begun, opening=opening, options=options)
-            parts = released(session.stream(dialogue.question), _last)
+            parts = spoken(session, dialogue)
         async with aclosing(parts) as stream:
             async for part in stream:
                 yield part

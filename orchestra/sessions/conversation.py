@@ -92,6 +92,7 @@ class AsyncSession:
         self._turn = name if isinstance(name, Begun) else None
         self.name = name.record.name if isinstance(name, Begun) else name
         self.model = ""  # the one that answers, known when a turn turns to it
+        self.dropped, self.window = 0, 0  # how many turns did not fit into how large a window, known before the answer begins
         self.leader: Leader | None = None  # whom the opening's `routed` picked for the last turn
         self._store = store
         self._client = client
@@ -201,6 +202,7 @@ class AsyncSession:
         exchange.past = await self._fitter.past(exchange, frame.model)
         self.leader = self.leader and self.leader._replace(turned=exchange.past.turned)
         prompt = await self._fitter.fitted(frame, exchange)
+        self.dropped, self.window = prompt.dropped, frame.loaded.window
         if isinstance(prompt.subject, str):
             options = replace(frame.options, stop=(*(frame.options.stop or ()), *stops(frame)))
             pieces = unindented(client.complete(prompt.subject, model=frame.model, options=options, raw=True, fit=prompt.fit))
@@ -219,9 +221,12 @@ class AsyncSession:
                 yield piece
 
     async def _chosen(self, record: SessionRecord) -> str:
-        """The model for a session that names none; it stays with the session, whatever is installed later."""
+        """The model for a session that names none; it stays with the session, whatever is installed later.
+
+        Not where turns come begun: each may be for somebody else to answer.
+        """
         model = await chosen(self._client, purpose="base" if self._opening.base else "chat")
-        if record.id:
+        if self._turn is None:
             with suppress(StoreFault):  # a store without room keeps no answer from being given
                 await self._client.runtime.call(lambda: self._store.update(record.name, model=model))
         return model
@@ -250,7 +255,8 @@ class AsyncSession:
         """Who answers, and what the prompt has to fit into."""
         client, opening, record, options = self._client, self._opening, exchange.record, exchange.options
         own = persona.model if persona else None
-        model = opening.model or record.model or own or await self._chosen(record)
+        kept = record.model if self._turn is None else ""
+        model = opening.model or kept or own or await self._chosen(record)
         self.model = model
         facts = await client.facts(model)
         if persona is not None:
