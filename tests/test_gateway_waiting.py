@@ -258,6 +258,7 @@ def test_words() -> None:
     assert [one.split()[1] for one in said] == ["1st", "2nd", "3rd", "4th", "11th", "12th", "13th", "21st", "102nd", "111th"]
     assert Waiting(3).told("zh") == "⏳ 排队中：第 3 位"
     assert Waiting(model="llama3").told("zh") == "⏳ 正在加载 llama3 …"
+    assert Waiting(model="llama3", seconds=20).told("en") == "⏳ loading llama3 … 20 s"
 
 
 @pytest.mark.parametrize("language", ["en", "zh"])
@@ -295,7 +296,9 @@ def test_news_are_told_when_they_are_new_and_not_more_often_than_once_a_second(m
     assert lookout.news() is None
     me.loads.append(Load("llama3", since=now))
     now += 1
-    assert lookout.news() == Waiting(model="llama3")
+    assert (lookout.news(), lookout.news()) == (Waiting(model="llama3"), None)
+    now += 11
+    assert lookout.news() == Waiting(model="llama3", seconds=10)
 
 
 async def numbers(pauses: float, count: int, ended: list[int]) -> AsyncGenerator[int]:

@@ -19,6 +19,7 @@ from orchestra.slots import Asker, asking
 SOON = 0.35  # seconds of waiting that are not worth a word
 TICK = 0.4  # seconds between two looks
 OFTEN = 1.0  # seconds between two words
+AGAIN = 10  # seconds after which it is said again that a model is still loading
 AHEAD = 500  # parts that are made before the first of them is read: whoever reads slowly is to keep no slot
 CLOCK = "⏳"  # each of our lines begins with it
 FENCE = "\n---\n\n"  # between our words and the model's own thinking
@@ -29,15 +30,17 @@ T = TypeVar("T")
 
 
 class Waiting(NamedTuple):
-    """What is waited for: a `model` that is being loaded, else the turn at this `place`, where 1 is the next."""
+    """What is waited for: a `model` that has been loading for so many `seconds`, else the turn at this `place`, where 1 is the next."""
 
     place: int = 0
     model: str = ""
+    seconds: int = 0
 
     def told(self, language: str) -> str:
         """The same in words."""
         if self.model:
-            return f"{CLOCK} 正在加载 {self.model} …" if language == "zh" else f"{CLOCK} loading {self.model} …"
+            since = f" {self.seconds} s" if self.seconds else ""
+            return f"{CLOCK} {'正在加载' if language == 'zh' else 'loading'} {self.model} …{since}"
         if language == "zh":
             return f"{CLOCK} 排队中：第 {self.place} 位"
         ending = "th" if self.place % 100 in (11, 12, 13) else _ENDINGS.get(self.place % 10, "th")
@@ -70,7 +73,7 @@ class Lookout:
     def _waiting(self, now: float) -> Waiting | None:
         for load in self._asker.loads:
             if now - load.since >= SOON:
-                return Waiting(model=load.model)
+                return Waiting(model=load.model, seconds=int((now - load.since) / AGAIN) * AGAIN)
         turns = self._asker.turns
         if not turns or any(turn.held for turn in turns) or now - min(turn.since for turn in turns) < SOON:
             return None
