@@ -81,3 +81,8 @@ def test_what_is_left_out_stays_left_out_and_the_rest_fits(costs: list[int], sha
     starts = [first_kept(costs[:number], share) for number in range(len(costs) + 1)]
     assert starts == sorted(starts)
     assert sum(costs[starts[-1] :]) <= share
+
+
+def test_the_last_turn_stays_where_it_fits() -> None:
+    assert first_kept([30, 30, 90], 100) == 2
+    assert first_kept([30, 30, 101], 100) == 3

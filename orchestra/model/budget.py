@@ -73,12 +73,15 @@ def outgrown(costs: Sequence[int], *, share: int, kept: int, head: int, summary:
 
 
 def first_kept(costs: Sequence[int], share: int) -> int:
-    """The index of the oldest turn that stays where no summary could be had; `costs` are tokens, oldest first."""
+    """The index of the oldest turn that stays where no summary could be had; the last one stays where it fits.
+
+    `costs` are tokens, oldest first.
+    """
     start, total = 0, 0
     for index, cost in enumerate(costs):
         total += cost
         if total > share:
-            while start <= index and total > share * KEPT_SHARE:
+            while start <= index and (total > share or (start < index and total > share * KEPT_SHARE)):
                 total -= costs[start]
                 start += 1
     return start
