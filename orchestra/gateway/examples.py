@@ -78,7 +78,8 @@ class Reader:
         return [{"role": "user", "content": QUESTION.text(self.language)}]
 
     def _curl(self, path: str, body: Mapping[str, object] | None = None) -> Example:
-        lines = [f"curl -X POST {self.address}{path}" if body else f"curl '{self.address}{path}'" if "?" in path else f"curl {self.address}{path}"]
+        url = self.address + path
+        lines = [f"curl -X POST {url}" if body else f"curl '{url}'" if "?" in path else f"curl {url}"]
         if self.keyed:
             lines.append(f'-H "Authorization: Bearer ${KEY}"')
         if body:
@@ -108,6 +109,10 @@ console.log((await answer.json()).response);"""
         return [self._curl(path, body), Example("Python", python), Example("JavaScript", script)]
 
     def _openai(self) -> list[Example]:
+        asked = {"model": self.model, "messages": self.messages}
+        return [self._curl("/v1/chat/completions", asked), self._openai_python(), self._openai_java(), self._openai_script()]
+
+    def _openai_python(self) -> Example:
         key = f'os.environ["{KEY}"]' if self.keyed else '"none"'
         python = f"""\
 {self._import_os}from openai import OpenAI
@@ -121,6 +126,9 @@ stream = client.chat.completions.create(
 for chunk in stream:
     if chunk.choices:
         print(chunk.choices[0].delta.content or "", end="", flush=True)"""
+        return Example("Python", python)
+
+    def _openai_script(self) -> Example:
         script = f"""\
 const answer = await fetch("{self.address}/v1/chat/completions", {{
   method: "POST",
@@ -138,6 +146,9 @@ for await (const text of answer.body.pipeThrough(new TextDecoderStream())) {{
     process.stdout.write(choices?.[0]?.delta?.content ?? "");
   }}
 }}"""
+        return Example("JavaScript", script)
+
+    def _openai_java(self) -> Example:
         java = f"""\
 // application.properties (Spring AI 2; for 1.x the base-url is without /v1), spring-ai-starter-model-openai
 // spring.ai.openai.base-url={self.address}/v1
@@ -156,11 +167,7 @@ class Asking {{
         return client.prompt().user(question).stream().content();
     }}
 }}"""
-        asked = {"model": self.model, "messages": self.messages}
-        return [
-            self._curl("/v1/chat/completions", asked), Example("Python", python), Example("Java (Spring AI)", java),
-            Example("JavaScript", script),
-        ]  # fmt: skip
+        return Example("Java (Spring AI)", java)
 
     def _ollama(self) -> list[Example]:
         key = f', headers={{"Authorization": f"Bearer {{os.environ[\'{KEY}\']}}"}}' if self.keyed else ""

@@ -170,7 +170,8 @@ def _table(whole: Mapping[str, Any], language: str) -> str:
         for method, operation in item.items():
             purpose = PURPOSES.get(path) or Words(*[operation.get("description") or operation["summary"]] * 2)
             fields = ", ".join(f"<code>{escape(name)}</code>{star}" for name, star in _fields(operation, whole))
-            rows.append(f"<tr><td><code>{method.upper()} {escape(path)}</code></td><td>{_text(purpose, language)}</td><td>{fields}</td></tr>")
+            cells = f"<code>{method.upper()} {escape(path)}</code>", _text(purpose, language), fields
+            rows.append(f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>")
     return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 

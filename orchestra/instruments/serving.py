@@ -44,7 +44,8 @@ def gateway(settings: Settings, daemon: str, port: int = PORT) -> Check:
     """Whether a gateway answers on its port, and whether it is ready, over the same daemon as this command line."""
     name = "gateway"
     if not here.taken(port):
-        return Check(name=name, ok=True, detail=Words(f"not running; port {port} is free (orchestra serve)", f"未运行；端口 {port} 空闲（orchestra serve）"))
+        free = Words(f"not running; port {port} is free (orchestra serve)", f"未运行；端口 {port} 空闲（orchestra serve）")
+        return Check(name=name, ok=True, detail=free)
     ready = asked(port, "/readyz", settings.token)
     if asked(port, "/healthz").value.get("status") != "ok" or not (ready.code or ready.value.get("status") == "ready"):
         return here.port(port, "the gateway", "网关")
@@ -107,7 +108,8 @@ async def direct(client: Client, patience: Patience) -> Check:
         return Check(name="direct", ok=True, detail=Words("OLLAMA_HOST names the daemon itself", "OLLAMA_HOST 直接指向 Ollama"))
     return Check(
         name="direct", ok=False,
-        detail=Words(f"at {url} a gateway answers in place of the daemon: this command line goes through it", f"{url} 是网关而不是 Ollama：本命令行会经过它"),
+        detail=Words(f"at {url} a gateway answers in place of the daemon: this command line goes through it",
+                     f"{url} 是网关而不是 Ollama：本命令行会经过它"),
         fix=Words("unset OLLAMA_HOST here, and set it only for other programs", "请在此处 unset OLLAMA_HOST，只为其他程序设置"),
     )  # fmt: skip
 

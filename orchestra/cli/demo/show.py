@@ -223,7 +223,7 @@ def closing(stage: Stage, performance: Performance, without: list[tuple[str, str
         (f"{own} chat", say("a dialogue that is kept", "保存下来的对话")),
         (f"{own} ask \"...\"", say("an answer with its sources", "带来源的回答")),
         (f"{own} integrate \"...\"", say("a task for several experts", "多位专家共同完成任务")),
-        *([] if lacking() else [(f"{own} serve", say("for Open WebUI, ollama run, any OpenAI client", "供 Open WebUI、ollama run 与 OpenAI 客户端使用"))]),
+        *([] if lacking() else [(f"{own} serve", say("for Open WebUI, ollama run, SDKs", "供 Open WebUI、ollama run 与 SDK 使用"))]),
         (f"{own} doctor", say("what works here, and what does not", "检查这里的环境")),
     ], quiet=1)  # fmt: skip
     stage.line()
