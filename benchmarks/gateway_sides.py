@@ -90,13 +90,10 @@ def bare(url: str) -> Any:
 
 def gateway(guard: str) -> Any:
     """The gateway, of everybody."""
-    from orchestra.gateway import create_app, passing
+    from orchestra.gateway import create_app
     from orchestra.settings import Settings
 
-    app = create_app(settings=Settings.read())
-    if guard == "off":
-        app.router.routes[:0] = passing.routes(app.state.orchestra.client, "off")
-    return app
+    return create_app(settings=Settings.read(guard=guard))
 
 
 async def main() -> None:

@@ -132,7 +132,7 @@ class _Face:
         report = report_of(request.scope)
         report.model = name
         if not name.startswith(PREFIX):
-            return self._there(name).passed(path, raw, language_for(request.headers, self._orchestra.settings))
+            return self._there(name).passed(path, raw, body, language_for(request.headers, self._orchestra.settings))
         asked = understood(kind, body)
         asked.check()
         voice, told = await self._voices.voice(name), wire.Told(name, chat=kind is wire.Chat)

@@ -14,7 +14,6 @@ from typing import Any, Literal, TypeVar, cast
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from orchestra.errors import (
@@ -30,9 +29,7 @@ from orchestra.errors import (
     StreamStalled,
     StreamTruncated,
 )
-from orchestra.gateway.access import language_for
 from orchestra.gateway.attending import within
-from orchestra.gateway.bodies import bounded as bounded_body
 from orchestra.gateway.bounding import Sent, bounded, question_language, read_by_people
 from orchestra.gateway.discretion import in_one_line
 from orchestra.gateway.keeping import kept
@@ -50,7 +47,6 @@ from orchestra.request import Request as Asking
 
 T = TypeVar("T")
 Guard = Literal["on", "strict", "off"]
-PATHS = ("/api/chat", "/api/generate")
 _AS_THE_DAEMON = {413: 400, 422: 400, 500: 502}  # what a client of the daemon knows in place of our own status
 _OF_THE_CALLER = ('option "', "invalid format")  # what the daemon says with a 500, and is wrong with the request
 _HANDED_ON = ("content-type", "retry-after")
@@ -63,34 +59,29 @@ class Passing:
         self.client = client
         self.guard: Guard = guard or cast(Guard, client.settings.guard)
 
-    async def listed(self) -> list[dict[str, Any]]:
-        """The daemon's own models, as it lists them itself."""
-        return await self.client.tags()
-
-    def passed(self, path: str, raw: bytes, language: str = "en") -> Response:
-        """The answer to a body that was sent to `path`, `/api/chat` or `/api/generate`; errors in the daemon's own shape."""
-        return Attended(partial(self._answer, path, raw, language), partial(refusal, language=language))
+    def passed(self, path: str, raw: bytes, body: Mapping[str, Any], language: str = "en") -> Response:
+        """The answer to a `body`, sent as `raw` to `/api/chat` or `/api/generate`; errors in the daemon's own shape."""
+        told = AsLines(str(body.get("model")), stream=body.get("stream") is not False, chat=path == "/api/chat", language=language)
+        return Attended(partial(self._answer, path, raw, body, told), partial(refusal, language=language))
 
     def through(self, method: str, path: str, raw: bytes = b"", language: str = "en") -> Response:
         """The daemon's answer to any request, byte for byte; errors, where there is none, in its own shape."""
         return Attended(lambda send, _: self.verbatim(method, path, raw, send), partial(refusal, language=language))
 
-    async def _answer(self, path: str, raw: bytes, language: str, send: Send, request: Request) -> None:
-        """Sends the answer. Raises what is wrong before anything was sent."""
-        body = parsed(raw) if self.guard != "off" else _or_nothing(raw)
+    async def _answer(self, path: str, raw: bytes, body: Mapping[str, Any], told: Told, send: Send, request: Request) -> None:
+        report_of(request.scope).model = str(body.get("model"))
         if not asks(path, body):
-            return await self.verbatim("POST", path, raw, send)
-        if self.guard == "off":
-            return await self.in_turn(path, raw, send)
-        stream, chat = body.get("stream") is not False, path == "/api/chat"
-        await self.guarded(path, body, AsLines(str(body.get("model")), stream=stream, chat=chat, language=language), send, request)
+            await self.verbatim("POST", path, raw, send)
+        elif self.guard == "off":
+            await self.in_turn(path, raw, send)
+        else:
+            await self.guarded(path, body, told, send, request)
 
     # --- with the guard
 
     async def guarded(self, path: str, body: Mapping[str, Any], told: Told, send: Send, request: Request) -> None:
         """Sends the answer to a body of the daemon's own, bounded and looked after. Raises what is wrong before anything was sent."""
         report = report_of(request.scope)
-        report.model = str(body.get("model"))
         sending = _Sending(path, body, told, send)
         async with aclosing(await kept(request, path, body, told, self._lines(path, body, told.aloud, report))) as answered:
             if not told.stream:
@@ -205,20 +196,6 @@ class _Sending:
         return ours(str(self._body.get("model")), thinking=thinking, chat=self._chat)
 
 
-def routes(client: Client, guard: Guard | None = None) -> list[BaseRoute]:
-    """The routes that pass everything on to the daemon behind `client`."""
-    passing = Passing(client, guard)
-
-    async def passed(request: Request) -> Response:
-        language = language_for(request.headers, client.settings)
-        try:
-            return passing.passed(request.url.path, await bounded_body(request, client.settings.body_limit), language)
-        except OrchestraError as error:
-            return refusal(error, language)
-
-    return [Route(path, passed, methods=["POST"], include_in_schema=False) for path in PATHS]
-
-
 class Attended(Response):
     """A response that is worked on for as long as its caller waits: leaving ends all work for it, whatever it waits for."""
 
@@ -274,14 +251,6 @@ def parsed(raw: bytes) -> dict[str, Any]:
         return wire.parsed(raw)
     except wire.Corrupt as error:
         raise BodyInvalid(detail=str(error), detail_zh="无法读取", offset=0) from None
-
-
-def _or_nothing(raw: bytes) -> dict[str, Any]:
-    """The body; nothing where it is none, which the daemon says itself."""
-    try:
-        return parsed(raw)
-    except BodyInvalid:
-        return {}
 
 
 def asks(path: str, body: Mapping[str, Any]) -> bool:
