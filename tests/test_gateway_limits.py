@@ -16,6 +16,7 @@ import pytest
 from served import Served, running
 from test_gateway import SEED, error, served  # noqa: F401 - a fixture
 
+from orchestra.gateway.access import Caller, admit
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
 
@@ -37,6 +38,14 @@ def heard(sock: socket.socket) -> bytes:
     with suppress(ConnectionError):
         while piece := sock.recv(65536):
             whole += piece
+    return whole
+
+
+def one_object(sock: socket.socket) -> bytes:
+    """An answer that ends with an object's end, on a connection that stays."""
+    whole = b""
+    while not whole.endswith(b"}"):
+        whole += sock.recv(65536)
     return whole
 
 
@@ -101,12 +110,12 @@ def test_without_these_times_they_would_be_waited_for(served: Served) -> None:  
 def test_the_second_request_of_a_connection_has_its_own_time(hasty: httpx.Client) -> None:
     whole = b"GET /persona HTTP/1.1\r\nhost: localhost\r\n\r\n"
     with connected(hasty, whole) as sock:
-        assert b" 200 " in sock.recv(65536)
+        assert b" 200 " in one_object(sock)
         time.sleep(0.7)
         sock.sendall(whole[:20])
         time.sleep(0.2)
         sock.sendall(whole[20:])
-        assert b" 200 " in sock.recv(65536)
+        assert b" 200 " in one_object(sock)
     with connected(hasty, whole + HEAD + b"content-length: 5\r\n\r\n") as sock:  # the head of a second one behind the first
         answer = heard(sock)
     assert answer.startswith(b"HTTP/1.1 200 ")
@@ -157,9 +166,8 @@ def test_whom_there_is_no_place_for_is_told_at_once(
     client = served(SEED)
     with ThreadPoolExecutor(2) as asking:
         answers = [asking.submit(client.post, "/chat", json={"intent": "说很久"}) for _ in range(2)]
-        until = time.monotonic() + 5
-        while client.get("/persona").status_code != 429 and time.monotonic() < until:
-            time.sleep(0.01)
+        time.sleep(0.3)  # who looks takes a place as well, and must not take theirs
+        assert answered(client, 429)
         took = []
         for _ in range(20):
             before = time.monotonic()
@@ -171,6 +179,71 @@ def test_whom_there_is_no_place_for_is_told_at_once(
         assert client.get("/healthz").status_code == 200
         assert [answer.result().status_code for answer in answers] == [200, 200]
     assert client.post("/chat", json={"intent": "现在呢？"}).status_code == 200
+
+
+ASKED = b"GET /persona HTTP/1.1\r\nhost: localhost\r\n"
+
+
+@contextmanager
+def occupied(client: httpx.Client, places: int) -> Iterator[None]:
+    """All places of a service taken, by requests whose bodies are still to come."""
+    with ExitStack() as open_ones:
+        for _ in range(places):
+            open_ones.enter_context(connected(client, HEAD + b"content-length: 100\r\n\r\n"))
+        assert answered(client, 429)
+        yield
+
+
+def answered(client: httpx.Client, status: int) -> bool:
+    """Whether a request is soon answered like this."""
+    until = time.monotonic() + 5
+    while (last := client.get("/persona").status_code) != status and time.monotonic() < until:
+        time.sleep(0.01)
+    return last == status
+
+
+def test_each_protocol_hears_in_its_own_words_that_there_is_no_place(
+    served: Served, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    monkeypatch.setenv("ORCHESTRA_IN_FLIGHT", "1")
+    client = served(SEED)
+    with occupied(client, 1):
+        for content in (b"{}", iter([b"{}"])):  # one that has come whole, and one in chunks, which goes the usual way
+            told = client.post("/v1/chat/completions", content=content, headers={"accept-language": "zh"})
+            assert (told.status_code, told.json()["error"]["code"]) == (429, "overloaded")
+            assert "\u4e00" <= told.json()["error"]["message"][0] <= "\u9fff"
+            assert int(told.headers["retry-after"]) > 0
+        assert isinstance(client.post("/api/chat", json={}).json()["error"], str)
+        with connected(client, ASKED[:20]) as halved, connected(client, ASKED + b"\r\n" + ASKED + b"\r\n") as doubled:
+            time.sleep(0.05)
+            halved.sendall(ASKED[20:] + b"\r\n")
+            assert all(sock.recv(65536).startswith(b"HTTP/1.1 429 ") for sock in (halved, doubled))
+        assert client.get("/healthz").status_code == 200
+    assert answered(client, 200)
+
+
+@pytest.mark.parametrize(("unusual", "begun"), [(b"", 0), (b"transfer-encoding: chunked\r\n\r\n0\r\n", 200)])
+def test_nothing_is_begun_for_whom_there_is_no_place(
+    unusual: bytes, begun: int, served: Served, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+) -> None:
+    """Each is answered as it is read; the second row is the red control: what goes the usual way is begun."""
+    monkeypatch.setenv("ORCHESTRA_IN_FLIGHT", "2")
+    client = served(SEED)
+    with occupied(client, 2), ExitStack() as open_ones:
+        admitted: list[int] = []
+
+        def counted(*given: Any) -> Caller:
+            admitted.append(1)
+            return admit(*given)
+
+        monkeypatch.setattr("orchestra.gateway.app.admit", counted)
+        socks = [open_ones.enter_context(connected(client)) for _ in range(200)]
+        before = time.monotonic()
+        for sock in socks:
+            sock.sendall(ASKED + unusual + b"\r\n")
+        assert all(sock.recv(65536).startswith(b"HTTP/1.1 429 ") for sock in socks)
+        assert time.monotonic() - before < 2
+        assert begun <= len(admitted) <= begun + 2  # those who have the places may just have come in
 
 
 # --- readers

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from orchestra import __version__
 from orchestra.agents.experts import Named
 from orchestra.api import AsyncOrchestra
-from orchestra.errors import MethodRefused, OrchestraError, RouteMissing
+from orchestra.errors import MethodRefused, OrchestraError, Overloaded, RouteMissing
 from orchestra.gateway import guide, lesson, ollama, openai, own, passing
 from orchestra.gateway.access import OPEN, admit, language_for
 from orchestra.gateway.bodies import WhoAnswers
@@ -170,6 +170,14 @@ def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = 
     said = {"code": error.code(), "message": message, "hint": error.hint(language)}
     so_far = {"response": error.reply.text} if error.reply is not None else {}
     return JSONResponse({"error": said, **so_far}, status_code=error.status, headers=headers)
+
+
+def turned_away(settings: Settings, scope: Scope) -> Response:
+    """What is said to whom there is no place for, where nothing is begun for such a request."""
+    error = Overloaded(most=settings.in_flight, seconds=RETRY_AFTER)
+    with reported(scope) as report:
+        report.refused(error)
+        return refusal(error, language_for(Headers(scope=scope), settings), path=scope["path"])
 
 
 async def _refused(request: Request, error: Any) -> Response:

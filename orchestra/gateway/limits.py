@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import json
 from asyncio import TimerHandle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import h11
+from starlette.responses import Response
+from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from orchestra.errors import GatewayFault, HeadersTooLarge, Overloaded, RequestInvalid, RequestTooSlow
-from orchestra.gateway.access import HEADER_LIMIT
+from orchestra.gateway.access import HEADER_LIMIT, OPEN
 from orchestra.settings import Settings
 from orchestra.texts import interface_language
 
@@ -43,16 +45,33 @@ class Places:
             self.taken -= 1
 
 
-def protocol(settings: Settings) -> Any:
-    """What makes uvicorn's connections: each with the patience of these settings."""
-    return partial(Bounded, settings)
+def protocol(settings: Settings, full: Callable[[Scope], Response]) -> Any:
+    """What makes uvicorn's connections: each with the patience of these settings; `full` answers for whom there is no place."""
+    return partial(Bounded, settings, Door(settings.in_flight, full))
+
+
+class Door:
+    """Counts the requests of one server that are on their way to their answers, and turns away whom there is no place for."""
+
+    def __init__(self, most: int, full: Callable[[Scope], Response]) -> None:
+        self._most, self._inside, self.full = max(1, most), 0, full
+
+    @property
+    def shut(self) -> bool:
+        """Whether all places are taken."""
+        return self._inside >= self._most
+
+    def passed(self, steps: int) -> None:
+        """One has come in (1) or has gone (-1)."""
+        self._inside += steps
 
 
 class Bounded(H11Protocol):
     """A connection whose head and body come in time, and whose reader reads; else it is ended."""
 
-    def __init__(self, settings: Settings, *given: Any, **named: Any) -> None:
+    def __init__(self, settings: Settings, door: Door, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
+        self._door, self._inside = door, False
         self._patience = {"head": settings.header_timeout, "body": settings.body_timeout}
         self._reader = settings.reader_timeout
         self._awaited = ""
@@ -64,12 +83,40 @@ class Bounded(H11Protocol):
         self._await("head")
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._leave()
         self._await("")
         self._unstall()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        # nothing is begun for whom there is no place: of a thousand at once the last would wait for all that is begun before it
+        scope = _whole(data) if self._door.shut and self._between else None
+        if scope is None:
+            super().data_received(data)
+        else:
+            answer = self._door.full(scope)
+            self.transport.write(_written(answer.status_code, answer.raw_headers, bytes(answer.body)))
+            self.transport.close()
+
+    @property
+    def _between(self) -> bool:
+        """Whether what comes now begins a request."""
+        return self.conn.their_state is h11.IDLE and not self.conn.trailing_data[0]
+
+    def on_response_complete(self) -> None:
+        self._leave()
+        super().on_response_complete()
+
+    def _leave(self) -> None:
+        if self._inside:
+            self._inside = False
+            self._door.passed(-1)
+
     def handle_events(self) -> None:
         super().handle_events()
+        if not self._inside and self.cycle is not None and not self.cycle.response_complete:
+            self._inside = True
+            self._door.passed(1)
         if not self.transport.is_closing():
             # between two requests uvicorn's own patience counts: the next head has its time from its first byte on
             begun = self.conn.their_state is not h11.IDLE or self._awaited == "head" or bool(self.conn.trailing_data[0])
@@ -123,11 +170,35 @@ class Bounded(H11Protocol):
             self._stall = None
 
 
+def _whole(data: bytes) -> Scope | None:
+    """What is asked for in these bytes, if they are one whole request that needs a place; whatever is unusual takes the usual way."""
+    head, end, body = data.partition(b"\r\n\r\n")
+    first, *rows = head.split(b"\r\n")
+    asked = first.split(b" ")
+    if not end or len(head) > HEADER_LIMIT or len(asked) != 3 or asked[2] != b"HTTP/1.1":
+        return None
+    pairs = (row.partition(b":") for row in rows)
+    headers = [(name.lower(), value.strip()) for name, _, value in pairs]
+    length = dict(headers).get(b"content-length", b"0")
+    path, _, query = asked[1].partition(b"?")
+    if b"transfer-encoding" in dict(headers) or length != b"%d" % len(body) or path.decode("latin-1") in OPEN:
+        return None
+    return {
+        "type": "http", "method": asked[0].decode("latin-1"), "path": path.decode("latin-1"), "raw_path": path,
+        "query_string": query, "headers": headers, "state": {},
+    }  # fmt: skip
+
+
 def _answer(error: GatewayFault) -> bytes:
     """An answer to who has not said yet in which language, or which protocol."""
     language = interface_language()
     said = {"code": error.code(), "message": error.message(language), "hint": error.hint(language)}
     body = json.dumps({"error": said}, ensure_ascii=False).encode()
-    phrase = HTTPStatus(error.status).phrase
-    head = f"HTTP/1.1 {error.status} {phrase}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\nconnection: close\r\n\r\n"
-    return head.encode() + body
+    return _written(error.status, [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))], body)
+
+
+def _written(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> bytes:
+    """An answer after which the connection is closed."""
+    first = b"HTTP/1.1 %d %b" % (status, HTTPStatus(status).phrase.encode())
+    rows = [name + b": " + value for name, value in (*headers, (b"connection", b"close"))]
+    return b"\r\n".join([first, *rows, b"", body])

@@ -77,6 +77,11 @@ class Report:
         """The answer is an error, or one has ended it."""
         self.finish = error.code()
 
+    def refused(self, error: OrchestraError) -> None:
+        """The request was answered with an error before anything was begun for it."""
+        self.status, self._whole = error.status, True
+        self.failed(error)
+
     def watched(self, send: Send) -> Send:
         """`send`, looked at on the way."""
 

@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -19,6 +20,7 @@ from starlette.types import ASGIApp
 
 from orchestra.errors import ConfigError, PortTaken, UsageError
 from orchestra.errors.system import why
+from orchestra.gateway.app import turned_away
 from orchestra.gateway.limits import protocol
 from orchestra.model.hosts import daemon_url
 from orchestra.settings import Settings
@@ -150,8 +152,8 @@ class _Server(uvicorn.Server):
 
 def _config(service: Service, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
-        service.app, http=protocol(settings), log_config=None, log_level="error", access_log=False, server_header=False,
-        proxy_headers=False, timeout_graceful_shutdown=max(1, round(settings.grace)), lifespan="on",
+        service.app, http=protocol(settings, partial(turned_away, settings)), log_config=None, log_level="error", access_log=False,
+        server_header=False, proxy_headers=False, timeout_graceful_shutdown=max(1, round(settings.grace)), lifespan="on",
     )  # fmt: skip
 
 
