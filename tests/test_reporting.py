@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -13,6 +14,7 @@ import httpx
 import pytest
 from served import Served, serving
 
+from orchestra.cli import watching as watching_
 from orchestra.cli.watching import Lines, watching
 from orchestra.gateway.reporting import REQUESTS, Report, report_of, reported, seen
 from orchestra.standin import Scripted, StandIn
@@ -180,11 +182,44 @@ def test_on_a_terminal_the_columns_are_aligned() -> None:
     assert "x" * 61 not in second
 
 
+def record(path: str = "/") -> logging.LogRecord:
+    return logging.makeLogRecord({"report": Report("GET", path)})
+
+
 def test_a_reader_that_has_left_stops_nothing() -> None:
     stream = io.StringIO()
     lines = Lines(stream)
     stream.close()
-    lines.handle(logging.makeLogRecord({"report": Report("GET", "/")}))
+    lines.handle(record())
+    lines.close()
+
+
+def test_a_reader_that_is_held_stops_nothing_and_is_told_what_it_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = threading.Event()
+
+    class Held(io.StringIO):
+        def write(self, text: str) -> int:
+            assert reads.wait(10)
+            return super().write(text)
+
+    monkeypatch.setattr(watching_, "MOST", 3)
+    stream = Held()
+    lines = Lines(stream)
+    lines.handle(record("/first"))
+    until = time.monotonic() + 5
+    while not lines._waiting.empty() and time.monotonic() < until:  # the first is being written
+        time.sleep(0.001)
+    for _ in range(5):
+        lines.handle(record())
+    reads.set()
+    while not lines._waiting.empty() and time.monotonic() < until:
+        time.sleep(0.001)
+    lines.handle(record("/last"))
+    lines.close()
+    said = stream.getvalue().splitlines()
+    assert len(said) == 1 + 3 + 2
+    assert said[-2].startswith(("(2 lines", "（略去 2 行"))
+    assert "/last" in said[-1]
 
 
 def test_it_is_silent_where_nobody_listens(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
