@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -327,6 +328,17 @@ def test_what_open_webui_asks_beside_a_chat_wakes_no_model(through: Gateways, da
     assert json.loads(said["choices"][0]["message"]["content"])["title"].startswith("Which duties")
     asked = [each.path for each in daemon.requests[before:] if each.path in ("/api/chat", "/v1/chat/completions")]
     assert asked == ["/v1/chat/completions"], "without the guard it is passed on"
+
+
+def test_whoever_leaves_frees_the_daemon(through: Gateways, daemon: StandIn) -> None:
+    daemon.script(Scripted([f" {number}" for number in range(2000)], pace=0.01))
+    cancelled = daemon.cancelled
+    with through().stream("POST", CHAT, json={**ASK, "stream": True}) as answer:
+        next(answer.iter_raw())
+    gone = time.monotonic()
+    while daemon.cancelled == cancelled:
+        assert time.monotonic() - gone < 0.5
+        time.sleep(0.005)
 
 
 # --- a good neighbour
