@@ -161,10 +161,12 @@ def test_a_client_that_names_no_chat_is_recognised_where_all_is_kept(
 ) -> None:
     monkeypatch.setenv("ORCHESTRA_RECORD", "1")
     client = served()
-    first = say(client, "What is a hash table?", head={})
-    say(client, "What is a hash table?", first, "And a tree?", head={})
+    question = "What is the capital of France?"
+    first = say(client, question, head={}, model="orchestra/search")
+    assert "\n[1] [" in first, "the sources below an answer are none of its words"
+    say(client, question, first, "And a tree?", head={})
     (record,) = store.sessions()
-    assert [turn.question for turn in store.history(record.name)] == ["What is a hash table?", "And a tree?"]
+    assert [turn.question for turn in store.history(record.name)] == [question, "And a tree?"]
     say(client, "temporary", head={"X-OpenWebUI-Chat-Id": "temporary:x"})
     assert len(store.sessions()) == 1
 
