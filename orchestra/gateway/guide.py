@@ -9,6 +9,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from html import escape
 from typing import Any
 
@@ -73,13 +74,16 @@ def mount(app: FastAPI, roster: Roster, settings: Settings) -> None:
 
     app.openapi = described  # type: ignore[method-assign]
 
+    @lru_cache(maxsize=8)  # the page is open to whoever reaches the port: making it costs milliseconds
+    def written(address: str, language: str) -> str:
+        return page(Reader(address=address, keyed=keyed, model=model, language=language), app.openapi())
+
     @app.get("/docs", include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:
         chosen = request.query_params.get("lang", "")
         language = chosen if chosen in LANGUAGES else language_for(request.headers, settings)
         address = f"{request.url.scheme}://{request.headers['host']}"
-        reader = Reader(address=address, keyed=keyed, model=model, language=language)
-        return HTMLResponse(page(reader, app.openapi()), headers={**HEADERS, "Content-Language": language})
+        return HTMLResponse(written(address, language), headers={**HEADERS, "Content-Language": language})
 
 
 # --- for programs

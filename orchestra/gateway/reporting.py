@@ -100,7 +100,7 @@ class Report:
         self.path = getattr(scope.get("route"), "path", "") or self.path
         self.holder, self.user = scope["state"].get("holder", ""), scope["state"].get("user", "")
         if self.status == LEFT or not self._whole:
-            self.finish = "left"
+            self.finish = self.finish or "left"
 
     def cells(self, language: str = "en") -> list[str]:
         """What is told of it, in columns that may be empty."""
