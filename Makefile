@@ -16,6 +16,7 @@ help:
 	@echo "make bench   measure the ratios that the project promises"
 	@echo "make eval    measure the installed model's answers in 15 minutes: docs/quality.md"
 	@echo "make soak    the long variants of the tests"
+	@echo "make openwebui  drive the real Open WebUI in a headless browser: OPEN_WEBUI=PATH/open-webui"
 	@echo "make clean   remove the environment and the caches"
 
 core:
@@ -64,6 +65,9 @@ clients: dev
 
 clients-table:
 	@$(BIN)/python tools/clients_table.py
+
+openwebui: dev
+	@OPEN_WEBUI="$(OPEN_WEBUI)" $(BIN)/python tests/openwebui/drive.py $(ARGS)
 
 pictures: core
 	@$(BIN)/python tools/pictures.py
