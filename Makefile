@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export VENV
 
-.PHONY: help demo up test lint compose-check fix bench eval soak clean core dev reference map pictures clients clients-table
+.PHONY: help demo up test lint compose-check fix bench eval soak clean core dev reference map pictures clients clients-table openwebui
 
 help:
 	@echo "make demo    show the main job, on a real daemon or on the stand-in"
@@ -15,6 +15,7 @@ help:
 	@echo "make fix     repair what the linter can repair"
 	@echo "make bench   measure the ratios that the project promises"
 	@echo "make eval    measure the installed model's answers in 15 minutes: docs/quality.md"
+	@echo "make clients what five clients show of a daemon in trouble: the table in the README"
 	@echo "make soak    the long variants of the tests"
 	@echo "make openwebui  drive the real Open WebUI in a headless browser: OPEN_WEBUI=PATH/open-webui"
 	@echo "make clean   remove the environment and the caches"
