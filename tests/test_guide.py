@@ -69,8 +69,8 @@ def test_each_curl_line_is_answered(address: str) -> None:
 @pytest.mark.parametrize("kind", ["Python", "JavaScript"])
 def test_each_program_says_an_answer(address: str, kind: str) -> None:
     node = shutil.which("node")
-    if kind == "JavaScript" and node is None:
-        pytest.skip("no node on the PATH")
+    if kind == "JavaScript" and (node is None or int(run([node, "--version"])[1:].partition(".")[0]) < 18):
+        pytest.skip("no Node 18 on the PATH")
     programs = [code for each, code in examples(address, "en") if each == kind]
     assert len(programs) == {"Python": 4, "JavaScript": 3}[kind]
     for code in programs:
