@@ -124,10 +124,10 @@ def test_the_coordinator_tells_its_steps_to_clients_that_show_them(served: Serve
     states = [one["event"]["data"] for one in said if one and "event" in one]
     if " · " in states[-1]["description"]:  # it has been cut, which is said once more after its last step
         assert states.pop()["description"].startswith(states[-1]["description"])
-    assert {"computer_scientist", "lawyer"} <= {one["description"].split()[0] for one in states}
+    assert {"计算机科学家", "法律专家"} <= {one["description"].split()[0] for one in states}
     assert [one["done"] for one in states] == [False] * (len(states) - 1) + [True]
     assert states[-1]["description"].startswith("✓ ")
-    assert "lawyer" in states[-1]["description"], "who has worked on it stays with the answer"
+    assert "法律专家" in states[-1]["description"], "who has worked on it stays with the answer"
     assert text_of(said)
 
 
@@ -163,7 +163,7 @@ def test_auto_says_whom_it_chose(served: Served, daemon: StandIn) -> None:
     daemon.script("可以。")
     said = events(served(), {**ASK, "model": "orchestra/auto"}, **OPEN_WEBUI)
     states = [one["event"]["data"] for one in said if one and "event" in one]
-    assert [(one["description"], one["done"]) for one in states] == [("→ lawyer", False), ("→ lawyer", True)]
+    assert [(one["description"], one["done"]) for one in states] == [("→ 法律专家", False), ("→ 法律专家", True)]
 
 
 def test_an_error_before_the_answer_has_its_status_and_one_in_its_middle_is_seen(served: Served, daemon: StandIn) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -123,22 +123,23 @@ class Beforehand:
         return fence + piece.text
 
 
-def said(part: Part, language: str) -> str:
-    """What happens, in a line of our own words and the names of personas; nothing for what is the answer itself."""
+def said(part: Part, language: str, called: Callable[[str], str] = str) -> str:
+    """What happens, in a line of our own words and what the personas are `called`; nothing for what is the answer itself."""
     zh = language == "zh"
     if isinstance(part, Waiting):
         return part.told(language)
     if isinstance(part, Leader):
-        return f"→ {part.persona.name}"
+        return f"→ {called(part.persona.name)}"
     if isinstance(part, Thought):
-        names = ("、" if zh else ", ").join(dict.fromkeys(call.expert for call in part.calls))
+        names = ("、" if zh else ", ").join(dict.fromkeys(called(call.expert) for call in part.calls))
         return (f"询问：{names}" if zh else f"asking: {names}") if names else ""
     if isinstance(part, Step):
+        name = called(part.expert)
         if part.ok is None:
-            return f"{part.expert} …"
+            return f"{name} …"
         if part.ok:
-            return f"{part.expert} ✓ {part.duration:.1f} s"
-        return f"{part.expert} 没有回答" if zh else f"{part.expert} did not answer"
+            return f"{name} ✓ {part.duration:.1f} s"
+        return f"{name} 没有回答" if zh else f"{name} did not answer"
     return ""
 
 

@@ -146,18 +146,22 @@ class _Told:
         if isinstance(part, Waiting) and not self._events:
             line = "" if self._shaped else self._beforehand.line(part, self._language)
             return [self._told.delta(reasoning_content=line)] if line else []
-        line = said(part, self._language)
+        line = said(part, self._language, self._called)
         if not line or not self._events:
             return []
         self._busy = line[:_LONGEST]
         return [wire.status(self._busy)]
+
+    def _called(self, name: str) -> str:
+        """The title of a persona, for people; of somebody else the name."""
+        return next((persona.titled(self._language) for persona in self._known() if persona.name == name), name)
 
     def _rested(self, mark: str) -> list[str]:
         """The end of the status line: it stays with the answer, and names who has worked on it."""
         line, self._busy = self._busy, ""
         if not line:
             return []
-        names = ", ".join(dict.fromkeys(self.answering.outcome.asked))
+        names = ("、" if self._language == "zh" else ", ").join(dict.fromkeys(map(self._called, self.answering.outcome.asked)))
         # nobody has to read later that there was a wait
         hidden = not names and line.startswith(CLOCK)
         self._stays = "" if hidden else f"{mark} {names}" if names else line

@@ -44,6 +44,7 @@ FACTS = {  # question, answer, and what its second source says
     "en": ("What is the capital of France?", "The capital of France is Paris [1], its largest city [2].", "two million"),
     "zh": ("法国的首都是哪里？", "法国的首都是巴黎 [1]，也是法国最大的城市 [2]。", "两百万"),
 }
+PERSONAS = {"en": "Lawyer ✓", "zh": "法律专家 ✓"}  # as a step names one
 LOCALES = {"en": "en-US", "zh": "zh-CN"}
 ADVICE = "A contract by e-mail binds both sides once offer and acceptance are clear. Keep the messages, and ask for a confirmation in writing."
 # of different words: a text that repeats itself is ended by the gateway, not by the button
@@ -109,7 +110,7 @@ def coordinator(play: Play, language: str = "en") -> Figures:
         size = page.picture(play.pictures / f"openwebui-coordinator-{language}.png", 460)
         kept = page.text()
     figures: Figures = {"statuses": seen.statuses, "partials": seen.partials, "first_s": seen.first, "whole_s": seen.whole, "picture_bytes": size}
-    figures["ok"] = len(seen.statuses) >= 3 and seen.statuses[-1].startswith("✓") and seen.partials > 3 and "lawyer ✓" in kept
+    figures["ok"] = len(seen.statuses) >= 3 and seen.statuses[-1].startswith("✓") and seen.partials > 3 and PERSONAS[language] in kept
     return figures
 
 
