@@ -92,6 +92,15 @@ def test_an_answer_that_was_cut_is_recognised_by_what_came(store: Store, told: s
     assert shown(store) == [("q1", "half an ans"), ("q2", "a2")]
 
 
+def test_of_a_loop_its_reader_has_seen_more_than_is_kept(store: Store) -> None:
+    begun = continued(store, CHAT, [], "q1")
+    assert begun.journal is not None
+    begun.journal.append("Well. And so. And so. And so.")
+    begun.journal.finish(keep=13, finish_reason=FinishReason.REPETITION)
+    turn(store, ["q1", "Well. And so. And so. And so."], "q2", "a2")
+    assert shown(store) == [("q1", "Well. And so."), ("q2", "a2")]
+
+
 def test_an_answer_is_recognised_with_what_was_shown_around_it(store: Store) -> None:
     turn(store, [], "q1", "It is Paris [1].\n\nSurely.")
     told = "(Nobody was asked.)\n\nIt is Paris [1].\n\nSurely.\n\n[1] [Paris](http://a.example/)\n[2] Notes"

@@ -233,21 +233,26 @@ def test_an_answer_whose_end_cannot_be_kept_has_its_end_all_the_same(
     assert '"error"' not in told
 
 
-def test_whoever_fits_is_remembered_and_every_model_of_a_chat_writes_into_one_session(served: Served, store: Store) -> None:
+def test_whoever_fits_is_remembered_and_every_model_of_a_chat_writes_into_one_session(
+    served: Served, store: Store, daemon: StandIn
+) -> None:
     client = served()
     first = say(client, "违约金过高可以调整吗？", model="orchestra/auto")
     second = say(client, "违约金过高可以调整吗？", first, "那怎么举证？", model="orchestra/auto")
     past = ["违约金过高可以调整吗？", first, "那怎么举证？", second]
     third = say(client, *past, "What is the capital of France?", model="orchestra/search")
     past += ["What is the capital of France?", third]
-    say(client, *past, "制定一份人工智能合规清单", model="orchestra/coordinator")
+    fourth = say(client, *past, "制定一份人工智能合规清单", model="orchestra/coordinator")
+    say(client, *past, "制定一份人工智能合规清单", fourth, "谢谢，再说一遍？", model="orchestra/translator")
     turns = store.history(NAME)
     assert [turn.persona for turn in turns][:2] == ["lawyer", "lawyer"]
     assert turns[2].ground, "its sources are kept"
     assert turns[3].ground
     assert {"trace", "missing"} <= set(turns[3].ground)
     assert store.session(NAME).auto
-    assert len(turns) == 4
+    assert len(turns) == 5
+    shown = [one["content"] for one in daemon.asked("/api/chat")[-1]["messages"]]
+    assert any("违约金" in one for one in shown), "who is asked by name reads the whole dialogue"
 
 
 def test_a_dialogue_that_outgrows_the_window_is_summarised_and_said_in_one_prefix(store: Store) -> None:

@@ -150,7 +150,7 @@ async def planned(
     descriptions: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Part]:  # fmt: skip
     """A dialogue as a task for several: its steps as they happen, the pieces of its answer, at last the `Plan`."""
-    how = TaskFields(lineage=dialogue.lineage, max_total_tokens=dialogue.most, descriptions=descriptions or {})
+    how: TaskFields = {**dialogue.task, "descriptions": descriptions or {}}
     ask = partial(orchestra.integrate_stream, experts=experts, coordinator=coordinator, options=dialogue.options)
 
     async def kept(tell: Tell[Part]) -> AsyncGenerator[Part]:
@@ -169,7 +169,7 @@ async def planned(
 
 
 def reading(begun: Begun) -> Begun:
-    """The turn for somebody who is no persona of the dialogue, and reads all of it."""
+    """The turn for somebody who was asked by name, and reads all of the dialogue, whoever has led it."""
     return replace(begun, record=replace(begun.record, persona=None, auto=False))
 
 
@@ -236,7 +236,7 @@ class PersonaVoice:
         if persona.experts and not dialogue.lineage.deepest:
             parts = planned(orchestra, dialogue, begun, experts=persona.experts, coordinator=persona)
         else:
-            parts = spoken(orchestra.session(begun, persona=persona, options=dialogue.bounded(persona)), dialogue)
+            parts = spoken(orchestra.session(reading(begun), persona=persona, options=dialogue.bounded(persona)), dialogue)
         async with aclosing(parts) as stream:
             async for part in stream:
                 yield part

@@ -16,13 +16,14 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple, Unpack
 
 from orchestra.errors import StoreFault
-from orchestra.model.messages import Message
+from orchestra.model.messages import FinishReason, Message
 from orchestra.sessions import turns
 from orchestra.sessions.journal import Journal
 from orchestra.sessions.records import About, SessionRecord, Turn, digest, named, paired, storable
 from orchestra.sessions.store import Store, described, insert_closed
 
 _SOURCE = re.compile(r"\[\d{1,3}\] ")  # a line of the list of sources that stands below an answer for clients that show only text
+_LOOPED = (FinishReason.REPETITION, FinishReason.LOW_QUALITY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,10 +106,10 @@ class _Candidate(NamedTuple):
     depth: int
     answer: str
     status: str
-    ground: str | None
+    reason: str | None
 
 
-_CANDIDATES = "SELECT t.seq, t.session, t.depth, t.answer, t.status, t.ground FROM turn t "
+_CANDIDATES = "SELECT t.seq, t.session, t.depth, t.answer, t.status, t.finish_reason FROM turn t "
 _OF_DIGEST = _CANDIDATES + "JOIN session s ON s.seq = t.session WHERE t.digest = ? AND substr(s.name, 1, length(?)) = ?"
 
 
@@ -162,15 +163,17 @@ def _new(connection: sqlite3.Connection, place: Place, head: int | None, about: 
 
 
 def _same(row: _Candidate, answer: str) -> bool:
-    """Whether a stored answer is what the client was told: all of it, dressed for its reader, or what came before it was cut."""
+    """Whether a stored answer is what its client was told: the same, dressed for its reader, or as far as it came."""
     told, kept = answer.strip(), row.answer.strip()
-    if row.status == "open":  # the client has left, and what came is about to be kept
+    if row.status == "open" or told == kept:  # one that is open has been left by its client: what came is about to be kept
         return True
     if row.status != "done" and kept.startswith(told):
         return True
-    if row.status != "done" and kept and told.startswith(kept + "\n\n"):  # with a note of what had gone wrong
-        return True
-    return kept == told or (bool(kept) and any(kept == text.strip() for text in _undressed(answer)))
+    if not kept:
+        return False
+    # what went wrong stands below an answer as a quotation; of a loop its reader has seen more than is kept
+    more = (row.reason in _LOOPED and told.startswith(kept)) or told.startswith(f"{kept}\n\n> ")
+    return more or kept in map(str.strip, _undressed(answer))
 
 
 def _undressed(answer: str) -> set[str]:
