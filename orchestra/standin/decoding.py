@@ -7,7 +7,6 @@ the wrong type is named as Go's decoder names it, because clients show these tex
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import re
 from collections.abc import Mapping
@@ -170,7 +169,7 @@ def _images(value: Any, field: str) -> list[bytes]:
     for number, image in enumerate(value):
         try:
             images.append(base64.b64decode(str(image), validate=True))
-        except binascii.Error:
+        except ValueError:  # binascii.Error is one, and what is not ASCII raises it bare
             bad = re.search(r"[^A-Za-z0-9+/]", str(image))
             place = bad.start() if bad else len(str(image))
             what = f"illegal base64 data at input byte {place}"
