@@ -36,11 +36,16 @@ class Turn:
     """One generation that waits for a slot (since this moment of `time.monotonic()`), or is `held` in one."""
 
     asker: Asker
+    slots: Slots
     wake: Callable[[], None]
-    place: Callable[[Turn], int]
     task: bool
     since: float = field(default_factory=time.monotonic)
     held: bool = False
+
+    @property
+    def place(self) -> int:
+        """How many turns come before it, itself included: 1 = it is next. As far as can be said, for others may come."""
+        return self.slots.order().index(self) + 1
 
 
 @dataclass(slots=True, eq=False)
@@ -107,7 +112,7 @@ class Slots:
 
     def enter(self, asker: Asker, wake: Callable[[], None]) -> Turn:
         """A turn, `held` at once where there is a place; `wake` is called when it is held later."""
-        turn = Turn(asker=asker, wake=wake, place=self.place, task=asker.task)
+        turn = Turn(asker, self, wake, asker.task)
         asker.turns.append(turn)
         self._waiting.append(turn)
         for key in _keys(turn):
@@ -140,11 +145,12 @@ class Slots:
             self._hold(following)
             following.wake()
 
-    def place(self, turn: Turn) -> int:
-        """How many turns come before this one's, itself included: 1 = it is next. As far as can be said: others may come."""
+    def order(self) -> list[Turn]:
+        """Those that wait, in the order in which they would be held if nobody came: a holder's first turn, another's, its second."""
         if self._order is None:
-            self._order = self._foreseen()
-        return self._order.index(turn) + 1
+            users = self._by(sorted(self._waiting, key=lambda turn: turn.task), level=1)
+            self._order = self._by(users, level=0)
+        return self._order
 
     def _share(self, key: tuple[str, ...]) -> _Share:
         if key not in self._shares:
@@ -174,11 +180,6 @@ class Slots:
 
     def _task_waits(self, asker: Asker) -> bool:
         return any(one.task and (one.asker.holder, one.asker.user) == (asker.holder, asker.user) for one in self._waiting)
-
-    def _foreseen(self) -> list[Turn]:
-        """Those that wait, in the order in which they would be held if nobody came: a holder's first turn, another's, its second."""
-        users = self._by(sorted(self._waiting, key=lambda turn: turn.task), level=1)
-        return self._by(users, level=0)
 
     def _by(self, turns: list[Turn], *, level: int) -> list[Turn]:
         """The turns, in turn by holder (level 0) or by user (1), each one's own in the order in which they are given."""

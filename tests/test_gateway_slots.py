@@ -81,7 +81,7 @@ def test_the_places_are_taken_and_no_more_than_these(places: int, events: list[t
             house.leave(turns[int(str(which[0])) % len(turns)])
         assert house.slots.held == len(house.holding) <= places
         assert not house.waiting or len(house.holding) == places  # nobody waits beside a free place
-        assert sorted(map(house.slots.place, house.waiting)) == list(range(1, len(house.waiting) + 1))
+        assert sorted(turn.place for turn in house.waiting) == list(range(1, len(house.waiting) + 1))
     everybody = len(house.waiting)
     assert len(house.order()) == everybody
     assert (house.slots.held, house.slots._shares, house.slots._waiting) == (0, {}, [])
@@ -131,7 +131,7 @@ def test_holders_in_turn_then_their_users() -> None:
     house.enter("x", "running")
     for holder, user in [("a", "a1"), ("a", "a1"), ("a", "a2"), ("a", "a2"), ("b", "b1"), ("b", "b1")]:
         house.enter(holder, user)
-    foreseen = [turn.asker.user for turn in sorted(house.waiting, key=house.slots.place)]
+    foreseen = [turn.asker.user for turn in house.slots.order()]
     assert foreseen == house.order() == ["a1", "b1", "a2", "b1", "a1", "a2"]
 
 

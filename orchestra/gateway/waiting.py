@@ -77,7 +77,7 @@ class Lookout:
         turns = self._asker.turns
         if not turns or any(turn.held for turn in turns) or now - min(turn.since for turn in turns) < SOON:
             return None
-        return Waiting(min(turn.place(turn) for turn in turns))
+        return Waiting(min(turn.place for turn in turns))
 
 
 async def awaited(work: Awaitable[T], show: Callable[[Waiting], Awaitable[None]]) -> T:
