@@ -213,13 +213,17 @@ def test_ollama_python_sees_how_an_answer_ended(package: Any, daemon: StandIn, m
     assert len(looped.message.content) < 200
 
 
-def test_a_loop_is_said_to_people_and_not_to_programs(package: Any, daemon: StandIn) -> None:
+@pytest.mark.parametrize("model", ["orchestra/lawyer", "llama3"])
+def test_a_loop_is_said_to_people(package: Any, daemon: StandIn, model: str) -> None:
     loop = "可以调整，因为可以调整。"
     daemon.script(loop * 80, loop * 80)
-    said = "".join(chunk.message.content for chunk in package.chat("llama3", QUESTION, stream=True))
+    said = "".join(chunk.message.content for chunk in package.chat(model, QUESTION, stream=True))
     assert said.startswith(loop)
     assert said.endswith("\n\n> 回答开始重复，已停止")
-    assert package.chat("llama3", QUESTION).message.content.endswith("\n\n> 回答开始重复，已停止")
+    assert package.chat(model, QUESTION).message.content.endswith("\n\n> 回答开始重复，已停止")
+
+
+def test_a_loop_is_not_said_to_programs(package: Any, daemon: StandIn) -> None:
     daemon.script([" yes"] * 60)
     shaped = package.chat("llama3", QUESTION, format="json")
     assert (shaped.done_reason, shaped.message.content.strip(" yes")) == ("repetition", "")

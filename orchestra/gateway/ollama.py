@@ -16,7 +16,8 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from orchestra.errors import ManagementRefused, ModelMissing, ModelUnsupported, NoModel, OrchestraError
 from orchestra.gateway import ollama_wire as wire
 from orchestra.gateway.access import language_for
-from orchestra.gateway.answering import Answering, Beforehand, Streamed, sources_text
+from orchestra.gateway.answering import Answering, Beforehand, Streamed, ended, sources_text
+from orchestra.gateway.asides import aside
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import bounded, takes, understood
 from orchestra.gateway.discretion import in_one_line
@@ -262,7 +263,12 @@ class _Answer:
         return self._told.line(thinking=line) if line else b""
 
     def _below(self) -> str:
-        return "" if self._how.shaped else sources_text(self.answering.outcome.sources)
+        """What follows the text, for people: why it was stopped, and the sources. That it is as long as was asked for is no news."""
+        done = self.answering.outcome
+        if self._how.shaped:
+            return ""
+        why = "" if done.reason is FinishReason.LENGTH else ended(done.reason, self._how.language)
+        return (aside(why) if why else "") + sources_text(done.sources)
 
 
 async def _told(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> Response:
