@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +36,15 @@ def commands() -> Iterator[list[str]]:
         yield from (shlex.split(found) for found in _OURS.findall(block))
 
 
+@cache
+def built() -> Any:
+    register()
+    return get_command(app)
+
+
 def understood(arguments: list[str]) -> bool:
     """Whether the command line understands a line, which is not run."""
-    register()
-    command: Any = get_command(app)
+    command = built()
     while hasattr(command, "commands"):
         name, *arguments = arguments
         command = command.commands.get(name)
