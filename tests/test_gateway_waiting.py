@@ -197,6 +197,22 @@ def test_our_lines_are_fenced_off_from_the_models_thinking_and_taken_out_when_th
         assert daemon.asked("/api/chat")[-1]["messages"][1]["thinking"] == "Sky. Colour?"
 
 
+@pytest.mark.parametrize("model", [LAWYER, OWN])
+def test_whoever_leaves_the_queue_leaves_no_hole(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("SOON", 0.0), ("TICK", 0.05), ("OFTEN", 0.05)):
+        monkeypatch.setattr(waiting, name, seconds)
+    with StandIn(["", Scripted(["word"] * 8, pace=0.1), "Yes."]) as daemon, gateway(daemon) as connect:
+        client = connect()
+        asked(client, chat(OWN))
+        with busy(connect(), daemon):
+            with client.stream("POST", "/api/chat", json=chat(model)) as leaver:
+                assert "1st in the queue" in next(leaver.iter_lines())
+            heard = asked(client, chat(model))
+            assert heard.text == "Yes."
+            assert heard.thinking.endswith("⏳ 1st in the queue\n")
+    assert len(daemon.asked("/api/chat")) == 3
+
+
 # --- a team: one works through a task, another asks
 
 
