@@ -9,8 +9,10 @@ from typing import Unpack
 from orchestra.model import catalog
 from orchestra.model.catalog import ModelCard, Progress, Purpose
 from orchestra.model.client import Client
+from orchestra.model.decoding import STRATEGIES, Decoded, DecodeFields, How, decoded, predicted
 from orchestra.model.language import wanted, with_language
 from orchestra.model.messages import OptionFields, Options, Piece, Reply, gathered
+from orchestra.model.prediction import NextStep, Prediction, Predictor, predictor
 from orchestra.model.tokens import Tokens
 from orchestra.runtime import blocking, stepping
 
@@ -63,6 +65,51 @@ class AsyncModels:
         model = await self.model_for("chat", model)
         return (await self.client.counter(model)).read(text, model=model)
 
+    async def next(
+        self, prompt: str, *, model: str = "", top: int = 10, steps: int = 1, choose: Sequence[str] = (), instruct: bool = False
+    ) -> Prediction:
+        """How likely a model finds each token after a text, step by step; `choose` forces the first ones.
+
+        The text is gone on from as it is; with `instruct` it is asked as a question, in the model's template. Log-probabilities
+        are natural, before temperature and penalties. Raises `DaemonTooOld` and `ModelUnsupported` where they are not told.
+        """
+        whole: Prediction | None = None
+        async for part in self.next_stream(prompt, model=model, top=top, steps=steps, choose=choose, instruct=instruct):
+            whole = part if isinstance(part, Prediction) else whole
+        assert whole is not None, "a prediction is what a stream of steps ends with"
+        return whole
+
+    async def next_stream(
+        self, prompt: str, *, model: str = "", top: int = 10, steps: int = 1, choose: Sequence[str] = (), instruct: bool = False
+    ) -> AsyncGenerator[NextStep | Prediction]:
+        """The same as it is made: the prompt's tokens (a `Prediction` without steps), each step, at last the whole."""
+        asked = await self._predictor(prompt, model, instruct=instruct)
+        async with aclosing(predicted(asked, top=top, steps=steps, choose=choose)) as parts:
+            async for part in parts:
+                yield part
+
+    async def decode(
+        self, prompt: str, *, model: str = "", strategies: Sequence[str] = STRATEGIES, instruct: bool = False,
+        **fields: Unpack[DecodeFields],
+    ) -> list[Decoded]:  # fmt: skip
+        """What greedy search, sampling and beam search make of the same prompt, with the log-probability of each text."""
+        parts = self.decode_stream(prompt, model=model, strategies=strategies, instruct=instruct, **fields)
+        return [each async for each in parts]
+
+    async def decode_stream(
+        self, prompt: str, *, model: str = "", strategies: Sequence[str] = STRATEGIES, instruct: bool = False,
+        **fields: Unpack[DecodeFields],
+    ) -> AsyncGenerator[Decoded]:  # fmt: skip
+        """The same, each strategy as it is ready."""
+        how = How(**fields)
+        asked = await self._predictor(prompt, model, instruct=instruct)
+        async with aclosing(decoded(asked, strategies, how)) as parts:
+            async for part in parts:
+                yield part
+
+    async def _predictor(self, prompt: str, model: str, *, instruct: bool) -> Predictor:
+        return await predictor(self.client, prompt, model=await self.model_for("chat", model), instruct=instruct)
+
 
 class Models:
     """The same for code without an event loop."""
@@ -71,6 +118,10 @@ class Models:
     stream = stepping(AsyncModels.stream)
     embed = blocking(AsyncModels.embed)
     tokens = blocking(AsyncModels.tokens)
+    next = blocking(AsyncModels.next)
+    next_stream = stepping(AsyncModels.next_stream)
+    decode = blocking(AsyncModels.decode)
+    decode_stream = stepping(AsyncModels.decode_stream)
     model_for = blocking(AsyncModels.model_for)
     models = blocking(AsyncModels.models)
     pull = stepping(AsyncModels.pull)

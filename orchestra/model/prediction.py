@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from orchestra.errors import DaemonTooOld, EmptyReply, FirstTokenTimeout, ModelUnsupported
+from orchestra.errors import DaemonTooOld, EmptyReply, FirstTokenTimeout, ModelUnsupported, UsageError
 from orchestra.model import wire
 from orchestra.model.client import Client
 from orchestra.model.connection import shown
@@ -59,8 +59,8 @@ class Candidate:
 class NextStep:
     """One choice: what was said, and what could have been, likeliest first.
 
-    `logprob` is None where the daemon does not tell it: a token that was `forced` and is none of the likeliest, a character
-    that is more than two of the model's `tokens`.
+    A character may be several of the model's `tokens`. `missing` of them are not in `logprob`, which is then the most that it
+    can be: those in the middle of a character; a token that was `forced` and is none of the likeliest, whose `logprob` is None.
     """
 
     token: str
@@ -69,6 +69,7 @@ class NextStep:
     kind: Kind = "text"
     forced: bool = False
     tokens: int = 1
+    missing: int = 0
 
     @property
     def probability(self) -> float | None:
@@ -94,13 +95,22 @@ class Prediction:
 
 @dataclass(slots=True, kw_only=True)
 class Predictor:
-    """Asks one loaded model what follows `head` and what was said since. `calls` counts its requests."""
+    """Asks one loaded model what follows `head` and what was said since. `read` are the tokens of each prompt, by the daemon."""
 
     client: Client
     model: str
     loaded: Loaded
     head: str
-    calls: int = field(default=0, init=False)
+    read: list[int] = field(default_factory=list, init=False)
+
+    @property
+    def calls(self) -> int:
+        """The requests that were answered."""
+        return len(self.read)
+
+    async def prompt(self) -> Tokens:
+        """The prompt as the model reads it; a begin-of-text that the daemon puts before it is not among its tokens."""
+        return (await self.client.counter(self.model)).read(self.head, model=self.model)
 
     async def after(self, said: str) -> tuple[Candidate, ...]:
         """The likeliest tokens, the first first; empty where they are not told. Raises `DaemonTooOld`, `ModelUnsupported`."""
@@ -114,7 +124,8 @@ class Predictor:
     async def character(self, said: str, *, tokens: int) -> Candidate | None:
         """The whole character that begins with a part, if it is whole after that many tokens; the logprob is its last one's."""
         try:
-            entries = _entries(await self.asked(said, BARE, tokens=tokens))
+            room = self.loaded.window - max(self.read, default=0)  # beyond it the window would shift
+            entries = _entries(await self.asked(said, BARE, tokens=max(1, min(tokens, room))))
         except EmptyReply:  # bytes that are no character: the daemon breaks off without a word
             return None
         found = _candidate(entries[0]) if entries else None
@@ -133,10 +144,11 @@ class Predictor:
         asked = wire.Asked(url=client.connection.url, model=self.model, window=self.loaded.window)
         try:
             async with client.runtime.slot(until):
-                self.calls += 1
-                return await client.connection.whole("POST", "/api/generate", body, asked=asked, patience=patience)
+                event = await client.connection.whole("POST", "/api/generate", body, asked=asked, patience=patience)
         except Broken as broken:
             raise FirstTokenTimeout(model=self.model, seconds=shown(patience.first)) from broken
+        self.read.append(wire.usage_of(event).prompt_tokens or 0)
+        return event
 
     async def _silent(self) -> DaemonTooOld | ModelUnsupported:
         """Why there are no probabilities: a daemon that knows nothing of them does not say so."""
@@ -149,6 +161,10 @@ class Predictor:
 
 async def predictor(client: Client, prompt: str, *, model: str, instruct: bool = False) -> Predictor:
     """What asks `model`, loaded, how it goes on from `prompt`: from the text as it is, or as from a question in its template."""
+    if not prompt.strip():
+        raise UsageError(
+            detail="the prompt is empty", detail_zh="提示词为空", fix="give it some text to start from", fix_zh="请输入一些文字"
+        )
     loaded = await client.ready(model)
     head = await _rendered(client, prompt, model, loaded) if instruct else wire.neutral(wire.storable(prompt))
     return Predictor(client=client, model=model, loaded=loaded, head=head)
