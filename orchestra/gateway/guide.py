@@ -20,15 +20,15 @@ from starlette.responses import HTMLResponse
 from orchestra.gateway.access import language_for
 from orchestra.gateway.bodies import takes
 from orchestra.gateway.examples import Reader, Section
+from orchestra.gateway.openai_passing import CHAT
 from orchestra.gateway.openai_wire import Completion
 from orchestra.gateway.roster import Roster
-from orchestra.gateway.routes import ANSWERS, PARAMETERS, PURPOSES, described_error
+from orchestra.gateway.routes import ANSWERS, BODIES, PARAMETERS, PURPOSES, described_error
 from orchestra.gateway.voices import PREFIX
 from orchestra.settings import Settings
 from orchestra.texts import Words
 
 LANGUAGES = ("en", "zh")
-COMPLETIONS = "/v1/chat/completions"
 TITLE = Words("How to ask Orchestra", "如何调用 Orchestra")
 _FIRST_LINES = Words(
     "One process, three ways to ask it: the lesson's routes, the OpenAI protocol, Ollama's own. The examples have the address "
@@ -98,8 +98,10 @@ def description(app: FastAPI, *, keyed: bool) -> dict[str, Any]:
         if purpose:
             operation["summary"] = purpose.en
             operation.pop("description", None)
-        if path == COMPLETIONS:
+        if path == CHAT:
             operation.update(takes(Completion))
+        elif path in BODIES:
+            operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": BODIES[path]}}}
         if path in ANSWERS:
             operation["responses"]["200"]["content"] = {kind: {"schema": {}} for kind in ANSWERS[path]}
         if path in PARAMETERS:

@@ -86,7 +86,7 @@ def mount(app: FastAPI, own: OwnModels) -> None:
     """Adds the routes that only the daemon's own models have."""
     settings = app.state.orchestra.settings
 
-    @app.post(COMPLETIONS, include_in_schema=False)
+    @app.post(COMPLETIONS)
     async def completions(request: Request) -> Response:
         raw = await bounded(request, settings.body_limit)
         body = value_of(raw)
@@ -94,7 +94,7 @@ def mount(app: FastAPI, own: OwnModels) -> None:
             raise FieldInvalid(field="model", detail=f"who is asked at {CHAT}", detail_zh=f"该名称请在 {CHAT} 询问")
         return own.passed(COMPLETIONS, raw, body, language_for(request.headers, settings))
 
-    @app.post(EMBEDDINGS, include_in_schema=False)
+    @app.post(EMBEDDINGS)
     async def embeddings(request: Request) -> Response:
         raw = await bounded(request, settings.body_limit)
         return own.through(EMBEDDINGS, raw, language_for(request.headers, settings))

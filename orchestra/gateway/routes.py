@@ -12,6 +12,10 @@ def _parameter(place: str, name: str, schema: dict[str, Any], purpose: str) -> d
     return {"in": place, "name": name, "required": False, "schema": schema, "description": purpose}
 
 
+def _passed(name: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": {"model": {"type": "string"}, name: schema}, "required": ["model", name]}
+
+
 PURPOSES = {
     "/chat": Words("A question to one expert, as in the lesson.", "向一位专家提问，与课程相同。"),
     "/integrate": Words("A task for the coordinator and its experts, as in the lesson.", "把任务交给协调者及其专家，与课程相同。"),
@@ -47,9 +51,15 @@ ANSWERS = {
     "/": ("text/plain",),
     "/sessions/{name}/export": ("application/jsonl", "text/markdown"),
     "/v1/chat/completions": ("application/json", "text/event-stream"),
+    "/v1/completions": ("application/json", "text/event-stream"),
     "/api/chat": ("application/json", "application/x-ndjson"),
     "/api/generate": ("application/json", "application/x-ndjson"),
     "/api/pull": ("application/json", "application/x-ndjson"),
+}
+# bodies that are passed on: what else is in them is the daemon's affair
+BODIES = {
+    "/v1/completions": _passed("prompt", _TEXT),
+    "/v1/embeddings": _passed("input", {"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}),
 }
 # what is read beside the body
 PARAMETERS = {
