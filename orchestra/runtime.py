@@ -98,6 +98,8 @@ class Looped:
         # by loop: neither a client nor a limiter can cross to another one
         self._clients: weakref.WeakKeyDictionary[Any, dict[bool, httpx.AsyncClient]] = weakref.WeakKeyDictionary()
         self._slots: weakref.WeakKeyDictionary[Any, Slots] = weakref.WeakKeyDictionary()
+        self._calls: set[Call] = set()
+        self._over = False
         self._holders: Counter[Any] = Counter()  # by task, not by its number: that of one that has ended is given again
 
     def _client(self, secure: bool) -> httpx.AsyncClient:
@@ -113,6 +115,9 @@ class Looped:
     async def send(self, request: Request) -> AsyncIterator[Answer]:
         client = self._client(request.url.startswith("https:"))
         call = Call()
+        if self._over:
+            raise Broken(Breakage.CLOSED, "ended from outside")
+        self._calls.add(call)
         extensions = _extensions(request, call.seen_async)
         sending = client.build_request(
             request.method, request.url, content=request.body, headers=request.headers, extensions=extensions
@@ -132,8 +137,15 @@ class Looped:
             finally:
                 await response.aclose()
         finally:
+            self._calls.discard(call)
             if timer:
                 timer.cancel()
+
+    def interrupt(self) -> None:
+        """Ends what is on its way, and whatever would begin: who waits for it hears that it broke off."""
+        self._over = True
+        for call in self._calls:
+            call.end(Breakage.CLOSED)
 
     @asynccontextmanager
     async def slot(self, deadline: float | None = None) -> AsyncIterator[None]:

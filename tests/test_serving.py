@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from command_line import PATIENCE, Line, line, started, surrounded  # noqa: F401
 from orchestra.cli.greeting import Door, announced, pasted
 from orchestra.cli.serving import Served, apps
 from orchestra.errors import ExtraMissing, PortTaken
+from orchestra.sessions.store import Store
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
 
@@ -116,6 +118,43 @@ def test_told_twice_it_ends_at_once(standin: StandIn) -> None:
         assert time.monotonic() - before < 5
         asking.join(10)
     assert asking.broke
+
+
+def test_what_has_not_ended_in_time_says_so_and_is_stored(home: Path) -> None:
+    """SIGTERM with answers on their way in each protocol: each has its end, what was said is kept, and the exit code is 0."""
+    text = "".join(chr(0x4E00 + 7 * place) for place in range(400))
+    own = {"model": "orchestra/general", "stream": True, "messages": [{"role": "user", "content": "请讲一个很长的故事"}]}
+    ways: list[tuple[str, dict[str, Any], str]] = [
+        ("/api/chat", {**own, "model": "llama3"}, '"done_reason":"incomplete"'),
+        ("/api/chat", own, '"done_reason":"incomplete"'),
+        ("/v1/chat/completions", {**own, "model": "llama3"}, '"error"'),
+        ("/v1/chat/completions", own, '"error"'),
+        ("/chat", {"intent": "请讲一个很长的故事", "session": "{}"}, '"code"'),
+    ]
+    with StandIn([Scripted(text, pace=0.02)] * 25, slots=32) as standin, ThreadPoolExecutor(25) as asking:
+        more = {"OLLAMA_HOST": standin.url, "ORCHESTRA_GRACE": "1", "ORCHESTRA_PARALLEL": "64"}
+        with started("serve", "--port", "0", **more) as running:
+            url = address(running)
+
+            def ended(place: int) -> str:
+                path, body, _ = ways[place % len(ways)]
+                body = {**body, "session": f"s{place}"} if "session" in body else body
+                return httpx.post(url + path, json=body, timeout=PATIENCE, trust_env=False).text
+
+            answers = [asking.submit(ended, place) for place in range(25)]
+            until = time.monotonic() + PATIENCE
+            while standin.active < 25 and time.monotonic() < until:
+                time.sleep(0.02)
+            assert standin.active == 25
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(10) == 0
+        for place, answer in enumerate(answers):
+            assert ways[place % len(ways)][2] in answer.result().replace(": ", ":"), answer.result()[-300:]
+    with Store(home) as store:
+        for place in range(4, 25, 5):
+            [turn] = store.history(f"s{place}")
+            assert turn.answer
+            assert text.startswith(turn.answer)
 
 
 # --- what it says

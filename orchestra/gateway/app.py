@@ -35,6 +35,7 @@ from orchestra.gateway.reporting import report_of, reported
 from orchestra.gateway.roster import Roster
 from orchestra.gateway.voices import Voices
 from orchestra.model.persona import Persona
+from orchestra.runtime import Looped
 from orchestra.settings import Settings
 from orchestra.slots import Asker, on_behalf_of
 from orchestra.texts import Words
@@ -56,6 +57,12 @@ class Gateway(FastAPI):
             print(*told, sep="\n", file=sys.stderr, flush=True)
 
         asyncio.run(serve([Service(self, host, port)], self.state.orchestra.settings, ready))
+
+    def interrupt(self) -> None:
+        """Ends all answers that are on their way; each says that it broke off, and is stored as far as it came."""
+        runtime = self.state.orchestra.runtime
+        if isinstance(runtime, Looped):
+            runtime.interrupt()
 
 
 def create_app(

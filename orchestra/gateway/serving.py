@@ -20,12 +20,13 @@ from starlette.types import ASGIApp
 
 from orchestra.errors import ConfigError, PortTaken, UsageError
 from orchestra.errors.system import why
-from orchestra.gateway.app import turned_away
+from orchestra.gateway.app import Gateway, turned_away
 from orchestra.gateway.limits import protocol
 from orchestra.model.hosts import daemon_url
 from orchestra.settings import Settings
 
 AIRPLAY = 5000
+LAST_WORDS = 2  # seconds after an answer's time, in which it says that it was broken off
 MAKE_TOKEN = "export ORCHESTRA_TOKEN=$(python3 -c 'import secrets; print(secrets.token_urlsafe(32))')"
 
 
@@ -78,7 +79,7 @@ async def serve(services: Sequence[Service], settings: Settings, ready: Callable
         sockets = [[held.enter_context(one) for one in service.listening()] for service in services]
         for sock in chain.from_iterable(sockets):
             not_itself(sock, settings)
-        servers = [_Server(_config(service, settings)) for service in services]
+        servers = [_Server(service, settings) for service in services]
         with _signals(servers):
             running = [asyncio.ensure_future(server.serve(each)) for server, each in zip(servers, sockets, strict=True)]
             ready([_url(service.host, each[0]) for service, each in zip(services, sockets, strict=True)])
@@ -143,7 +144,24 @@ def _loopback(host: str) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """One of several in a process: signals are for all of them, so none takes them for itself."""
+    """One of several in a process: signals are for all of them, so none takes them for itself.
+
+    Answers that have not ended after their time are broken off, and have a moment to say so.
+    """
+
+    def __init__(self, service: Service, settings: Settings) -> None:
+        super().__init__(_config(service, settings))
+        self._app, self._grace = service.app, settings.grace
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        timer = None
+        if isinstance(self._app, Gateway):
+            timer = asyncio.get_running_loop().call_later(self._grace, self._app.interrupt)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -153,7 +171,7 @@ class _Server(uvicorn.Server):
 def _config(service: Service, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         service.app, http=protocol(settings, partial(turned_away, settings)), log_config=None, log_level="error", access_log=False,
-        server_header=False, proxy_headers=False, timeout_graceful_shutdown=max(1, round(settings.grace)), lifespan="on",
+        server_header=False, proxy_headers=False, timeout_graceful_shutdown=max(1, round(settings.grace)) + LAST_WORDS, lifespan="on",
     )  # fmt: skip
 
 
