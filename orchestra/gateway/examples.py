@@ -60,8 +60,9 @@ class Reader:
                 "Open WebUI、各种 SDK、Spring AI。`GET /v1/models` 列出可用的模型。",
             ), self._openai()),
             Section("/api/chat", Words("Any client of Ollama", "任何 Ollama 客户端"), Words(
-                f"`OLLAMA_HOST={self.address} ollama run {self.model}`",
-                f"`OLLAMA_HOST={self.address} ollama run {self.model}`",
+                f"`OLLAMA_HOST={self.address} ollama run {self.model}`", f"`OLLAMA_HOST={self.address} ollama run {self.model}`"
+            ) if not self.keyed else Words(
+                "The `ollama` command sends no key; its Python package does.", "`ollama` 命令不发送令牌；其 Python 包可以。"
             ), self._ollama()),
             Section("/ask", Words("An answer with its sources", "带来源的回答"), Words(
                 "`search` names where to look: `offline` asks nobody; left out, a search service on the web sees the question.",
