@@ -108,6 +108,7 @@ def test_the_true_end_stands_beside_that_of_the_protocol(served: Served, daemon:
     said = events(served(), {**ASK, "model": "orchestra/general"})
     (end,) = [one for one in said if one and "orchestra" in one]
     assert (end["choices"][0]["finish_reason"], end["orchestra"]["finish_reason"]) == ("length", "repetition")
+    assert text_of(said).endswith("\n\n> 回答开始重复，已停止")
 
 
 def test_whoever_sees_no_field_is_told_that_an_answer_was_stopped(served: Served, daemon: StandIn) -> None:

@@ -12,6 +12,7 @@ from starlette.types import Receive, Scope, Send
 from orchestra.agents.coordinator import Plan
 from orchestra.agents.reasoning import Thought
 from orchestra.agents.tool import Step
+from orchestra.gateway.asides import aside
 from orchestra.gateway.reporting import Report
 from orchestra.gateway.voices import Part
 from orchestra.gateway.waiting import FENCE, Parts, Waiting
@@ -157,6 +158,12 @@ _ENDS = {
 def ended(reason: FinishReason, language: str) -> str:
     """Why an answer ends where it does, for people; nothing where it has simply ended."""
     return _ENDS[reason].text(language) if reason in _ENDS else ""
+
+
+def below(done: Outcome, language: str) -> str:
+    """What follows an answer for people who see no field: why it was stopped, and its sources. That it is as long as asked is no news."""
+    why = "" if done.reason is FinishReason.LENGTH else ended(done.reason, language)
+    return (aside(why) if why else "") + sources_text(done.sources)
 
 
 def sources_text(sources: Sequence[Source]) -> str:

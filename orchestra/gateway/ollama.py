@@ -16,8 +16,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from orchestra.errors import ManagementRefused, ModelMissing, ModelUnsupported, NoModel, OrchestraError
 from orchestra.gateway import ollama_wire as wire
 from orchestra.gateway.access import language_for
-from orchestra.gateway.answering import Answering, Beforehand, Streamed, ended, sources_text
-from orchestra.gateway.asides import aside
+from orchestra.gateway.answering import Answering, Beforehand, Streamed, below
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import bounded, takes, understood
 from orchestra.gateway.discretion import in_one_line
@@ -164,6 +163,7 @@ class _Face:
 
     def _through(self, request: Request, raw: bytes, name: str) -> Response:
         language = language_for(request.headers, self._orchestra.settings)
+        report_of(request.scope).model = name
         return self._there(name).through(request.method, request.url.path, raw, language)
 
     # --- what would change the owner's models
@@ -243,8 +243,8 @@ class _Answer:
                 async for part in parts:
                     if line := self._shown(part):
                         yield line
-            if below := self._below():
-                yield told.line(below)
+            if text := self._below():
+                yield told.line(text)
             yield told.end(done.reason, done.usage)
         except OrchestraError as failure:
             self._report.failed(failure)
@@ -263,12 +263,7 @@ class _Answer:
         return self._told.line(thinking=line) if line else b""
 
     def _below(self) -> str:
-        """What follows the text, for people: why it was stopped, and the sources. That it is as long as was asked for is no news."""
-        done = self.answering.outcome
-        if self._how.shaped:
-            return ""
-        why = "" if done.reason is FinishReason.LENGTH else ended(done.reason, self._how.language)
-        return (aside(why) if why else "") + sources_text(done.sources)
+        return "" if self._how.shaped else below(self.answering.outcome, self._how.language)
 
 
 async def _told(request: Request, work: Coroutine[Any, Any, dict[str, Any]]) -> Response:

@@ -18,7 +18,7 @@ from orchestra.errors import OrchestraError
 from orchestra.gateway import openai_passing
 from orchestra.gateway import openai_wire as wire
 from orchestra.gateway.access import language_for
-from orchestra.gateway.answering import Answering, Beforehand, Streamed, ended, said, sources_text
+from orchestra.gateway.answering import Answering, Beforehand, Streamed, below, ended, said
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import bounded, understood, value_of
 from orchestra.gateway.discretion import in_one_line
@@ -118,8 +118,7 @@ class _Told:
     async def whole(self) -> dict[str, Any]:
         """The answer in one, its sources below it."""
         done = await self.answering.whole()
-        text = "".join(done.text) + sources_text(done.sources)
-        return self._told.whole(text, "".join(done.thinking), done.reason, done.usage, done.receipt)
+        return self._told.whole("".join(done.text) + self._below(), "".join(done.thinking), done.reason, done.usage, done.receipt)
 
     async def lines(self) -> AsyncGenerator[str]:
         """The answer as it comes; an error in its middle is seen, and there is always an end."""
@@ -174,7 +173,10 @@ class _Told:
             lines += wire.citations(done.sources)
             if why := ended(done.reason, self._language):
                 lines.append(wire.status(" · ".join(filter(None, (self._stays, why))), done=True))
-        elif done.sources:
-            lines.append(self._told.delta(content=sources_text(done.sources)))
+        elif text := self._below():
+            lines.append(self._told.delta(content=text))
         lines.append(self._told.end(done.reason))
         return lines + ([self._told.usage(done.usage, done.receipt)] if self._usage else [])
+
+    def _below(self) -> str:
+        return "" if self._shaped else below(self.answering.outcome, self._language)
