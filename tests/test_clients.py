@@ -125,7 +125,7 @@ def test_openai_knows_a_wrong_key_a_full_house_and_nobody_there(daemon: StandIn)
         right = openai.OpenAI(base_url=url + "/v1", api_key="the one that is right", max_retries=0)
         with wrong, pytest.raises(openai.AuthenticationError):
             wrong.models.list()
-        daemon.script(Scripted([" word"] * 500, pace=0.01))
+        daemon.script(Scripted([f"第{number}条。" for number in range(500)], pace=0.01))
         with right.chat.completions.create(**LAWYER, stream=True) as stream:
             next(iter(stream))
             with pytest.raises(openai.RateLimitError) as refused:
