@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from typing import TypeVar
 
 from orchestra.errors import OrchestraError
+from orchestra.slots import asking
 
 T = TypeVar("T")
 Tell = Callable[[T], object]
@@ -52,6 +53,7 @@ async def released(parts: AsyncGenerator[T], last: Callable[[T], bool]) -> Async
 
 
 async def _finished(parts: AsyncGenerator[T]) -> None:
+    asking().task = True  # whoever talks goes before it
     async with aclosing(parts):
         with suppress(OrchestraError):
             async for _ in parts:
