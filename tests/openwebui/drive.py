@@ -36,6 +36,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="openwebui-") as folder, set_up(given.open_webui, Path(folder)) as stage, sync_playwright() as driver:
         chromium = driver.chromium.launch(executable_path=os.environ.get("CHROMIUM") or None, args=["--no-sandbox"])
         browser = Browser(chromium, stage.page)
+        if not browser.notices():
+            sys.exit("a request to another host would not be noticed")
         play = Play(stage, browser, given.to)
         scenes = {name: _played(SCENES[name], play, Error) for name in given.scenes or SCENES}
         result = {"open_webui": stage.version, "chromium": chromium.version, "ready_s": stage.took, "scenes": scenes}

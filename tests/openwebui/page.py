@@ -139,6 +139,13 @@ class Browser:
         finally:
             context.close()
 
+    def notices(self) -> bool:
+        """Whether a page that asks another host is noted: without that, none is no finding."""
+        with self.page("") as page:
+            page.tab.evaluate("fetch('https://elsewhere.invalid/').catch(() => 0)")
+        noted, self.outside = self.outside, set()
+        return noted == {"https://elsewhere.invalid"}
+
     def _noted(self, url: str) -> None:
         there = urlsplit(url)
         if there.scheme in ("http", "https", "ws", "wss") and there.netloc != urlsplit(self.address).netloc:
