@@ -137,7 +137,10 @@ def test_what_differs_has_names_that_differ() -> None:
     assert len({prefix_of(holder, user) for holder in holders for user in users}) == len(holders) * len(users)
 
 
-@pytest.mark.parametrize("head", [{"X-OpenWebUI-Chat-Id": "temporary:x1"}, {"X-OpenWebUI-Chat-Id": "local:x1"}, {}])
+@pytest.mark.parametrize(
+    "head",
+    [{"X-OpenWebUI-Chat-Id": "temporary:x1"}, {"X-OpenWebUI-Chat-Id": "local:x1"}, {"X-Orchestra-Chat": "a", "X-OpenWebUI-Chat-Id": "Temporary:x"}, {}],
+)
 def test_what_is_not_to_be_kept_is_not_kept(served: Served, store: Store, head: dict[str, str]) -> None:
     client = served()
     first = say(client, "hello", head=head)

@@ -56,9 +56,10 @@ class Branches:
 
     def place(self, request: Request) -> Place | None:
         """Where the dialogue of a request is kept; None: nowhere."""
-        chat = _first(request.headers, CHAT)
-        if chat.lower().startswith(PASSING) or not (chat or self._orchestra.settings.record):
+        chats = _sent(request.headers, CHAT)
+        if any(chat.lower().startswith(PASSING) for chat in chats) or not (chats or self._orchestra.settings.record):
             return None
+        chat = next(iter(chats), "")
         prefix = prefix_of(request.state.holder, getattr(request.state, "user", ""))
         return Place(prefix=prefix, name=prefix + _segment(chat, LONGEST_CHAT) if chat else "")
 
@@ -74,8 +75,8 @@ class Branches:
         place = self.place(request)
         if place is None:
             return dialogue.unkept(about)
-        name = _segment(_first(request.headers, TURN), LONGEST_CHAT)
-        begin = partial(continued, self._orchestra.store, place, dialogue.said, dialogue.question, turn_id=name or None, **about)
+        turn_id = next((_segment(name, LONGEST_CHAT) for name in _sent(request.headers, TURN)), None)
+        begin = partial(continued, self._orchestra.store, place, dialogue.said, dialogue.question, turn_id=turn_id, **about)
         work = asyncio.ensure_future(self._orchestra.runtime.call(begin))
         work.add_done_callback(_seen)
         done, _ = await asyncio.wait((work,), timeout=PATIENCE)
@@ -122,10 +123,10 @@ def _segment(text: str, longest: int) -> str:
     return begins + _MARK + hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_HASH]
 
 
-def _first(headers: Mapping[str, str], names: tuple[str, ...]) -> str:
-    """The first of these headers that says anything; Open WebUI encodes with percents what is not ASCII, curl sends UTF-8."""
-    sent = (unquote_to_bytes(headers.get(name, "").encode("latin-1")).decode("utf-8", "replace").strip() for name in names)
-    return next(filter(None, sent), "")
+def _sent(headers: Mapping[str, str], names: tuple[str, ...]) -> list[str]:
+    """What these headers say, where they say anything; Open WebUI writes what is not ASCII with percents, curl in UTF-8."""
+    values = (unquote_to_bytes(headers.get(name, "").encode("latin-1")).decode("utf-8", "replace").strip() for name in names)
+    return list(filter(None, values))
 
 
 def _lost(fault: StoreFault) -> None:
