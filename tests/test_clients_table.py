@@ -17,9 +17,12 @@ MEASURED: dict[str, Any] = TABLE.measured()
 BY_NAME = {client.name: client for client in troubled.CLIENTS}
 
 
+PINNED = ("llm", "langchain-ollama", "openai-python")  # of the others a machine may have any version
+
+
 def quick(name: str, way: str, trouble: str) -> bool:
     """Whether a cell is measured in every run: plain, a loop goes on to the daemon's limit; llm asks slowly, and a dialogue often."""
-    return (way, trouble) != ("plain", "loop") and (name, trouble) != ("llm", "overflow")
+    return (way, trouble) != ("plain", "loop") and (name, trouble) != ("llm", "overflow") and name != "Open WebUI"
 
 
 @pytest.fixture(autouse=True)
@@ -34,9 +37,10 @@ def test_the_readmes_hold_the_table(path: Path, text: str) -> None:
 
 
 def fresh(name: str, way: str, troubles: Sequence[str], guard: str = "on") -> dict[str, Any]:
-    client = BY_NAME[name]
-    if not client.version():
-        pytest.skip(f"{name} is not here; its row is of version {MEASURED['clients'][name]['version']}")
+    client, measured = BY_NAME[name], MEASURED["clients"][name]["version"]
+    here = client.version()
+    if not here or (here != measured and name not in PINNED):
+        pytest.skip(f"{name} is {here or 'not here'}; its row is of version {measured}")
     cells = troubled.row(client, way, troubles, guard)
     gc.collect()  # some clients leave their connections to the collector
     return cells

@@ -21,7 +21,7 @@ WAYS, TROUBLES = ("plain", "through"), ("loop", "overflow", "cut")
 
 WORDS = {
     "en": {
-        "head": ["", "", "the model repeats itself", "the dialogue outgrows the window", "the answer is cut in the middle"],
+        "head": ["client", "", "the model repeats itself", "the dialogue outgrows the window", "the answer is cut in the middle"],
         "plain": "plain",
         "through": "**through Orchestra**",
         "endless": "{tokens:,} tokens of one sentence",
@@ -39,7 +39,7 @@ WORDS = {
         "40,960). Orchestra leaves out more, to keep room for the answer.",
     },
     "zh": {
-        "head": ["", "", "模型不断重复", "对话超出上下文窗口", "回答中途断掉"],
+        "head": ["客户端", "", "模型不断重复", "对话超出上下文窗口", "回答中途断掉"],
         "plain": "直连",
         "through": "**经由 Orchestra**",
         "endless": "同一句话重复 {tokens:,} 个 token",
