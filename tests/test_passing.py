@@ -22,6 +22,7 @@ from starlette.routing import Route
 from orchestra.errors import BodyInvalid, ConfigError, DaemonError, StreamStalled
 from orchestra.gateway import create_app
 from orchestra.gateway.asides import LOOPED, aside, without_aside
+from orchestra.gateway.lines import Run
 from orchestra.gateway.passing import Guard, Passing, parsed, refusal
 from orchestra.gateway.serving import Service
 from orchestra.model.client import Client
@@ -403,6 +404,30 @@ def test_whoever_leaves_the_daemons_line_is_no_longer_in_it(through: Through, st
 
 
 # --- in the whole gateway
+
+
+@pytest.mark.parametrize("where", ["take", "given"])
+def test_of_what_nobody_foresaw_only_the_kind_is_told(
+    standin: StandIn, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    def failing(run: Run, *_: Any) -> list[Any]:
+        if where == "given" and not run.ended:
+            return given(run)
+        raise ValueError("s3cret")
+
+    given = Run.given
+    monkeypatch.setattr(Run, where, failing)
+    settings = Settings.read(host=standin.url, language="en")
+    standin.script(Scripted(["Be", "cause", "."], pace=0.05))
+    with running(create_app(settings=settings), settings) as url:
+        if where == "given":  # in the middle of the answer
+            with pytest.raises(httpx.RemoteProtocolError):
+                httpx.post(url + "/api/chat", json=QUESTION, trust_env=False)
+        else:
+            answer = httpx.post(url + "/api/chat", json=QUESTION, trust_env=False)
+            assert (answer.status_code, "ValueError" in answer.json()["error"], "s3cret" in answer.text) == (502, True, False)
+    assert "unforeseen: ValueError" in caplog.text
+    assert "s3cret" not in caplog.text
 
 
 def test_the_gateway_passes_on_what_is_asked_of_a_model_and_one_expert_alone_does_not(standin: StandIn) -> None:

@@ -29,7 +29,7 @@ from orchestra.errors import (
     StreamStalled,
     StreamTruncated,
 )
-from orchestra.gateway.attending import within
+from orchestra.gateway.attending import attended
 from orchestra.gateway.bounding import Sent, bounded, question_language, read_by_people
 from orchestra.gateway.discretion import in_one_line
 from orchestra.gateway.keeping import kept
@@ -204,17 +204,19 @@ class Attended(Response):
         self._sending, self._refused = work, refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await within(receive, self._work(scope, receive, send))
-
-    async def _work(self, scope: Scope, receive: Receive, send: Send) -> None:
-        report = report_of(scope)
+        request, report = Request(scope, receive), report_of(scope)
         try:
-            await self._sending(send, Request(scope, receive))
+            await attended(request, self._work(send, request))
         except OrchestraError as error:
             report.failed(error)
-            await self._refused(error)(scope, receive, send)
+            if not report.status:  # in the middle of an answer nothing can be said any more: the connection is closed
+                await self._refused(error)(scope, receive, send)
+
+    async def _work(self, send: Send, request: Request) -> None:
+        try:
+            await self._sending(send, request)
         except Broken as broken:  # its time was over before the daemon was asked
-            await self._refused(DaemonBusy(url="", detail=str(broken)))(scope, receive, send)
+            raise DaemonBusy(url="", detail=str(broken)) from broken
 
 
 def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = ()) -> JSONResponse:
