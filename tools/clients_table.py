@@ -35,8 +35,8 @@ WORDS = {
         "silent": "nothing says so",
         "and": ", ",
         "colon": ": ",
-        "with": "Measured by `make clients` with {clients}; the daemon's window was {window} tokens (at its default of 4,096 a loop goes on for "
-        "40,960). Orchestra leaves out more, to keep room for the answer.",
+        "with": "Measured by `make clients` with {clients}, on the stand-in daemon, which loops, overflows and cuts as Ollama 0.32.15 was seen to; "
+        "its window was {window} tokens (at the usual 4,096 a loop goes on for 40,960). Orchestra leaves out more, to keep room for the answer.",
     },
     "zh": {
         "head": ["客户端", "", "模型不断重复", "对话超出上下文窗口", "回答中途断掉"],
@@ -53,7 +53,7 @@ WORDS = {
         "silent": "毫无提示",
         "and": "，",
         "colon": "：",
-        "with": "由 `make clients` 实测：{clients}；Ollama 的上下文窗口为 {window} 个 token（默认 4,096 时会重复到 40,960 个）。"
+        "with": "由 `make clients` 实测：{clients}；服务端是替身，其重复、溢出与中断同录制到的 Ollama 0.32.15，窗口为 {window} 个 token（通常的 4,096 时会重复到 40,960 个）。"
         "Orchestra 多丢一些，是为回答留出空间。",
     },
 }  # fmt: skip
