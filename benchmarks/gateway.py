@@ -7,7 +7,6 @@ Paced, each token wakes the process up, as those of a model do; unpaced, a strea
 from __future__ import annotations
 
 import asyncio
-import sys
 from statistics import median
 from typing import NamedTuple
 
@@ -34,6 +33,7 @@ WAYS = {
     "passed on without the guard": Way("off", CHAT, 1.10),
     "passed on with the guard": Way("on", CHAT, 1.25),
     "a persona at /v1": Way("on", asking("/v1/chat/completions"), 1.25),
+    "a persona at /v1, kept as a session": Way("kept", asking("/v1/chat/completions"), 1.25),
 }
 
 
@@ -43,18 +43,20 @@ async def cost(side: Side, sent: bytes, streams: int, tokens: int) -> float:
     answers = await calls(side.port, sent, streams, spread=PACE)
     spent = side.used().cpu - before.cpu
     if not all(answer.whole for answer in answers):
-        raise SystemExit(f"not all {streams} answers were whole: {[(a.status, a.tail) for a in answers if not a.whole][0]}")
+        raise SystemExit(f"not all {streams} answers were whole: {next((a.status, a.tail) for a in answers if not a.whole)}")
     return spent / (streams * tokens)
 
 
 async def compared(url: str, streams: int, tokens: int) -> dict[str, list[tuple[float, float]]]:
     """CPU seconds a token of each way and of the bare side beside it, in turn."""
     costs: dict[str, list[tuple[float, float]]] = {name: [] for name in WAYS}
-    with sides(("bare", "off", "on"), url, parallel="256", in_flight="512") as (plain, off, on):
+    kinds = ("bare", "off", "on", "kept")
+    with sides(kinds, url, parallel="256", in_flight="512") as found:
+        side = dict(zip(kinds, found, strict=True))
         for counted in pairs(ROUNDS):
             for name, way in WAYS.items():
-                theirs = await cost(plain, CHAT, streams, tokens)
-                ours = await cost({"off": off, "on": on}[way.kind], way.sent, streams, tokens)
+                theirs = await cost(side["bare"], CHAT, streams, tokens)
+                ours = await cost(side[way.kind], way.sent, streams, tokens)
                 if counted:
                     costs[name].append((ours, theirs))
     return costs
@@ -74,8 +76,7 @@ def measured() -> list[Row]:
     return rows
 
 
-TITLE = "CPU of a token through the gateway, beside a bare Starlette and httpx"
+TITLE = "gateway: CPU of a token on its way through, beside a bare Starlette and httpx"
 
 if __name__ == "__main__":
     shown(TITLE, measured())
-    sys.exit(0)

@@ -10,12 +10,14 @@ import json
 import re
 import time
 from collections.abc import Iterator, Sequence
+from itertools import count
 from typing import Any
 
 from scripted import MODEL
 
 _SENT = re.compile(rb'"created_at":"(\d+)"')
 _STATUS = re.compile(rb"HTTP/1\.1 (\d+)")
+_numbers = count(1)
 PATHS = {"/api/chat": MODEL, "/api/generate": MODEL, "/v1/chat/completions": "orchestra/lawyer"}
 
 
@@ -72,21 +74,22 @@ class Caller(asyncio.Protocol):
 
 
 async def called(port: int, sent: bytes) -> Caller:
-    """A caller that has just asked."""
+    """A caller that has just asked what nobody asked before: the same question would be the same dialogue once more."""
+    sent = sent.replace(b"everything", b"%010d" % next(_numbers))
     _, caller = await asyncio.get_running_loop().create_connection(lambda: Caller(sent), "127.0.0.1", port)
     return caller
 
 
-async def calls(port: int, sent: bytes, count: int, spread: float = 0.0) -> list[Caller]:
+async def calls(port: int, sent: bytes, many: int, spread: float = 0.0) -> list[Caller]:
     """So many at once, their beginnings spread over so many seconds; each has ended."""
 
     async def one(place: int) -> Caller:
-        await asyncio.sleep(spread * place / count)
+        await asyncio.sleep(spread * place / many)
         caller = await called(port, sent)
         await caller.ended
         return caller
 
-    return list(await asyncio.gather(*(one(place) for place in range(count))))
+    return list(await asyncio.gather(*(one(place) for place in range(many))))
 
 
 def share(values: Sequence[float], part: float) -> float:

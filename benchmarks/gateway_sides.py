@@ -1,9 +1,9 @@
 """The two sides of the gateway's measurements, each a process of its own that says what it has used when it is asked.
 
-    gateway_sides.py bare|on|off URL
+    gateway_sides.py bare|on|off|kept URL
 
 `bare` is the least that passes a stream on: Starlette, httpx and uvicorn as their manuals have it. `on` and `off` are the
-gateway, with and without the guard. A line on standard input is answered with one of JSON.
+gateway, with and without the guard; `kept` is one that keeps every dialogue as a session. A line on standard input is answered with one of JSON.
 """
 
 from __future__ import annotations
@@ -88,12 +88,12 @@ def bare(url: str) -> Any:
     return Starlette(routes=[Route("/{path:path}", passed, methods=["POST"])])
 
 
-def gateway(guard: str) -> Any:
+def gateway(kind: str) -> Any:
     """The gateway, of everybody."""
     from orchestra.gateway import create_app
     from orchestra.settings import Settings
 
-    return create_app(settings=Settings.read(guard=guard))
+    return create_app(settings=Settings.read(guard="off" if kind == "off" else "on", record=int(kind == "kept")))
 
 
 async def main() -> None:
@@ -104,7 +104,7 @@ async def main() -> None:
     if kind == "bare":
         server = uvicorn.Server(uvicorn.Config(bare(url), port=0, access_log=False, log_level="error", backlog=2048, lifespan="off"))
         serving = asyncio.ensure_future(server.serve())
-        while not server.started:
+        while not server.started:  # noqa: ASYNC110 - it tells nobody
             await asyncio.sleep(0.01)
         print(server.servers[0].sockets[0].getsockname()[1], flush=True)
     else:

@@ -1,7 +1,8 @@
 """`make bench`: every ratio that the project promises, each measured against a named peer in this one run.
 
-BENCH_FULL=1 makes the large store one of a million turns; ORCHESTRA_TEST_OLLAMA names a real daemon. With --json one
-object a line. The exit code is 1 where something does not hold.
+Words on the command line choose the parts in whose titles they stand: `make bench ARGS=gateway`. BENCH_FULL=1 makes
+the large store one of a million turns; ORCHESTRA_TEST_OLLAMA names a real daemon. With --json one object a line. The
+exit code is 1 where something does not hold.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import time
 
 import citations
 import first_token
+import gateway
+import gateway_load
 import ingest
 import knowledge
 import prefix
@@ -40,6 +43,8 @@ PARTS = {
     team.TITLE: team.measured,
     slots.TITLE: slots.measured,
     "citations: what is found, and how soon": citations.measured,
+    gateway.TITLE: gateway.measured,
+    gateway_load.TITLE: gateway_load.measured,
 }
 
 
@@ -47,7 +52,10 @@ def main() -> int:
     """Measure one part after the other; the exit code."""
     broken: list[Row] = []
     started = time.monotonic()
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
     for title, measured in PARTS.items():
+        if words and not any(word in title for word in words):
+            continue
         rows = measured()
         shown(title, rows)
         broken += [row for row in rows if not row.holds]
