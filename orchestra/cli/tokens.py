@@ -28,9 +28,9 @@ def show_tokens(text: str, *, model: str, wish: Wish) -> None:
         write(as_line(_plain(found)) + "\n")
         return
     if found.exact:
-        write(_strip(found.tokens, tinted=colourful(sys.stdout)) + "\n")
+        write(strip(found.tokens, tinted=colourful(sys.stdout)) + "\n")
         for token in found.tokens:
-            write(f"{token.id:>7}  {token.data.hex(' ')}  {_visible(token.text)}\n")
+            write(f"{token.id:>7}  {token.data.hex(' ')}  {visible(token.text)}\n")
         tell(say(f"{found.count} tokens, {len(text)} characters · {found.model}", f"{found.count} 个 token，{len(text)} 个字符 · {found.model}"))
     else:
         write(f"{found.count}\n")
@@ -47,14 +47,14 @@ def _plain(found: Tokens) -> dict[str, object]:
     return {"model": found.model, "count": found.count, "exact": found.exact, "tokens": tokens}
 
 
-def _strip(tokens: Sequence[Token], *, tinted: bool) -> str:
+def strip(tokens: Sequence[Token], *, tinted: bool) -> str:
     """The text in its pieces: tinted by turns, or with a bar between where there is no colour."""
-    pieces = [_visible(token.text) for token in tokens]
+    pieces = [visible(token.text) for token in tokens]
     if not tinted:
         return "│".join(pieces)
     return "".join(f"{_TINTS[place % 2]}{piece}{_PLAIN}" for place, piece in enumerate(pieces))
 
 
-def _visible(text: str) -> str:
+def visible(text: str) -> str:
     """A piece on one line; line ends and tabs as signs, what else is not seen, or acts on a terminal, by its bytes."""
     return _UNSEEN.sub(lambda found: f"⟨{found[0].encode().hex(' ')}⟩", _LINE_ENDS.sub("⏎", text).replace("\t", "⇥"))

@@ -9,7 +9,7 @@ from typing import Unpack
 from orchestra.model import catalog
 from orchestra.model.catalog import ModelCard, Progress, Purpose
 from orchestra.model.client import Client
-from orchestra.model.decoding import STRATEGIES, Decoded, DecodeFields, How, decoded, predicted
+from orchestra.model.decoding import Choices, Decoded, DecodeFields, How, decoded, predicted
 from orchestra.model.language import wanted, with_language
 from orchestra.model.messages import OptionFields, Options, Piece, Reply, gathered
 from orchestra.model.prediction import NextStep, Prediction, Predictor, predictor
@@ -66,9 +66,9 @@ class AsyncModels:
         return (await self.client.counter(model)).read(text, model=model)
 
     async def next(
-        self, prompt: str, *, model: str = "", top: int = 10, steps: int = 1, choose: Sequence[str] = (), instruct: bool = False
-    ) -> Prediction:
-        """How likely a model finds each token after a text, step by step; `choose` forces the first ones.
+        self, prompt: str, *, model: str = "", top: int = 10, steps: int | None = None, choose: Sequence[str] = (), instruct: bool = False
+    ) -> Prediction:  # fmt: skip
+        """How likely a model finds each token after a text, step by step; `choose` forces the first, without `steps` one follows.
 
         The text is gone on from as it is; with `instruct` it is asked as a question, in the model's template. Log-probabilities
         are natural, before temperature and penalties. Raises `DaemonTooOld` and `ModelUnsupported` where they are not told.
@@ -80,30 +80,29 @@ class AsyncModels:
         return whole
 
     async def next_stream(
-        self, prompt: str, *, model: str = "", top: int = 10, steps: int = 1, choose: Sequence[str] = (), instruct: bool = False
-    ) -> AsyncGenerator[NextStep | Prediction]:
+        self, prompt: str, *, model: str = "", top: int = 10, steps: int | None = None, choose: Sequence[str] = (), instruct: bool = False
+    ) -> AsyncGenerator[NextStep | Prediction]:  # fmt: skip
         """The same as it is made: the prompt's tokens (a `Prediction` without steps), each step, at last the whole."""
+        choices = Choices(top=top, steps=steps, choose=choose)
         asked = await self._predictor(prompt, model, instruct=instruct)
-        async with aclosing(predicted(asked, top=top, steps=steps, choose=choose)) as parts:
+        async with aclosing(predicted(asked, choices)) as parts:
             async for part in parts:
                 yield part
 
     async def decode(
-        self, prompt: str, *, model: str = "", strategies: Sequence[str] = STRATEGIES, instruct: bool = False,
-        **fields: Unpack[DecodeFields],
+        self, prompt: str, *, model: str = "", instruct: bool = False, **fields: Unpack[DecodeFields]
     ) -> list[Decoded]:  # fmt: skip
         """What greedy search, sampling and beam search make of the same prompt, with the log-probability of each text."""
-        parts = self.decode_stream(prompt, model=model, strategies=strategies, instruct=instruct, **fields)
+        parts = self.decode_stream(prompt, model=model, instruct=instruct, **fields)
         return [each async for each in parts]
 
     async def decode_stream(
-        self, prompt: str, *, model: str = "", strategies: Sequence[str] = STRATEGIES, instruct: bool = False,
-        **fields: Unpack[DecodeFields],
+        self, prompt: str, *, model: str = "", instruct: bool = False, **fields: Unpack[DecodeFields]
     ) -> AsyncGenerator[Decoded]:  # fmt: skip
         """The same, each strategy as it is ready."""
         how = How(**fields)
         asked = await self._predictor(prompt, model, instruct=instruct)
-        async with aclosing(decoded(asked, strategies, how)) as parts:
+        async with aclosing(decoded(asked, how)) as parts:
             async for part in parts:
                 yield part
 

@@ -57,6 +57,7 @@ class Beam:
     def __init__(self, *, width: int, max_tokens: int, length_penalty: float = 1.0) -> None:
         self.live: list[Hypothesis] = [Hypothesis()]
         self._ended: list[Hypothesis] = []
+        self._beaten: list[Hypothesis] = []
         self._width, self._most, self._penalty = width, max_tokens, length_penalty
 
     def advance(self, found: Sequence[Sequence[Candidate]]) -> None:
@@ -70,7 +71,9 @@ class Beam:
         places = self._width - len(self._ended)
         best = sorted(_distinct(grown), key=lambda one: -one.logprob)[:places]
         self._ended += [one for one in best if one.ended]
-        self.live = [one for one in best if not one.ended and self._may_win(one)]
+        going = [one for one in best if not one.ended]
+        self.live = [one for one in going if self._may_win(one)]
+        self._beaten += [one for one in going if one not in self.live]
         if self.live and self.live[0].tokens >= self._most:
             self._close()
 
@@ -85,9 +88,9 @@ class Beam:
         return all(highest > ended.score(self._penalty) for ended in self._ended)
 
     def ranked(self) -> list[Hypothesis]:
-        """What there is, best first; what was still `live` too."""
-        there = [*self._ended, *(one.before or one for one in self.live)]
-        return sorted(_distinct(there), key=lambda one: -one.score(self._penalty))
+        """What there is, best first; those that could not be the best any more stand where they were left."""
+        there = [*self._ended, *(one.before or one for one in [*self.live, *self._beaten])]
+        return sorted(_distinct(there), key=lambda one: -one.score(self._penalty))[: self._width]
 
 
 def _grown(one: Hypothesis, candidates: Sequence[Candidate]) -> list[Hypothesis]:

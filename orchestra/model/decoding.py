@@ -30,12 +30,14 @@ from orchestra.model.prediction import (
 Strategy = Literal["greedy", "sample", "beam"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 MOST_STEPS = 1000
+MOST_PENALTY = 5
 MOST_WIDTH = MOST_CANDIDATES  # each hypothesis is told so many continuations
 
 
 class DecodeFields(TypedDict, total=False):
     """The fields of `How`, for `**fields` in signatures (PEP 692)."""
 
+    strategies: Sequence[str]
     max_tokens: int
     temperature: float | None
     top_k: int | None
@@ -48,8 +50,12 @@ class DecodeFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class How:
-    """How texts are decoded: at most so many tokens; what sampling draws from, None = the model's own; how beams are kept."""
+    """How texts are decoded: by which strategies, at most so many tokens; what sampling draws from, None = the model's own.
 
+    `beam_width` beginnings are kept, and compared by their sums over length ** `length_penalty`. Raises `UsageError`.
+    """
+
+    strategies: Sequence[str] = STRATEGIES
     max_tokens: int = 32
     temperature: float | None = None
     top_k: int | None = None
@@ -60,8 +66,42 @@ class How:
     length_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        _within("max_tokens", self.max_tokens, MOST_STEPS)
-        _within("beam_width", self.beam_width, MOST_WIDTH)
+        _within("max_tokens", self.max_tokens, most=MOST_STEPS)
+        _within("beam_width", self.beam_width, most=MOST_WIDTH)
+        _within("length_penalty", self.length_penalty, least=-MOST_PENALTY, most=MOST_PENALTY)
+        unknown = [each for each in self.strategies if each not in STRATEGIES]
+        if unknown or not self.strategies:
+            raise UsageError(
+                detail=f"{unknown[0]!r} is no strategy" if unknown else "no strategy was named",
+                detail_zh=f"{unknown[0]!r} 不是解码策略" if unknown else "没有指定解码策略",
+                fix=f"there is: {', '.join(STRATEGIES)}", fix_zh=f"可用的有：{'、'.join(STRATEGIES)}",
+            )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """How a text is gone on from: `choose` forces the first tokens; so many `steps`, by default one after those.
+
+    Each shows the `top` likeliest candidates. Raises `UsageError`.
+    """
+
+    top: int = 10
+    steps: int | None = None
+    choose: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        _within("top", self.top, most=MOST_CANDIDATES)
+        _within("steps", self.count if self.steps is None else self.steps, most=MOST_STEPS)
+        if not all(self.choose):
+            raise UsageError(
+                detail="an empty token cannot be chosen", detail_zh="不能选择空的 token",
+                fix='name one, for example --choose " Paris"', fix_zh='请给出 token，例如 --choose " Paris"',
+            )  # fmt: skip
+
+    @property
+    def count(self) -> int:
+        """The steps that are taken."""
+        return max(self.steps or 0, len(self.choose) + (self.steps is None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,29 +125,17 @@ class Decoded:
 # --- one choice after another
 
 
-async def predicted(
-    predictor: Predictor, *, top: int = 10, steps: int = 1, choose: Sequence[str] = ()
-) -> AsyncGenerator[NextStep | Prediction]:
-    """How a model goes on: the prompt's tokens (a `Prediction` without steps), each step as it is made, the whole.
-
-    `choose` forces the first tokens; a step has the `top` likeliest candidates. Raises `UsageError`.
-    """
-    _within("top", top, MOST_CANDIDATES)
-    _within("steps", max(steps, 1, len(choose)) if steps > 0 else steps, MOST_STEPS)
-    if not all(choose):
-        raise UsageError(
-            detail="an empty token cannot be chosen", detail_zh="不能选择空的 token",
-            fix='name one, for example --choose " Paris"', fix_zh='请给出 token，例如 --choose " Paris"',
-        )  # fmt: skip
+async def predicted(predictor: Predictor, choices: Choices) -> AsyncGenerator[NextStep | Prediction]:
+    """How a model goes on: the prompt's tokens (a `Prediction` without steps), each step as it is made, the whole."""
     whole = Prediction(model=predictor.model, prompt=await predictor.prompt())
     yield whole
     try:
-        async with aclosing(walk(predictor, choose)) as taken:
+        async with aclosing(walk(predictor, choices.choose)) as taken:
             async for step in taken:
-                step = replace(step, candidates=step.candidates[:top])
+                step = replace(step, candidates=step.candidates[: choices.top])
                 whole = replace(whole, steps=(*whole.steps, step), finish_reason=_ended(step), calls=predictor.calls)
                 yield step
-                if len(whole.steps) >= max(steps, len(choose)):
+                if len(whole.steps) == choices.count:
                     break
     except PromptTooLong:
         if not whole.steps:
@@ -161,18 +189,10 @@ def _ended(step: NextStep) -> FinishReason:
 # --- strategies
 
 
-async def decoded(predictor: Predictor, strategies: Sequence[str], how: How) -> AsyncGenerator[Decoded]:
-    """What each strategy makes of the same prompt, as it is ready. Raises `UsageError` for one that is not known."""
+async def decoded(predictor: Predictor, how: How) -> AsyncGenerator[Decoded]:
+    """What each strategy makes of the same prompt, as it is ready."""
     ways = {"greedy": _greedy, "sample": _sampled, "beam": _beam}
-    unknown = [each for each in strategies if each not in ways]
-    if unknown or not strategies:
-        known = ", ".join(STRATEGIES)
-        raise UsageError(
-            detail=f"{unknown[0]!r} is no strategy" if unknown else "no strategy was named",
-            detail_zh=f"{unknown[0]!r} 不是解码策略" if unknown else "没有指定解码策略",
-            fix=f"there is: {known}", fix_zh=f"可用的有：{known}",
-        )  # fmt: skip
-    for strategy in dict.fromkeys(strategies):
+    for strategy in dict.fromkeys(how.strategies):
         yield await ways[strategy](replace(predictor), how)  # each counts its own calls
 
 
@@ -248,9 +268,9 @@ def _result(strategy: Strategy, said: Hypothesis, predictor: Predictor, how: How
     )  # fmt: skip
 
 
-def _within(name: str, value: int, most: int) -> None:
-    if not 1 <= value <= most:
+def _within(name: str, value: float, *, least: float = 1, most: float) -> None:
+    if not least <= value <= most:
         raise UsageError(
             detail=f"{name} cannot be {value}", detail_zh=f"{name} 不能为 {value}",
-            fix=f"give a number from 1 to {most}", fix_zh=f"请使用 1 到 {most} 之间的整数",
+            fix=f"give a number from {least} to {most}", fix_zh=f"请使用 {least} 到 {most} 之间的数字",
         )  # fmt: skip

@@ -1,0 +1,188 @@
+"""What `next` does: the tokens that may follow a text, with bars, one choice after another; how sure a model was of an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from orchestra.cli import words
+from orchestra.cli.answering import at_work, named_model
+from orchestra.cli.outcome import Wish
+from orchestra.cli.running import complete
+from orchestra.cli.tables import width
+from orchestra.cli.terminal import as_line, colourful, tell, write
+from orchestra.cli.tokens import strip, visible
+from orchestra.errors import OrchestraError
+from orchestra.model.messages import FinishReason
+from orchestra.model.prediction import END, Candidate, Kind, NextStep, Prediction
+
+BAR, EIGHTHS = 24, " ▏▎▍▌▋▊▉"
+LEVELS = "▁▂▃▄▅▆▇█"
+_WARMTH = (210, 216, 222, 223, 229, 193, 157, 120)  # of 256 colours: red, where it was a guess, to green
+_UNKNOWN, _UNTOLD = 250, "?"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """What was asked of `next`; `heat` shows the answer alone, each token by how likely it was."""
+
+    model: str = ""
+    top: int = 10
+    steps: int | None = None
+    choose: Sequence[str] = ()
+    instruct: bool = False
+    heat: bool = False
+
+
+def show_next(prompt: str, asked: Asked, wish: Wish) -> None:
+    """The steps as they are made; with --json one object, also of what was made before Ctrl-C."""
+
+    async def main() -> None:
+        whole: Prediction | None = None
+        try:
+            async with at_work() as (orchestra, patience):
+                model = await named_model(orchestra, "chat", asked.model, wish)
+                patience.observe("reading")
+                parts = orchestra.next_stream(
+                    prompt, model=model, top=asked.top, steps=asked.steps, choose=asked.choose, instruct=asked.instruct
+                )
+                async with aclosing(parts):
+                    async for part in parts:
+                        patience.observe("writing")
+                        first, whole = whole is None, _with(whole, part)
+                        if not wish.json:
+                            _shown(part, whole, asked, first=first)
+        except asyncio.CancelledError:
+            _left(whole, wish)
+            raise
+        except OrchestraError as error:
+            if whole is not None:
+                error.reply = error.reply or as_object(whole)
+            raise
+        if whole is not None:
+            _ended(whole, asked, wish)
+
+    complete(main())
+
+
+def _with(whole: Prediction | None, part: NextStep | Prediction) -> Prediction:
+    if isinstance(part, Prediction):
+        return part
+    assert whole is not None, "a stream of steps begins with its prompt"
+    return replace(whole, steps=(*whole.steps, part))
+
+
+def _left(whole: Prediction | None, wish: Wish) -> None:
+    if wish.json and whole is not None:
+        write(as_line({**as_object(whole), "finish_reason": FinishReason.CANCELLED}) + "\n")
+    elif whole is not None:
+        tell("\n" + words.say("stopped; the steps above were measured", "已停止；以上步骤已完成"))
+
+
+def as_object(whole: Prediction) -> dict[str, Any]:
+    """What `--json` prints. A log-probability that nobody told is null, and the step says how many tokens are `missing`."""
+    return {
+        "steps": [_step(step) for step in whole.steps],
+        "model": whole.model,
+        "prompt": [token.text for token in whole.prompt.tokens],
+        "text": whole.text,
+        "finish_reason": whole.finish_reason,
+        "calls": whole.calls,
+    }
+
+
+def _step(step: NextStep) -> dict[str, Any]:
+    shown: dict[str, Any] = {
+        "token": step.token,
+        "logprob": step.logprob,
+        "candidates": [{"token": each.token, "logprob": each.logprob, "probability": each.probability} for each in step.candidates],
+    }
+    return {**shown, "missing": step.missing} if step.missing else shown
+
+
+# --- for people
+
+
+def _shown(part: NextStep | Prediction, whole: Prediction, asked: Asked, *, first: bool) -> None:
+    if isinstance(part, Prediction):
+        if first and part.prompt.tokens:
+            count = len(part.prompt.tokens)
+            tell(words.say(f"the prompt as the model reads it, {count} tokens:", f"模型读到的提示词，共 {count} 个 token："))
+            write(strip(part.prompt.tokens, tinted=colourful(sys.stdout)) + "\n")
+    elif not asked.heat:
+        write("\n" + "\n".join(_drawn(part, len(whole.steps))) + "\n")
+
+
+def _drawn(step: NextStep, number: int) -> list[str]:
+    """One step: its choice, then each candidate with its probability, a bar and its log-probability."""
+    head = f"{number}. {label(step.token, step.kind)}"
+    notes = [words.say("forced", "指定")] if step.forced else []
+    if step.logprob is None:
+        notes.append(words.say("its probability is not told", "概率未给出"))
+    elif step.missing:
+        notes.append(words.say(f"{step.missing} of its {step.tokens} tokens are not told", f"{step.tokens} 个 token 中有 {step.missing} 个的概率未给出"))
+    lines = [head + (f"  ({', '.join(notes)})" if notes else "")]
+    names = [label(each.token, each.kind) for each in step.candidates]
+    others = words.say("all others", "其余所有")
+    room = max(map(width, [others, *names]))
+    taken = _place(step)
+    for place, (each, name) in enumerate(zip(step.candidates, names, strict=True)):
+        mark = "▸" if place == taken else " "
+        figures = f"{each.probability:7.2%}  {bar(each.probability):{BAR}}  {each.logprob:8.3f}"
+        lines.append(f" {mark} {name}{' ' * (room - width(name))}  {figures}")
+    rest = max(0.0, 1 - sum(each.probability for each in step.candidates))
+    if step.candidates:
+        lines.append(f"   {others}{' ' * (room - width(others))}  {rest:7.2%}")
+    return lines
+
+
+def _place(step: NextStep) -> int:
+    """Which candidate was taken; -1 where it is not among them. A whole character began with the likeliest."""
+    if step.tokens > 1:
+        return 0
+    same: list[Candidate] = [each for each in step.candidates if (each.token, each.logprob) == (step.token, step.logprob)]
+    return step.candidates.index(same[0]) if same else -1
+
+
+def label(token: str, kind: Kind) -> str:
+    """A token on one line, in quotes that show its blanks; what is no text by what it is."""
+    if kind == "text":
+        return f'"{visible(token)}"'
+    return END if kind == "end" else words.say("<part of a character>", "<半个字符>")
+
+
+def bar(probability: float) -> str:
+    """A bar of at most `BAR` places, to an eighth of one."""
+    eighths = round(probability * BAR * 8)
+    return "█" * (eighths // 8) + (EIGHTHS[eighths % 8] if eighths % 8 else "")
+
+
+def heat(steps: Sequence[NextStep], *, tinted: bool) -> str:
+    """The tokens of an answer by how likely each was: by colour, or with a column after each where there is none."""
+    parts = []
+    for step in steps:
+        text = visible(step.token) if step.kind == "text" else label(step.token, step.kind)
+        sure = None if step.probability is None else min(len(LEVELS) - 1, int(step.probability * len(LEVELS)))
+        if tinted:
+            parts.append(f"\x1b[30;48;5;{_UNKNOWN if sure is None else _WARMTH[sure]}m{text}\x1b[0m")
+        else:
+            parts.append(text + (_UNTOLD if sure is None else LEVELS[sure]))
+    return "".join(parts)
+
+
+def _ended(whole: Prediction, asked: Asked, wish: Wish) -> None:
+    if wish.json:
+        write(as_line(as_object(whole)) + "\n")
+        return
+    if len(whole.steps) > 1 or asked.heat:
+        write("\n" + heat(whole.steps, tinted=colourful(sys.stdout)) + "\n")
+        if not colourful(sys.stdout):
+            tell(words.say("after each token how likely it was: ▁ hardly … █ sure, ? not told", "各 token 之后为其概率：▁ 很低 … █ 几乎确定，? 未给出"))
+        else:
+            tell(words.say("red was a guess, green was sure, grey is not told", "红色为猜测，绿色为确信，灰色为未给出"))
+    if whole.finish_reason is not FinishReason.LENGTH and (line := words.ending(whole.finish_reason.value)):
+        tell(line)
