@@ -124,7 +124,8 @@ def _drawn(step: NextStep, number: int) -> list[str]:
     if step.logprob is None:
         notes.append(words.say("its probability is not told", "概率未给出"))
     elif step.missing:
-        notes.append(words.say(f"{step.missing} of its {step.tokens} tokens are not told", f"{step.tokens} 个 token 中有 {step.missing} 个的概率未给出"))
+        untold, tokens = step.missing, step.tokens
+        notes.append(words.say(f"{untold} of its {tokens} tokens not told", f"{tokens} 个 token 中有 {untold} 个的概率未给出"))
     lines = [head + (f"  ({', '.join(notes)})" if notes else "")]
     names = [label(each.token, each.kind) for each in step.candidates]
     others = words.say("all others", "其余所有")

@@ -23,12 +23,15 @@ def next_(
     top: Annotated[int, typer.Option("--top", min=1, max=20, help=say("how many candidates are shown", "显示的候选数"))] = 10,
     steps: Annotated[
         int | None,
-        typer.Option("--steps", min=1, max=1000, help=say("how many tokens; by default one after those of --choose", "步数；默认为 --choose 之后的一步")),
+        typer.Option(
+            "--steps", min=1, max=1000, help=say("how many tokens; by default one after those of --choose", "步数；默认为 --choose 之后的一步")
+        ),
     ] = None,
     choose: Annotated[
         list[str] | None,
         typer.Option(
-            "--choose", metavar="TOKEN", help=say("what if it had said this: force the first token (or several)", "假如它这样说：指定第一个 token（可多次）")
+            "--choose", metavar="TOKEN",
+            help=say("what if it had said this: force the first token (or several)", "假如它这样说：指定第一个 token（可多次）"),
         ),
     ] = None,
     heat: Annotated[
@@ -49,10 +52,18 @@ def decode(
     prompt: Prompt,
     model: o.Model = "",
     strategies: Annotated[
-        str, typer.Option("--strategies", metavar="NAMES", help=say("which, in this order: greedy, sample, beam", "按此顺序：greedy 贪心、sample 采样、beam 束搜索"))
+        str,
+        typer.Option(
+            "--strategies", metavar="NAMES",
+            help=say("which, in this order: greedy, sample, beam", "按此顺序：greedy 贪心、sample 采样、beam 束搜索"),
+        ),
     ] = "greedy,sample,beam",
-    max_tokens: Annotated[int, typer.Option("--max-tokens", "-n", min=1, max=1000, help=say("longest text in tokens", "文本的最大 token 数"))] = 32,
-    beam_width: Annotated[int, typer.Option("--beam-width", min=1, max=20, help=say("how many beginnings are kept", "束宽：保留的候选数"))] = 4,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", "-n", min=1, max=1000, help=say("longest text in tokens", "文本的最大 token 数"))
+    ] = 32,
+    beam_width: Annotated[
+        int, typer.Option("--beam-width", min=1, max=20, help=say("how many beginnings are kept", "束宽：保留的候选数"))
+    ] = 4,
     length_penalty: Annotated[
         float,
         typer.Option("--length-penalty", min=-5, max=5, help=say("0 compares sums, 1 the average token", "0 比较总和，1 比较每个 token 的平均")),
@@ -60,7 +71,10 @@ def decode(
     temperature: o.Temperature = None,
     top_k: o.TopK = None,
     top_p: o.TopP = None,
-    min_p: Annotated[float | None, typer.Option("--min-p", min=0, max=1, help=say("least share of the likeliest token's probability", "相对最大概率的最低比例"))] = None,
+    min_p: Annotated[
+        float | None,
+        typer.Option("--min-p", min=0, max=1, help=say("least share of the likeliest token's probability", "相对最大概率的最低比例")),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help=say("what sampling draws with", "采样的种子"))] = 1,
     instruct: Instruct = False,
     json: o.Json = False,
