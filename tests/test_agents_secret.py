@@ -17,6 +17,7 @@ from orchestra import Orchestra, StandIn, tool
 from orchestra.agents.expert import Expert
 from orchestra.agents.personas import Library, shipped
 from orchestra.gateway.discretion import discreet
+from orchestra.gateway.voices import PersonaVoice
 from orchestra.model.persona import Persona
 from orchestra.settings import table
 from orchestra.standin import Scripted
@@ -135,11 +136,11 @@ def test_an_error_of_the_caller_brings_no_seed_memory(what: str, served: Served,
 
 
 def test_nor_does_one_that_nobody_foresaw(served: Served, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture) -> None:
-    async def breaking(self: Expert, question: str, **_: Any) -> AsyncIterator[Any]:
+    async def breaking(self: PersonaVoice, dialogue: Any) -> AsyncIterator[Any]:
         raise RuntimeError(self.persona.speaks("zh"))
         yield
 
-    monkeypatch.setattr(Expert, "stream", breaking)
+    monkeypatch.setattr(PersonaVoice, "answer", breaking)
     answer = refused(served(SEED).post("/chat", json={"intent": "x"}), logged)
     assert "RuntimeError" in answer.text
     assert "unforeseen: RuntimeError" in logged.text
