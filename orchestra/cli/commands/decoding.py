@@ -85,7 +85,7 @@ def decode(
 
     names = [name.strip() for name in strategies.split(",") if name.strip()]
     fields = DecodeFields(
-        strategies=names, max_tokens=max_tokens, beam_width=beam_width, length_penalty=length_penalty, temperature=temperature, top_k=top_k, top_p=top_p,
-        min_p=min_p, seed=seed,
+        strategies=names, max_tokens=max_tokens, beam_width=beam_width, length_penalty=length_penalty, temperature=temperature,
+        top_k=top_k, top_p=top_p, min_p=min_p, seed=seed,
     )  # fmt: skip
     show_decoded(o.text_of(prompt), model=model, instruct=instruct, fields=fields, wish=context.obj)
