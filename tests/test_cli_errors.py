@@ -27,6 +27,7 @@ FACTS = {
     "status": 500, "kind": "chat", "kind_zh": "对话", "suggestion": "llama3", "nearest": "", "nearest_zh": "", "version": "0.1",
     "feature": "this", "extra": "serve", "target": "http://t", "port": 1, "most": 9,
     "provider": "duckduckgo", "variable": "ORCHESTRA_X_KEY", "address": "127.0.0.1", "offset": 7, "field": "intent", "host": "h", "origin": "http://o", "method": "GET", "depth": 3, "allowed": "POST",
+    "command": "cp",
 }  # fmt: skip
 
 

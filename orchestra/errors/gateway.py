@@ -119,7 +119,7 @@ class RequestTooSlow(GatewayFault):
 
 class ManagementRefused(GatewayFault):
     """Models are pulled, made and deleted by whoever runs the daemon, not by those who ask through the gateway."""
-    status, exit_code = 403, 126
+    status, exit_code = 403, 109
     says = Words("models are not pulled, made or deleted here", "此处不能下载、创建或删除模型")
     advice = Words(
         "do it at the daemon itself, where its owner may: OLLAMA_HOST={url} ollama {command} ...",
