@@ -115,20 +115,19 @@ def test_red_control_a_name_without_its_user_is_everybodys(served: Served, store
     assert names(store) == ["@/c1"]
 
 
-@pytest.mark.parametrize(
-    "chat", ["../@bert/c1", "a/b", "@bert/c1", "x" * 10_000, "对话" * 100, "a\tb", "..", "a~b", "%2e%2e%2f", "%00%0a", "x \u202ey"]
-)
-def test_whatever_a_chat_is_called_its_name_is_short_and_its_users_own(served: Served, store: Store, chat: str) -> None:
-    sent: Any = {"X-Orchestra-Chat": chat.encode(), "X-OpenWebUI-User-Id": "anna"}
+def test_whatever_a_chat_is_called_its_name_is_short_and_its_users_own(served: Served, store: Store) -> None:
+    chats = ["../@bert/c1", "a/b", "@bert/c1", "x" * 10_000, "对话" * 100, "a\tb", "..", "a~b", "%2e%2e%2f", "%00%0a", "x \u202ey"]
     client = served()
-    for _ in range(2):
+    for chat in [*chats, *chats]:
+        sent: Any = {"X-Orchestra-Chat": chat.encode(), "X-OpenWebUI-User-Id": "anna"}
         say(client, "hello", head=sent)
-    (name,) = names(store)
-    assert name.startswith("@anna/")
-    assert name.count("/") == 1
-    assert len(name) <= 120
-    assert name.isprintable()
-    assert client.get(f"/sessions/{name}").status_code == 200
+    assert len(names(store)) == len(chats)
+    for name in names(store):
+        assert name.startswith("@anna/")
+        assert name.count("/") == 1
+        assert len(name) <= 120
+        assert name.isprintable()
+        assert client.get(f"/sessions/{name}").status_code == 200
 
 
 def test_what_differs_has_names_that_differ() -> None:
@@ -137,14 +136,11 @@ def test_what_differs_has_names_that_differ() -> None:
     assert len({prefix_of(holder, user) for holder in holders for user in users}) == len(holders) * len(users)
 
 
-@pytest.mark.parametrize(
-    "head",
-    [{"X-OpenWebUI-Chat-Id": "temporary:x1"}, {"X-OpenWebUI-Chat-Id": "local:x1"}, {"X-Orchestra-Chat": "a", "X-OpenWebUI-Chat-Id": "Temporary:x"}, {}],
-)
-def test_what_is_not_to_be_kept_is_not_kept(served: Served, store: Store, head: dict[str, str]) -> None:
-    client = served()
-    first = say(client, "hello", head=head)
-    assert say(client, "hello", first, "and now?", head=head)
+def test_what_is_not_to_be_kept_is_not_kept(served: Served, store: Store) -> None:
+    client, chat = served(), "X-OpenWebUI-Chat-Id"
+    for head in ({chat: "temporary:x1"}, {chat: "local:x1"}, {"X-Orchestra-Chat": "a", chat: "Temporary:x"}, {}):
+        first = say(client, "hello", head=head)
+        assert say(client, "hello", first, "and now?", head=head)
     assert names(store) == []
 
 
@@ -176,12 +172,13 @@ def test_a_client_that_names_no_chat_is_recognised_where_all_is_kept(
 
 def test_an_answer_is_given_once_for_the_same_message(served: Served, daemon: StandIn, store: Store) -> None:
     client = served()
-    head = {**CHAT, "X-Orchestra-Message": "m1"}
-    first = say(client, "hello", head=head)
-    asked = len(daemon.asked("/api/chat"))
-    assert say(client, "hello", head=head) == first
-    assert len(daemon.asked("/api/chat")) == asked
-    assert len(store.history(NAME)) == 1
+    for model in ("general", "auto", "search", "coordinator"):
+        head = {"X-Orchestra-Chat": model, "X-Orchestra-Message": "m1"}
+        first = say(client, "hello", head=head, model=f"orchestra/{model}")
+        asked = len(daemon.asked("/api/chat"))
+        assert say(client, "hello", head=head, model=f"orchestra/{model}") == first
+        assert len(daemon.asked("/api/chat")) == asked
+        assert len(store.history(f"@/{model}")) == 1
 
 
 def test_who_stops_in_mid_stream_leaves_what_came(served: Served, daemon: StandIn, store: Store) -> None:

@@ -92,7 +92,7 @@ class Branches:
     async def recorded(self, begun: Begun, pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
         """The pieces, kept on their way as the answer of a turn; that of a turn which was answered before, in their place."""
         journal = begun.journal
-        if journal is not None and not journal.new:
+        if journal is not None and begun.answered:
             await pieces.aclose()
             for piece in again(journal.turn):
                 yield piece

@@ -281,7 +281,9 @@ class OtherVoice:
         """Whoever fits. Who led a dialogue that is kept is remembered, else it is found out by its own words."""
         begun = await dialogue.begun(auto=True)
         current = begun.record.persona or await self._leader(dialogue.said)
-        async with aclosing(with_told(partial(self._led, dialogue, begun, current))) as stream:
+        led = partial(self._led, dialogue, begun, current)
+        parts = spoken(self.orchestra.session(begun), dialogue) if begun.answered else with_told(led)
+        async with aclosing(parts) as stream:
             async for part in stream:
                 yield part
 

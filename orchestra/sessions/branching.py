@@ -51,6 +51,11 @@ class Begun:
     wishes: str = ""
     lost: Callable[[StoreFault], object] | None = None
 
+    @property
+    def answered(self) -> bool:
+        """Whether the turn was asked and answered before."""
+        return self.journal is not None and not self.journal.new
+
 
 def unkept(said: Sequence[Message] = (), *, wishes: str = "", **about: Unpack[About]) -> Begun:
     """A turn that is kept nowhere."""
