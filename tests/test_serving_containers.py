@@ -46,11 +46,11 @@ def test_the_line_is_the_known_one_with_the_settings_of_the_compose_file() -> No
     assert command[: len(known.split())] == known.split()
     assert command[-1] == IMAGE == services()["open-webui"]["image"]
     given = dict(each.split("=", 1) for each, before in zip(command[1:], command, strict=False) if before == "-e")
-    ours = {"OPENAI_API_BASE_URL": f"http://{INSIDE}:5002/v1", "OPENAI_API_KEY": "$ORCHESTRA_TOKEN", "ENABLE_OLLAMA_API": "false"}
+    ours = {"OPENAI_API_BASE_URL": f"http://{INSIDE}:5002/v1", "OPENAI_API_KEY": "$ORCHESTRA_TOKEN"}
     composed = services()["open-webui"]["environment"]
     assert {name: given[name] for name in ours} == ours
     assert {name: value for name, value in given.items() if name not in ours and value != composed.get(name)} == {}
-    assert {"OPENAI_API_CONFIGS", "DEFAULT_MODEL_METADATA", "BYPASS_MODEL_ACCESS_CONTROL", "AIOHTTP_CLIENT_TIMEOUT"} <= set(given)
+    assert {"ENABLE_OLLAMA_API", "OPENAI_API_CONFIGS", "DEFAULT_MODEL_METADATA", "BYPASS_MODEL_ACCESS_CONTROL", "AIOHTTP_CLIENT_TIMEOUT"} <= set(given)
 
 
 def test_no_key_is_printed() -> None:
