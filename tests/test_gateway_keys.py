@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import hmac
+import re
 import socket
 import subprocess
+import time
+from contextlib import suppress
 from pathlib import Path
+from statistics import mean, median, stdev
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from command_line import Line, line  # noqa: F401 - a fixture
-from served import Served
+from served import Served, running
 from test_gateway import SEED, error, served  # noqa: F401 - a fixture
 
 from orchestra.errors import ConfigError, SessionMissing, TokenRefused, UsageError
+from orchestra.gateway import create_app
+from orchestra.gateway.access import OPEN
 from orchestra.gateway.keys import OWNER, Keys
 from orchestra.gateway.serving import MAKE_TOKEN, guarded, not_itself
 from orchestra.sessions.store import Store
@@ -164,3 +172,70 @@ def test_serve_does_not_start_where_the_daemon_is_itself(line: Line, monkeypatch
     done = line("serve", "--persona", "lawyer", "--port", port)
     assert done.code == ConfigError.exit_code
     assert "would ask itself" in done.err
+
+
+# --- every route
+
+
+KEY = "s3cret-" + "k" * 40
+STYLES: list[dict[str, str] | list[tuple[str, str]]] = [
+    {},
+    {"authorization": ""},
+    {"authorization": KEY},
+    {"authorization": f"Basic {base64.b64encode(f'user:{KEY}'.encode()).decode()}"},
+    {"authorization": f"Token {KEY}"},
+    {"authorization": f"Bearer {KEY[:-1]}"},
+    {"authorization": f"Bearer {KEY}x"},
+    {"authorization": f"Bearer {KEY.upper()}"},
+    {"authorization": f"Bearer {KEY}, Bearer {KEY}"},
+    [("authorization", f"Bearer {KEY}"), ("authorization", f"Bearer {KEY}")],
+    {"x-api-key": KEY},
+    {"api-key": KEY},
+    {"proxy-authorization": f"Bearer {KEY}"},
+    {"x-forwarded-authorization": f"Bearer {KEY}"},
+    {"cookie": f"token={KEY}; authorization=Bearer {KEY}"},
+    {"x-http-method-override": "GET", "x-original-url": "/healthz", "x-forwarded-for": "127.0.0.1"},
+]
+
+
+def doors(app: Any) -> list[tuple[str, str]]:
+    """Each method and path that is served, and some that are not, which may not tell so."""
+    routes = [(method, route.path) for route in app.routes for method in sorted(route.methods)]
+    paths = [(method, re.sub(r"\{[^}]+\}", "x", path)) for method, path in routes if path not in OPEN]
+    return [*paths, ("GET", "/nowhere"), ("POST", "/healthz/"), ("GET", "//healthz"), ("GET", "/healthz/../sessions"), ("TRACE", "/chat")]
+
+
+def test_no_route_lets_in_whom_another_header_announces(standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = Settings.read(host=standin.url, token=KEY, language="en")
+    gateway = create_app(settings=settings)
+    with running(gateway, settings) as url, httpx.Client(base_url=url, trust_env=False, timeout=20) as client:
+        asked = doors(gateway)
+        assert len(asked) > 25
+        for method, path in asked:
+            for headers in STYLES:
+                assert client.request(method, path, headers=headers).status_code == 401, (method, path, headers)
+            assert client.request(method, f"{path}?token={KEY}&api_key={KEY}&access_token={KEY}").status_code == 401
+            let_in = client.request(method, path, headers={"authorization": f"Bearer {KEY}"})  # the red control
+            assert let_in.status_code != 401, (method, path)
+    assert not standin.asked("/api/chat")
+
+
+@pytest.mark.slow
+def test_how_much_of_a_key_is_right_cannot_be_timed() -> None:
+    """Five times ten thousand tries, by turns: the effect (Cohen's d) of a right beginning is below a twentieth."""
+    keys = Keys.of(Settings(token=KEY))
+    given = {"near": [f"Bearer {KEY[:-1]}x"], "far": [f"Bearer {'x' * len(KEY)}"]}
+    effects = []
+    for _ in range(5):
+        times: dict[str, list[int]] = {"near": [], "far": []}
+        for number in range(20_000):
+            which = ("near", "far")[number % 2]
+            before = time.perf_counter_ns()
+            with suppress(TokenRefused):
+                keys.holder(given[which])
+            times[which].append(time.perf_counter_ns() - before)
+        kept = {name: sorted(each)[: int(0.9 * len(each))] for name, each in times.items()}  # without the pauses of the machine
+        spread = (stdev(kept["near"]) + stdev(kept["far"])) / 2
+        effects.append(abs(mean(kept["near"]) - mean(kept["far"])) / spread)
+    print(f"Cohen's d: {', '.join(f'{effect:.3f}' for effect in effects)}")
+    assert median(effects) < 0.05
