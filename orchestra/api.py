@@ -13,7 +13,7 @@ from orchestra.agents.contributions import Step
 from orchestra.agents.coordinator import Plan, solve
 from orchestra.agents.drift import TURNS, Drift, How, Part, measured
 from orchestra.agents.experts import Named, Source, resolved
-from orchestra.agents.leading import leading
+from orchestra.agents.leading import SessionFields, leading
 from orchestra.agents.lineage import Lineage
 from orchestra.agents.personas import Library
 from orchestra.agents.reasoning import Team, Thought
@@ -22,7 +22,7 @@ from orchestra.agents.router import AUTO, Route, Router
 from orchestra.agents.team_ground import TeamGround
 from orchestra.agents.team_ground import turn as team_turn
 from orchestra.errors import OrchestraError
-from orchestra.model.asking import AsyncModels, Models
+from orchestra.instruments.asking import AsyncInstruments, Instruments
 from orchestra.model.client import Client, Observe
 from orchestra.model.messages import Language, Message, OptionFields, Options, Piece
 from orchestra.model.persona import Persona
@@ -56,12 +56,6 @@ class AskFields(OptionFields, HowFields, total=False):
     session: str | Begun
 
 
-class SessionFields(LookupFields, total=False):
-    """What else a session takes: how its questions are looked up; who is told the `steps` of experts that a message needs."""
-
-    steps: Callable[[Thought | Step], object]
-
-
 class TaskFields(OptionFields, total=False):
     """What else `integrate` takes: the most `steps`, or a `panel` that asks all the task; what services are for; who asked before.
 
@@ -80,7 +74,7 @@ class TaskFields(OptionFields, total=False):
     lineage: Lineage
 
 
-class AsyncOrchestra(AsyncModels):
+class AsyncOrchestra(AsyncInstruments):
     """All of Orchestra over one daemon. Settings come from the environment; what is given here wins."""
 
     def __init__(
@@ -167,10 +161,7 @@ class AsyncOrchestra(AsyncModels):
         strategy: Strategy = "auto", options: Options | None = None, **fields: Unpack[AskFields],
     ) -> AsyncGenerator[Piece | Answer]:  # fmt: skip
         """The same as it comes: pieces, at last the `Answer`."""
-        names = _names(knowledge)
-        for name in names:
-            await self.runtime.call(partial(self.knowledge.index.base, name))  # one that is not there is said at once
-        lookup = replace(self._lookup(search, names, fields), strategy=strategy)
+        lookup = await self._looked_up({"search": search, "knowledge": knowledge, "strategy": strategy}, fields)
         options = _options(fields).over(options)
         if session := fields.get("session"):
             parts = self._turn(question, session, model, lookup, options)
@@ -190,6 +181,12 @@ class AsyncOrchestra(AsyncModels):
             store=self.store, client=self.client, name=name, opening=opening, options=options.over(SAMPLING), ground=ground
         )
         return turn(session.stream(question), ground)
+
+    async def _looked_up(self, where: LookupFields, how: HowFields) -> Lookup:
+        names = _names(where.get("knowledge", ()))
+        for name in names:
+            await self.runtime.call(partial(self.knowledge.index.base, name))  # one that is not there is said at once
+        return replace(self._lookup(where.get("search", ""), names, how), strategy=where.get("strategy", "auto"))
 
     def _lookup(self, search: Place | Sequence[Place], knowledge: Sequence[str], fields: HowFields) -> Lookup:
         rerank = self.settings.rerank
@@ -339,6 +336,7 @@ class Session:
 
     ask = blocking(AsyncSession.ask)
     stream = stepping(AsyncSession.stream)
+    render = blocking(AsyncSession.render)
     turns = blocking(AsyncSession.turns)
 
     @property
@@ -347,7 +345,7 @@ class Session:
         return self.turns()
 
 
-class Orchestra(Models):
+class Orchestra(Instruments):
     """The same for code without an event loop. It holds its own core and never shares `self` with it."""
 
     def __init__(

@@ -20,9 +20,16 @@ from orchestra.agents.team_ground import Part, TeamGround
 from orchestra.agents.tool import Behind, CallContext, Contribution, Tool
 from orchestra.model.messages import Message, Options
 from orchestra.model.persona import Persona
+from orchestra.retrieval.places import LookupFields
 from orchestra.sessions.conversation import Leader, Memory
 
 Leads = Callable[[str, str, Memory], Awaitable[Leader]]
+
+
+class SessionFields(LookupFields, total=False):
+    """What else a session takes: how its questions are looked up; who is told the `steps` of experts that a message needs."""
+
+    steps: Callable[[Part], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

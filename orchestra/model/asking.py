@@ -10,9 +10,9 @@ from orchestra.model import catalog
 from orchestra.model.catalog import ModelCard, Progress, Purpose
 from orchestra.model.client import Client
 from orchestra.model.decoding import Choices, Decoded, DecodeFields, How, decoded, predicted
-from orchestra.model.language import wanted, with_language
 from orchestra.model.messages import OptionFields, Options, Piece, Reply, gathered
 from orchestra.model.prediction import NextStep, Prediction, Predictor, predictor
+from orchestra.model.rendition import completion
 from orchestra.model.tokens import Tokens
 from orchestra.runtime import blocking, stepping
 
@@ -33,12 +33,10 @@ class AsyncModels:
         self, prompt: str, *, model: str = "", base: bool | None = None, options: Options | None = None, **fields: Unpack[OptionFields]
     ) -> AsyncGenerator[Piece]:
         """One completion as it comes."""
-        options = Options(**fields).over(options)
         model = await self.model_for("base" if base else "chat", model)
-        raw = base if base is not None else catalog.is_base(model, await self.client.facts(model))
-        plain = raw or options.format is not None or not prompt.strip()
-        text = prompt if plain else with_language(prompt, wanted(prompt, options.language))
-        async with aclosing(self.client.complete(text, model=model, options=options, raw=raw)) as pieces:
+        asked = await completion(self.client, prompt, model=model, base=base, options=Options(**fields).over(options))
+        assert isinstance(asked.subject, str), "a completion is of a text"
+        async with aclosing(self.client.complete(asked.subject, model=model, options=asked.options, raw=asked.raw)) as pieces:
             async for piece in pieces:
                 yield piece
 

@@ -20,6 +20,7 @@ from orchestra.model.catalog import is_base
 from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt, Reply, Usage, gathered
 from orchestra.model.notice import announced
+from orchestra.model.rendition import Composed
 from orchestra.model.stages import spent, summed
 from orchestra.retrieval.citations import citations
 from orchestra.retrieval.evidence import Opening, lacking, unsupported
@@ -69,6 +70,16 @@ async def ask(
             pieces.append(piece)
             yield piece
     yield answered(gathered(pieces), run.prepared)
+
+
+async def composed(
+    question: str, *, client: Client, model: str, lookup: Lookup, said: Sequence[Message] = (), options: Options | None = None
+) -> Composed:
+    """What `ask` would put to the model for the answer, once all has been looked up; with "draft" the model has then been asked."""
+    await _checked(question, client, model, lookup)
+    made = await Looking(client, model, lookup, options or Options()).prepared(question, said)
+    options = (options or Options()).over(SAMPLING)
+    return Composed(model=model, subject=tuple(_messages(made)), question=question, options=options)
 
 
 async def _checked(question: str, client: Client, model: str, lookup: Lookup) -> None:
@@ -165,15 +176,10 @@ class _Run:
 
     async def _answer(self, made: Prepared) -> AsyncGenerator[Piece]:
         """One request for the answer, from what has been found by now."""
-        notice = ""
-        if not made.searched:
-            messages = plain(made.asked)
-        elif made.passages and made.before:
-            messages = refining(made.before, made.asked, made.passages)
+        messages = _messages(made)
+        notice = NOTICE[made.asked.language] if made.searched and not made.passages else ""
+        if _refined(made):
             made.book.refines()
-        else:
-            messages = answering(made.asked, made.passages)
-            notice = "" if made.passages else NOTICE[made.asked.language]
         options = replace(self._options.over(SAMPLING), deadline=max(0.001, self._until - time.monotonic()))
         pieces = self._client.chat(messages, model=self._model, options=options)
         if made.searched and options.schema is None and options.format is None:
@@ -214,6 +220,16 @@ class _Run:
         if piece.usage is not None:
             piece = piece._replace(usage=summed([made.book.usage, piece.usage]))
         return spent(piece, before=made.book.receipt)
+
+
+def _refined(made: Prepared) -> bool:
+    return made.searched and bool(made.passages and made.before)
+
+
+def _messages(made: Prepared) -> list[Message]:
+    if not made.searched:
+        return plain(made.asked)
+    return refining(made.before, made.asked, made.passages) if _refined(made) else answering(made.asked, made.passages)
 
 
 def noted(piece: Piece, made: Prepared, text: str) -> Piece:

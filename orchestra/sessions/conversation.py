@@ -27,6 +27,7 @@ from orchestra.model.messages import (
 )
 from orchestra.model.notice import announced
 from orchestra.model.persona import Persona
+from orchestra.model.rendition import Composed, Rendition, rendition
 from orchestra.model.stages import summed
 from orchestra.model.window import answer_share
 from orchestra.sessions.branching import Begun
@@ -120,7 +121,7 @@ class AsyncSession:
         the whole answer, and the summary is made when it is needed.
         """
         if not text.strip():
-            raise UsageError(detail="the message is empty", detail_zh="消息为空", fix="say something", fix_zh="请输入内容")
+            raise _nothing_said()
         options = Options(**fields).over(options).over(self._options)
         record, journal, fault = await self._begun(text, turn_id=turn_id, branch=branch)
         if journal is not None and not journal.new:
@@ -138,6 +139,25 @@ class AsyncSession:
                     piece = piece._replace(usage=summed([exchange.material.usage, piece.usage]))
                 yield piece
 
+    async def render(self, text: str, *, options: Options | None = None, **fields: Unpack[OptionFields]) -> Rendition:
+        """The exact text that the model would read for this message. No answer is asked for, and nothing is stored.
+
+        Where older turns would have to be summarised first they are left out, and counted.
+        """
+        if not text.strip():
+            raise _nothing_said()
+        client, options = self._client, Options(**fields).over(options).over(self._options)
+        name = self.name or ""
+        found = await client.runtime.call(lambda: self._store.find(name)) if name else None
+        record = found or described(SessionRecord(id="", name=name), self._about(text))
+        exchange = Exchange(record=record, text=text, options=options)
+        frame = await self._frame(exchange, await self._led(exchange))
+        exchange.past = await self._fitter.past(exchange, frame.model)
+        prompt = await self._fitter.fitted(frame, exchange, compacts=False)
+        raw = isinstance(prompt.subject, str)
+        asked = Composed(model=frame.model, subject=prompt.subject, question=text, options=frame.options, raw=raw, dropped=prompt.dropped)
+        return await rendition(client, asked)
+
     async def turns(self) -> list[Turn]:
         """What was said, oldest first."""
         name = self.name
@@ -153,9 +173,19 @@ class AsyncSession:
 
         A store without room gives one that is nowhere stored (its `id` is empty), and the fault.
         """
+        about = self._about(text)
+        try:
+            found = await self._client.runtime.call(lambda: self._found_or_made(about))
+        except StorageFull as fault:
+            return described(SessionRecord(id="", name=self.name or ""), about), fault
+        self.name = found.name
+        return found, None
+
+    def _about(self, text: str) -> About:
+        """What is known of a session that begins with `text`."""
         opening = self._opening
         language = opening.language or language_of(text)
-        about: About = {
+        return {
             "persona": opening.persona.name if opening.persona else None,
             "auto": opening.auto,
             "model": opening.model or None,
@@ -163,12 +193,6 @@ class AsyncSession:
             "mode": "transcript" if opening.speakers else "chat",
             "speakers": opening.speakers or SPEAKERS[language if language in SPEAKERS else "en"],
         }
-        try:
-            found = await self._client.runtime.call(lambda: self._found_or_made(about))
-        except StorageFull as fault:
-            return described(SessionRecord(id="", name=self.name or ""), about), fault
-        self.name = found.name
-        return found, None
 
     def _found_or_made(self, about: About) -> SessionRecord:
         found = self._store.find(self.name) if self.name is not None else None
@@ -220,15 +244,15 @@ class AsyncSession:
                     piece = piece._replace(ground=exchange.material.kept(gathered(said).text) or None)
                 yield piece
 
-    async def _chosen(self, record: SessionRecord) -> str:
+    async def _chosen(self, exchange: Exchange) -> str:
         """The model for a session that names none; it stays with the session, whatever is installed later.
 
         Not where turns come begun: each may be for somebody else to answer.
         """
         model = await chosen(self._client, purpose="base" if self._opening.base else "chat")
-        if self._turn is None:
+        if self._turn is None and exchange.journal is not None:
             with suppress(StoreFault):  # a store without room keeps no answer from being given
-                await self._client.runtime.call(lambda: self._store.update(record.name, model=model))
+                await self._client.runtime.call(lambda: self._store.update(exchange.record.name, model=model))
         return model
 
     async def _led(self, exchange: Exchange) -> Persona | None:
@@ -256,7 +280,7 @@ class AsyncSession:
         client, opening, record, options = self._client, self._opening, exchange.record, exchange.options
         own = persona.model if persona else None
         kept = record.model if self._turn is None else ""
-        model = opening.model or kept or own or await self._chosen(record)
+        model = opening.model or kept or own or await self._chosen(exchange)
         self.model = model
         facts = await client.facts(model)
         if persona is not None:
@@ -313,6 +337,10 @@ class AsyncSession:
             return await self._fitter.compactor.due(exchange.frame, exchange.past)
         except OrchestraError:
             return False
+
+
+def _nothing_said() -> UsageError:
+    return UsageError(detail="the message is empty", detail_zh="消息为空", fix="say something", fix_zh="请输入内容")
 
 
 def labelled(history: Sequence[Message | str]) -> tuple[tuple[Message, ...], tuple[str, ...]]:

@@ -140,8 +140,8 @@ class Fitter:
         part = PASSAGES_PART if frame.ground is not None else RECALL_PART if past.start or past.others else 0
         return replace(frame, reserve=frame.loaded.window // part if part else 0, beside=0)
 
-    async def fitted(self, frame: Frame, exchange: Exchange) -> Prompt:
-        """The prompt. Where it would not fit, older turns are summarised first; where that fails, they are left out.
+    async def fitted(self, frame: Frame, exchange: Exchange, *, compacts: bool = True) -> Prompt:
+        """The prompt. Where it would not fit, older turns are summarised first; where that fails or is not to be, they are left out.
 
         A question that needs more than is usually set aside for it leaves out more, for this once.
         """
@@ -151,7 +151,7 @@ class Fitter:
         counter = await self._client.counter(frame.model) if found.text else None
         frame = replace(frame, beside=_tokens(counter, found.text))
         measured, made = await self.compactor.measured(frame, exchange.past, text), None
-        if not measured.fits:
+        if not measured.fits and compacts:
             made = await self.compactor.compact(frame, exchange.past, text=text)
             if made is not None:
                 notes += ["compacted"] if made.fault is None else []
