@@ -69,7 +69,8 @@ def felt(case: str, standin: StandIn, url: str) -> float:
     standin.script(SPOKEN)
     if case == "before the first token":  # somebody else has the daemon's only slot
         with httpx.stream("POST", standin.url + "/api/chat", json=CHAT, trust_env=False) as other:
-            next(other.iter_raw())
+            kept = other.iter_raw()  # whoever lets it go leaves
+            next(kept)
             with asking(url, "/api/chat", streamed):
                 soon(lambda: len(standin.asked("/api/chat")) == asked + 2)
                 assert standin.cancelled == cancelled
