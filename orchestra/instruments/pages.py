@@ -24,7 +24,7 @@ from orchestra.model.wire import storable
 from orchestra.texts import Words
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
-_MADE = Words("made with Orchestra {version}, {date}", "由 Orchestra {version} 生成，{date}")
+_MADE = Words("made with Orchestra, {date}", "由 Orchestra 生成，{date}")
 _LEVELS = 8
 # What HTML cannot hold, and what would turn the order of the text that follows.
 _ACTING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -63,9 +63,7 @@ def element(name: str, *inside: str, **attributes: str | float) -> Markup:
 
 def page(title: str, *body: str, language: str) -> str:
     """A whole document with these parts; `language` ("zh", else English) is the interface's."""
-    from orchestra import __version__
-
-    made = _MADE.text(language, {"version": __version__, "date": datetime.now().strftime("%Y-%m-%d %H:%M")})
+    made = _MADE.text(language, {"date": datetime.now().strftime("%Y-%m-%d %H:%M")})
     head = (
         Markup('<meta charset="utf-8">'),
         Markup(f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'),
