@@ -394,7 +394,8 @@ def test_whoever_leaves_the_daemons_line_is_no_longer_in_it(through: Through, st
     client = through()
     asked, cancelled = len(standin.asked("/api/chat")), standin.cancelled
     with httpx.stream("POST", standin.url + "/api/chat", json=QUESTION, trust_env=False) as other:
-        next(other.iter_raw())
+        kept = other.iter_raw()  # whoever lets it go leaves
+        next(kept)
         with peer_of(client, {**QUESTION, "stream": True}):
             wait_for(lambda: len(standin.asked("/api/chat")) == asked + 2)
         gone = time.monotonic()
