@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from orchestra.agents.coordinator import Plan
 from orchestra.agents.reasoning import Thought
 from orchestra.agents.tool import Step
-from orchestra.gateway.asides import aside
+from orchestra.gateway.asides import LOOPED, aside
 from orchestra.gateway.reporting import Report
 from orchestra.gateway.voices import Part
 from orchestra.gateway.waiting import FENCE, Parts, Waiting
@@ -147,7 +147,7 @@ def said(part: Part, language: str, called: Callable[[str], str] = str) -> str:
 _ENDS = {
     FinishReason.LENGTH: Words("the answer has reached its longest length", "回答达到了长度上限"),
     FinishReason.CONTEXT_FULL: Words("the context window is full: the answer ends here", "上下文窗口已满：回答到此为止"),
-    FinishReason.REPETITION: Words("the answer began to loop and was stopped", "回答开始重复，已停止"),
+    FinishReason.REPETITION: LOOPED,
     FinishReason.LOW_QUALITY: Words("the answer turned into garbage and was stopped", "回答变成了乱码，已停止"),
     FinishReason.DEADLINE: Words("the answer took too long and was stopped", "回答超时，已停止"),
     FinishReason.STEP_LIMIT: Words("the limit on steps was reached: answered with what there was", "达到步数上限：已用现有内容作答"),
