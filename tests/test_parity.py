@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 
 from orchestra import AsyncOrchestra, AsyncSession, Orchestra, Session
+from orchestra.instruments.asking import AsyncInstruments, Instruments
 from orchestra.model.asking import AsyncModels, Models
 from orchestra.retrieval.knowledge.library import AsyncKnowledgeBases, KnowledgeBases
 
-PAIRS = [(AsyncModels, Models), (AsyncOrchestra, Orchestra), (AsyncSession, Session), (AsyncKnowledgeBases, KnowledgeBases)]
+PAIRS = [(AsyncModels, Models), (AsyncInstruments, Instruments), (AsyncOrchestra, Orchestra), (AsyncSession, Session), (AsyncKnowledgeBases, KnowledgeBases)]
 LOOP_ONLY = {"__aenter__", "__aexit__"}
 
 
