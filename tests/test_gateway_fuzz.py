@@ -52,7 +52,7 @@ def sent(client: httpx.Client, cases: int, start: int) -> Counter[int]:
         @settings(max_examples=cases, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=list(HealthCheck))
         @given(case=wrong if few else right | wrong)
         def one(case: object) -> None:
-            answer = case.call()  # type: ignore[attr-defined]
+            answer = case.call(timeout=60)  # type: ignore[attr-defined]
             statuses[answer.status_code] += 1
             case.validate_response(answer, checks=CHECKS)  # type: ignore[attr-defined]
 
