@@ -12,13 +12,15 @@ from typing import Any
 from orchestra.cli import words
 from orchestra.cli.answering import at_work, named_model
 from orchestra.cli.outcome import Wish
+from orchestra.cli.prediction_page import headline, label, prediction_page, shown
 from orchestra.cli.running import complete
 from orchestra.cli.tables import width
 from orchestra.cli.terminal import as_line, colourful, tell, write
 from orchestra.cli.tokens import strip, visible
 from orchestra.errors import OrchestraError
+from orchestra.instruments import pages
 from orchestra.model.messages import FinishReason
-from orchestra.model.prediction import END, Candidate, Kind, NextStep, Prediction
+from orchestra.model.prediction import Candidate, NextStep, Prediction
 
 BAR, EIGHTHS = 24, " ▏▎▍▌▋▊▉"
 LEVELS = "▁▂▃▄▅▆▇█"
@@ -28,7 +30,7 @@ _UNKNOWN, _UNTOLD = 250, "?"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """What was asked of `next`; `heat` shows the answer alone, each token by how likely it was."""
+    """What was asked of `next`; `heat` shows the answer alone, each token by how likely it was; `html` is a file to write."""
 
     model: str = ""
     top: int = 10
@@ -36,10 +38,12 @@ class Asked:
     choose: Sequence[str] = ()
     instruct: bool = False
     heat: bool = False
+    html: str = ""
 
 
 def show_next(prompt: str, asked: Asked, wish: Wish) -> None:
-    """The steps as they are made; with --json one object, also of what was made before Ctrl-C."""
+    """The steps as they are made; with --json one object. What was made before Ctrl-C is kept, on the page too."""
+    path = pages.writable(asked.html) if asked.html else None
 
     async def main() -> None:
         whole: Prediction | None = None
@@ -55,14 +59,19 @@ def show_next(prompt: str, asked: Asked, wish: Wish) -> None:
                         patience.observe("writing")
                         first, whole = whole is None, _with(whole, part)
                         if not wish.json:
-                            _shown(part, whole, asked, first=first)
+                            _show(part, whole, asked, first=first)
         except asyncio.CancelledError:
-            _left(whole, wish)
+            if whole is not None:
+                whole = replace(whole, finish_reason=FinishReason.CANCELLED)
+                _left(whole, wish)
             raise
         except OrchestraError as error:
             if whole is not None:
                 error.reply = error.reply or as_object(whole)
             raise
+        finally:
+            if path is not None and whole is not None and whole.steps:
+                pages.save(path, prediction_page(prompt, whole))
         if whole is not None:
             _ended(whole, asked, wish)
 
@@ -73,13 +82,13 @@ def _with(whole: Prediction | None, part: NextStep | Prediction) -> Prediction:
     if isinstance(part, Prediction):
         return part
     assert whole is not None, "a stream of steps begins with its prompt"
-    return replace(whole, steps=(*whole.steps, part))
+    return replace(whole, steps=(*whole.steps, part), calls=whole.calls + part.tokens)
 
 
-def _left(whole: Prediction | None, wish: Wish) -> None:
-    if wish.json and whole is not None:
-        write(as_line({**as_object(whole), "finish_reason": FinishReason.CANCELLED}) + "\n")
-    elif whole is not None:
+def _left(whole: Prediction, wish: Wish) -> None:
+    if wish.json:
+        write(as_line(as_object(whole)) + "\n")
+    else:
         tell("\n" + words.say("stopped; the steps above were measured", "已停止；以上步骤已完成"))
 
 
@@ -96,18 +105,18 @@ def as_object(whole: Prediction) -> dict[str, Any]:
 
 
 def _step(step: NextStep) -> dict[str, Any]:
-    shown: dict[str, Any] = {
+    told: dict[str, Any] = {
         "token": step.token,
         "logprob": step.logprob,
         "candidates": [{"token": each.token, "logprob": each.logprob, "probability": each.probability} for each in step.candidates],
     }
-    return {**shown, "missing": step.missing} if step.missing else shown
+    return {**told, "missing": step.missing} if step.missing else told
 
 
 # --- for people
 
 
-def _shown(part: NextStep | Prediction, whole: Prediction, asked: Asked, *, first: bool) -> None:
+def _show(part: NextStep | Prediction, whole: Prediction, asked: Asked, *, first: bool) -> None:
     if isinstance(part, Prediction):
         if first and part.prompt.tokens:
             count = len(part.prompt.tokens)
@@ -119,14 +128,7 @@ def _shown(part: NextStep | Prediction, whole: Prediction, asked: Asked, *, firs
 
 def _drawn(step: NextStep, number: int) -> list[str]:
     """One step: its choice, then each candidate with its probability, a bar and its log-probability."""
-    head = f"{number}. {label(step.token, step.kind)}"
-    notes = [words.say("forced", "指定")] if step.forced else []
-    if step.logprob is None:
-        notes.append(words.say("its probability is not told", "概率未给出"))
-    elif step.missing:
-        untold, tokens = step.missing, step.tokens
-        notes.append(words.say(f"{untold} of its {tokens} tokens not told", f"{tokens} 个 token 中有 {untold} 个的概率未给出"))
-    lines = [head + (f"  ({', '.join(notes)})" if notes else "")]
+    lines = [f"{number}. {headline(step)}"]
     names = [label(each.token, each.kind) for each in step.candidates]
     others = words.say("all others", "其余所有")
     room = max(map(width, [others, *names]))
@@ -149,13 +151,6 @@ def _place(step: NextStep) -> int:
     return step.candidates.index(same[0]) if same else -1
 
 
-def label(token: str, kind: Kind) -> str:
-    """A token on one line, in quotes that show its blanks; what is no text by what it is."""
-    if kind == "text":
-        return f'"{visible(token)}"'
-    return END if kind == "end" else words.say("<part of a character>", "<半个字符>")
-
-
 def bar(probability: float) -> str:
     """A bar of at most `BAR` places, to an eighth of one."""
     eighths = round(probability * BAR * 8)
@@ -166,7 +161,7 @@ def heat(steps: Sequence[NextStep], *, tinted: bool) -> str:
     """The tokens of an answer by how likely each was: by colour, or with a column after each where there is none."""
     parts = []
     for step in steps:
-        text = visible(step.token) if step.kind == "text" else label(step.token, step.kind)
+        text = visible(shown(step.token, step.kind))
         sure = None if step.probability is None else min(len(LEVELS) - 1, int(step.probability * len(LEVELS)))
         if tinted:
             parts.append(f"\x1b[30;48;5;{_UNKNOWN if sure is None else _WARMTH[sure]}m{text}\x1b[0m")

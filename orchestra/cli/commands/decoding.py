@@ -38,12 +38,13 @@ def next_(
         bool, typer.Option("--heat", help=say("the answer alone, each token by how likely it was", "只显示回答，按概率标出每个 token"))
     ] = False,
     instruct: Instruct = False,
+    html: Annotated[str, typer.Option("--html", metavar="FILE", help=say("write a page of it, too", "同时写出一个网页"))] = "",
     json: o.Json = False,
 ) -> None:  # fmt: skip
     """How likely each next token is, step by step: the model's own probabilities, before temperature and penalties."""
     from orchestra.cli.prediction import Asked, show_next
 
-    asked = Asked(model=model, top=top, steps=steps, choose=choose or (), instruct=instruct, heat=heat)
+    asked = Asked(model=model, top=top, steps=steps, choose=choose or (), instruct=instruct, heat=heat, html=html)
     show_next(o.text_of(prompt), asked, context.obj)
 
 
