@@ -48,9 +48,10 @@ class Composed:
 class Part:
     """A stretch of the prompt. A token that lies over two parts is counted with the one in which it begins.
 
-    `kind`: "begin" are tokens without a text that the daemon puts before every prompt; "template" is what stands around messages, "model" the model's own system text and messages, "system" what was
-    sent as such; "before" and "beside" stand before and after the "question" in its message, "language" is the line that
-    asks for one; "user" and "assistant" were said before.
+    `kind`: "begin" are tokens without a text that the daemon puts before every prompt; "template" is what stands around
+    messages, "model" the model's own system text and messages, "system" what was sent as such; "before" and "beside" stand
+    before and after the "question" in its message, "language" is the line that asks for one; "user" and "assistant" were
+    said before.
     """
 
     kind: Kind
@@ -60,7 +61,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendition:
-    """A prompt as the model reads it. `exact` says that its `tokens` were counted by the model's own vocabulary; else they are rather too many.
+    """A prompt as the model reads it. `exact`: its `tokens` were counted by the model's vocabulary; else they are rather too many.
 
     `by`: the daemon showed it; Orchestra rendered it; or it is "raw", sent as it is. `differs` is the text that Orchestra's own
     rendering would be, where that is another. `dropped` are the parts that the template leaves out; `left_out` counts the

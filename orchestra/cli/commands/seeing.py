@@ -20,7 +20,10 @@ def render(
     persona: o.Persona = "",
     ask: Annotated[bool, typer.Option("--ask", help=say("as `ask` puts it, with what was looked up", "按 `ask` 的方式，附上查到的资料"))] = False,
     search: Annotated[
-        str, typer.Option("--search", metavar="PROVIDER", help=say("look it up there first: a service, offline, none", "先在此处查找：搜索服务、offline 或 none"))
+        str,
+        typer.Option(
+            "--search", metavar="PROVIDER", help=say("look it up there first: a service, offline, none", "先在此处查找：搜索服务、offline 或 none")
+        ),
     ] = "",
     knowledge: o.Knowledge = None,
     strategy: Annotated[Literal["auto", "direct", "draft"], typer.Option("--strategy", help=say("how it is looked up", "查找的方式"))] = "auto",
