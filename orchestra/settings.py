@@ -108,6 +108,11 @@ class Settings:
         "secret", "", "ORCHESTRA_EXPERT_TOKENS", "tokens of experts at addresses, e.g. http://localhost:5001=TOKEN, separated by blanks",
         "远程专家的令牌，例如 http://localhost:5001=TOKEN，以空格分隔",
     )  # fmt: skip
+    endpoint_keys: str = _row(
+        "secret", "", "ORCHESTRA_ENDPOINT_KEYS",
+        "keys of endpoints that `bench` measures, e.g. http://localhost:8000=KEY, separated by blanks",
+        "`bench` 所测端点的密钥，例如 http://localhost:8000=KEY，以空格分隔",
+    )  # fmt: skip
     token: str = _row("secret", "", "ORCHESTRA_TOKEN", "token that the gateway asks for", "网关要求的访问令牌")
     tokens: str = _row(
         "secret", "", "ORCHESTRA_TOKENS",

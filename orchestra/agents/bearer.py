@@ -23,8 +23,8 @@ def origin(url: str) -> Origin:
     return parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme]
 
 
-def tokens(setting: str) -> dict[Origin, str]:
-    """The tokens of `ORCHESTRA_EXPERT_TOKENS`: `http://localhost:5001=TOKEN` or `localhost:5001=TOKEN`, blanks between them.
+def tokens(setting: str, variable: str = "ORCHESTRA_EXPERT_TOKENS") -> dict[Origin, str]:
+    """The tokens of such a setting: `http://localhost:5001=TOKEN` or `localhost:5001=TOKEN`, blanks between them.
 
     Raises `ConfigError`, which repeats nothing of it.
     """
@@ -37,7 +37,7 @@ def tokens(setting: str) -> dict[Origin, str]:
             found[origin(read[1] if "://" in read[1] else f"http://{read[1]}")] = read[2]
         except ValueError:
             raise ConfigError(
-                name="ORCHESTRA_EXPERT_TOKENS", value="***", detail=f"entry {place} is no ADDRESS=TOKEN",
-                detail_zh=f"第 {place} 项不是 地址=令牌", example="ORCHESTRA_EXPERT_TOKENS=http://localhost:5001=TOKEN",
+                name=variable, value="***", detail=f"entry {place} is no ADDRESS=TOKEN",
+                detail_zh=f"第 {place} 项不是 地址=令牌", example=f"{variable}=http://localhost:5001=TOKEN",
             ) from None  # fmt: skip
     return found

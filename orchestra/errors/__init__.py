@@ -22,6 +22,7 @@
         BlockedAddress  SchemeRefused  TypeRefused  ExtractTimeout
       KnowledgeFault              local documents and their index
         KnowledgeMissing  DocumentUnreadable  EmbeddingChanged  EmbeddingFailed
+      EndpointFault               an OpenAI-compatible endpoint that cannot be measured
       ExtraMissing                a part that is not installed
       GatewayFault                a request over HTTP that is not served
         BodyInvalid  BodyTooLarge  MediaTypeRefused  FieldInvalid  TokenRefused
@@ -50,6 +51,7 @@ from orchestra.errors.daemon import (
     NotOllama,
     RedirectRefused,
 )
+from orchestra.errors.endpoint import EndpointFault
 from orchestra.errors.gateway import (
     AgentRecursion,
     BodyInvalid,
@@ -152,6 +154,7 @@ __all__ = [
     "EmbeddingChanged",
     "EmbeddingFailed",
     "EmptyReply",
+    "EndpointFault",
     "ExtraMissing",
     "ExtractTimeout",
     "FieldInvalid",
