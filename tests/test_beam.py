@@ -110,6 +110,14 @@ def test_the_length_penalty_says_what_is_compared(penalty: float, best: str) -> 
     assert searched(after, width=4, most=6, penalty=penalty)[0][0].text == best
 
 
+def test_one_that_has_ended_leaves_its_place() -> None:
+    beam = Beam(width=3, max_tokens=9, length_penalty=0.0)
+    beam.advance([told({"": {"a": 0.4, "b": 0.3, ".": 0.2, "c": 0.1}})("")])
+    assert [one.text for one in beam.live] == ["a", "b"]
+    beam.advance([told({"a": {"x": 0.9, "y": 0.1}, "b": {"x": 0.8, "y": 0.2}})(one.text) for one in beam.live])
+    assert [one.text for one in beam.live] == ["ax", "bx"]
+
+
 def test_texts_that_say_the_same_are_one() -> None:
     """ "a" + "bc" and "ab" + "c" are the same prompt to a daemon: asked for once, with the better of the two sums."""
     after = told({"": {"a": 0.6, "ab": 0.4}, "a": {"bc": 0.5, "x": 0.5}, "ab": {"c": 1.0}, "abc": {"d": 0.7, "e": 0.3}})
@@ -132,6 +140,9 @@ def test_a_character_in_parts_takes_a_token_at_a_time() -> None:
     (whole,) = beam.live
     assert (whole.text, whole.tokens, whole.missing, whole.part) == ("诉", 3, 1, 0)
     assert whole.logprob == pytest.approx(-0.3)
+    other = Beam(width=3, max_tokens=9)
+    other.advance([[Candidate(token="x", logprob=-0.5), *first[1:]]])
+    assert [one.text for one in other.live] == ["x"], "at temperature 0 the daemon would not go on with this part"
 
 
 def test_a_character_that_was_begun_is_no_text() -> None:

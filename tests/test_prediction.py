@@ -55,8 +55,13 @@ def agrees(step: NextStep, text: str) -> None:
 
 
 def prompts(daemon: StandIn) -> list[str]:
-    """What was asked for one token, without the loading of the model."""
-    return [body["prompt"] for body in daemon.asked("/api/generate") if "prompt" in body]
+    """The texts that were sent."""
+    return [body["prompt"] for body in bodies(daemon)]
+
+
+def bodies(daemon: StandIn) -> list[dict[str, Any]]:
+    """What was asked, without the loading of the model."""
+    return [body for body in daemon.asked("/api/generate") if "prompt" in body]
 
 
 @pytest.mark.parametrize("prompt", [FRANCE, "狗是", "It was a dark night. ", "def f(x):\n    "])
@@ -90,10 +95,10 @@ def test_one_request_a_step_on_a_prefix_that_stays_and_no_reload(daemon: StandIn
     assert whole.calls == 5
     assert whole.finish_reason is FinishReason.LENGTH
     assert (daemon.loads, daemon.reloads) == (1, 0)
-    bodies = [body for body in daemon.asked("/api/generate") if "prompt" in body]
-    assert all(body["raw"] and body["truncate"] is False and "shift" not in body for body in bodies)
-    assert all(body["options"]["num_predict"] == 1 and body["options"]["repeat_penalty"] == 1.0 for body in bodies)
-    assert {body["options"]["num_ctx"] for body in bodies} == {4096}
+    sent = bodies(daemon)
+    assert all(body["raw"] and body["truncate"] is False and "shift" not in body for body in sent)
+    assert all(body["options"]["num_predict"] == 1 and body["options"]["repeat_penalty"] == 1.0 for body in sent)
+    assert {body["options"]["num_ctx"] for body in sent} == {4096}
 
 
 def test_another_choice_and_on_from_there(daemon: StandIn, orchestra: Orchestra) -> None:
@@ -163,6 +168,17 @@ def test_a_prompt_that_does_not_fit_is_not_cut() -> None:
         whole = orchestra.next(FRANCE, model="llama3:text", steps=40)
         assert whole.finish_reason is FinishReason.CONTEXT_FULL
         assert 10 <= len(whole.steps) < 32, "what was measured is kept"
+
+
+@pytest.mark.parametrize("window", [20, 24, 32])
+def test_no_character_shifts_the_window(window: int) -> None:
+    """Its tokens are asked for together: where they might not fit, it ends before."""
+    with StandIn(window=window) as daemon, Orchestra(host=daemon.url) as orchestra:
+        whole = orchestra.next("我", model="llama3:text", steps=40)
+        assert whole.finish_reason is FinishReason.CONTEXT_FULL
+        assert any(step.tokens > 1 for step in whole.steps)
+        count = engine().vocabulary.encode
+        assert all(len(count(body["prompt"])) + body["options"]["num_predict"] <= window for body in bodies(daemon))
 
 
 @pytest.mark.parametrize(

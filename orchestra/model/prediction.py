@@ -122,10 +122,14 @@ class Predictor:
         return found
 
     async def character(self, said: str, *, tokens: int) -> Candidate | None:
-        """The whole character that begins with a part, if it is whole after that many tokens; the logprob is its last one's."""
+        """The whole character that begins with a part, if it is whole after that many tokens; the logprob is its last one's.
+
+        Raises `PromptTooLong` where the window has no room for them: it would be shifted.
+        """
+        if (needed := max(self.read, default=0) + tokens) > self.loaded.window:
+            raise wire.too_long(needed, self.loaded.window, self._whom())
         try:
-            room = self.loaded.window - max(self.read, default=0)  # beyond it the window would shift
-            entries = _entries(await self.asked(said, BARE, tokens=max(1, min(tokens, room))))
+            entries = _entries(await self.asked(said, BARE, tokens=tokens))
         except EmptyReply:  # bytes that are no character: the daemon breaks off without a word
             return None
         found = _candidate(entries[0]) if entries else None
@@ -141,14 +145,16 @@ class Predictor:
             body["keep_alive"] = wire.keep_alive(client.settings.keep_alive)
         until = time.monotonic() + client.settings.deadline
         patience = client.connection.patience(prompt_tokens=most_tokens(body["prompt"]), deadline=until)
-        asked = wire.Asked(url=client.connection.url, model=self.model, window=self.loaded.window)
         try:
             async with client.runtime.slot(until):
-                event = await client.connection.whole("POST", "/api/generate", body, asked=asked, patience=patience)
+                event = await client.connection.whole("POST", "/api/generate", body, asked=self._whom(), patience=patience)
         except Broken as broken:
             raise FirstTokenTimeout(model=self.model, seconds=shown(patience.first)) from broken
         self.read.append(wire.usage_of(event).prompt_tokens or 0)
         return event
+
+    def _whom(self) -> wire.Asked:
+        return wire.Asked(url=self.client.connection.url, model=self.model, window=self.loaded.window)
 
     async def _silent(self) -> DaemonTooOld | ModelUnsupported:
         """Why there are no probabilities: a daemon that knows nothing of them does not say so."""
