@@ -1,4 +1,4 @@
-"""Renders the demo, and a task with its steps, into docs/pictures, in both languages: what the READMEs show is what is said.
+"""Renders the demo, a task with its steps, and the next token into docs/pictures, in both languages: what the READMEs show is what is said.
 
 The pictures are made over the stand-in, whatever answers on the machine where they are made.
 """
@@ -16,6 +16,7 @@ from pathlib import Path
 from rich.cells import cell_len
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.text import Text
 
 from orchestra import Orchestra
 from orchestra.agents.coordinator import trace_as_json
@@ -23,6 +24,9 @@ from orchestra.cli import words
 from orchestra.cli.demo.show import perform
 from orchestra.cli.demo.stage import Stage
 from orchestra.cli.demo.world import Found
+from orchestra.cli.prediction import drawn as step_drawn
+from orchestra.cli.prediction import heat
+from orchestra.cli.tokens import strip
 from orchestra.cli.tree import branches, drawn
 from orchestra.settings import Settings
 from orchestra.standin import StandIn
@@ -51,6 +55,7 @@ SCRIPTS = {
         "1. **测试**：每项要求都有可重复的测试。\n2. **责任**：由运营者负责，并可追偿。",
     ),
 }
+PROMPTS = {"en": "The dog", "zh": "天空"}
 # The export would have the reader's machine fetch a font from somewhere; its own monospaced one will do.
 FONT = re.compile(r"@font-face\s*\{.*?\}\s*", re.DOTALL)
 # The export gives a text as much room as it has characters; a Chinese one needs two columns.
@@ -84,6 +89,17 @@ def steps(console: Console, language: str) -> str:
     return f'orchestra integrate "{task}"'
 
 
+def prediction(console: Console, language: str) -> str:
+    """Shows the next tokens after a prompt, and how sure the model was of each; its command."""
+    with StandIn() as daemon, tempfile.TemporaryDirectory() as home, Orchestra(host=daemon.url, home=home) as orchestra:
+        whole = orchestra.next(PROMPTS[language], model="llama3:text", top=4, steps=3)
+    console.print(Text.from_ansi(strip(whole.prompt.tokens, tinted=True)))
+    for number, step in enumerate(whole.steps, 1):
+        console.print(Text.from_ansi("\n".join(["", *step_drawn(step, number, tinted=True)])))
+    console.print("\n", Text.from_ansi(heat(whole.steps, tinted=True)), sep="")
+    return f'orchestra next "{PROMPTS[language]}" --model llama3:text --top 4 --steps 3'
+
+
 def picture(draw: Callable[[Console, str], str], language: str) -> str:
     """What `draw` prints in one language, as SVG."""
     words.LANGUAGE = language
@@ -98,7 +114,7 @@ def picture(draw: Callable[[Console, str], str], language: str) -> str:
 
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
-    for draw in (demo, steps):
+    for draw in (demo, steps, prediction):
         for language in ("en", "zh"):
             path = FOLDER / f"{draw.__name__}-{language}.svg"
             path.write_text(picture(draw, language), encoding="utf-8")

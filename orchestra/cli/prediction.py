@@ -123,11 +123,12 @@ def _show(part: NextStep | Prediction, whole: Prediction, asked: Asked, *, first
             tell(words.say(f"the prompt as the model reads it, {count} tokens:", f"模型读到的提示词，共 {count} 个 token："))
             write(strip(part.prompt.tokens, tinted=colourful(sys.stdout)) + "\n")
     elif not asked.heat:
-        write("\n" + "\n".join(_drawn(part, len(whole.steps))) + "\n")
+        write("\n" + "\n".join(drawn(part, len(whole.steps), tinted=colourful(sys.stdout))) + "\n")
 
 
-def _drawn(step: NextStep, number: int) -> list[str]:
+def drawn(step: NextStep, number: int, *, tinted: bool) -> list[str]:
     """One step: its choice, then each candidate with its probability, a bar and its log-probability."""
+    share, length, faint, plain = ("\x1b[36m", "\x1b[34m", "\x1b[2m", "\x1b[0m") if tinted else ("", "", "", "")
     lines = [f"{number}. {headline(step)}"]
     names = [label(each.token, each.kind) for each in step.candidates]
     others = words.say("all others", "其余所有")
@@ -135,11 +136,11 @@ def _drawn(step: NextStep, number: int) -> list[str]:
     taken = _place(step)
     for place, (each, name) in enumerate(zip(step.candidates, names, strict=True)):
         mark = "▸" if place == taken else " "
-        figures = f"{each.probability:7.2%}  {bar(each.probability):{BAR}}  {each.logprob:8.3f}"
+        figures = f"{share}{each.probability:7.2%}{plain}  {length}{bar(each.probability):{BAR}}{plain}  {faint}{each.logprob:8.3f}{plain}"
         lines.append(f" {mark} {name}{' ' * (room - width(name))}  {figures}")
     rest = max(0.0, 1 - sum(each.probability for each in step.candidates))
     if step.candidates:
-        lines.append(f"   {others}{' ' * (room - width(others))}  {rest:7.2%}")
+        lines.append(f"   {others}{' ' * (room - width(others))}  {share}{rest:7.2%}{plain}")
     return lines
 
 
