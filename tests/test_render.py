@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -28,7 +29,7 @@ def daemon() -> Iterator[StandIn]:
         yield running
 
 
-def ready(daemon: StandIn, home: Path, **settings: object) -> Orchestra:
+def ready(daemon: StandIn, home: Path, **settings: Any) -> Orchestra:
     return Orchestra(host=daemon.url, home=str(home), **settings)
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from statistics import median
 from typing import Any
 
-from orchestra.errors import OrchestraError, UsageError
+from orchestra.errors import AuthFailed, DaemonUnreachable, NotOllama, OrchestraError, RedirectRefused, UsageError
 from orchestra.model.client import Client
 from orchestra.model.messages import FinishReason, Options, Piece, gathered
 from orchestra.model.window import section, weights_of
@@ -23,23 +23,34 @@ MOST = 26  # contenders: a vote names them by letters
 _WHOLE = ("max_tokens", "top_k", "seed", "repeat_last_n")
 _PARTS = ("temperature", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty")
 
+_GONE = (DaemonUnreachable, AuthFailed, NotOllama, RedirectRefused)  # what is wrong with the daemon itself, whoever is asked
+
 Stream = Callable[..., AsyncGenerator[Piece]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """One that is compared: a model with its options; `base` says that it goes on from the prompt as it is, None is by its kind."""
+    """One that is compared: a model with its options. `base` says that it goes on from the prompt as it is, None is by its kind.
+
+    `label` is what it is called, where it has none as `contender` would read it: "llama3,temperature=0.2", "mid,base".
+    """
 
     model: str
     options: Options = field(default_factory=Options)
     base: bool | None = None
+    label: str = ""
 
-    @cached_property
+    @property
     def name(self) -> str:
-        """The model and what was asked of it, as `contender` reads it: "llama3,temperature=0.2", "mid,base"."""
-        given = [(each.name, getattr(self.options, each.name)) for each in fields(Options)]
-        kind = [] if self.base is None else ["base" if self.base else "instruct"]
-        return ",".join([self.model, *kind, *(f"{name}={value}" for name, value in given if value is not None)])
+        """What it is called."""
+        return self.label or ",".join([self.model, *self.given])
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """What was said beside the model's name."""
+        values = [(each.name, getattr(self.options, each.name)) for each in fields(Options)]
+        kind = () if self.base is None else ("base" if self.base else "instruct",)
+        return (*kind, *(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values if value is not None))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,12 +58,14 @@ class Compared:
     """What one contender answered to one prompt. Times are in seconds, from the request on, loading not counted.
 
     `prompt_tokens` and `tokens` are the daemon's counts, `speed` generated tokens a second by the daemon's clock.
-    `weights` is their digest, `quantization` and `parameters` as the daemon names them. `error` is why there is no whole answer.
+    `asked` are the options, `weights` is the digest of the model's, `quantization` and `parameters` are as the daemon names them.
+    `error` is why there is no whole answer.
     """
 
     prompt: str
     contender: str
     model: str
+    asked: str = ""
     text: str = ""
     finish_reason: FinishReason = FinishReason.INCOMPLETE
     prompt_tokens: int | None = None
@@ -66,9 +79,23 @@ class Compared:
     error: Mapping[str, str] | None = None
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> tuple[str, ...]:
         """What makes two measurements one: the prompt, the model with its options, its weights."""
-        return self.prompt, self.contender, self.weights
+        return self.prompt, self.model, self.asked, self.weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """All answers of one contender: how many there are, how many failed, the medians of the others, how they ended."""
+
+    contender: str
+    quantization: str
+    answers: int
+    failed: int
+    tokens: float | None
+    speed: float | None
+    first_token: float | None
+    ends: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +125,7 @@ def contender(written: str) -> Contender:
                 fix_zh=f"请写成 名称=数值，例如 -m llama3,temperature=0；可用的名称：{known}",
             )  # fmt: skip
         options[name.replace("-", "_")] = number
-    return Contender(model=model, options=Options(**options), base=base)
+    return Contender(model=model, options=Options(**options), base=base, label=",".join([model, *given]))
 
 
 def _number(name: str, value: str) -> float | None:
@@ -111,22 +138,27 @@ def _number(name: str, value: str) -> float | None:
 def contenders(models: Sequence[str | Contender], options: Options | None, base: bool | None = None) -> list[Contender]:
     """All that are compared; what one does not say itself is as in `options`. Raises `UsageError` for fewer than two, or twice one."""
     named = [contender(each) if isinstance(each, str) else each for each in models]
-    found = [replace(each, options=each.options.over(options), base=base if each.base is None else each.base) for each in named]
-    twice = [name for name, count in Counter(each.name for each in found).items() if count > 1]
+    found = [_over(each, options, base) for each in named]
+    known = Counter((each.model, each.given) for each in found)
+    twice = next((each.name for each in found if known[each.model, each.given] > 1), "")
     if twice:
         raise UsageError(
-            detail=f"{twice[0]} is named twice", detail_zh=f"{twice[0]} 重复出现",
+            detail=f"{twice} is named twice", detail_zh=f"{twice} 重复出现",
             fix="name each once, or with other options: -m llama3,seed=1 -m llama3,seed=2",
             fix_zh="每个只写一次，或使用不同的选项：-m llama3,seed=1 -m llama3,seed=2",
         )  # fmt: skip
     if not 2 <= len(found) <= MOST:
         raise UsageError(
-            detail=f"{len(found)} models cannot be compared: it takes 2 to {MOST}",
-            detail_zh=f"无法比较 {len(found)} 个模型：需要 2 到 {MOST} 个",
+            detail=f"a comparison takes 2 to {MOST} models, and there are {len(found)}",
+            detail_zh=f"比较需要 2 到 {MOST} 个模型，现有 {len(found)} 个",
             fix='orchestra compare "..." -m llama3:text -m llama3 (the same one with other options: -m llama3,temperature=0)',
             fix_zh='orchestra compare "..." -m llama3:text -m llama3（同一模型的不同选项：-m llama3,temperature=0）',
         )
     return found
+
+
+def _over(each: Contender, options: Options | None, base: bool | None) -> Contender:
+    return replace(each, options=each.options.over(options), base=base if each.base is None else each.base, label=each.name)
 
 
 async def compared(
@@ -139,16 +171,13 @@ async def compared(
     about = {each.model: await client.facts(each.model) for each in found}
     known = {each.key: each for each in done if each.error is None}
     for each in found:
-        begun, blank = False, _blank(each, about[each.model])
+        blank = _blank(each, about[each.model])
         for prompt in prompts:
             asked = replace(blank, prompt=prompt)
             if asked.key in known:
                 yield known[asked.key]
                 continue
-            if not begun:
-                begun = True
-                await client.ready(each.model, each.options)
-            yield await _answered(asked, each, stream)
+            yield await _answered(asked, each, client, stream)
 
 
 def _blank(each: Contender, facts: dict[str, Any]) -> Compared:
@@ -157,20 +186,24 @@ def _blank(each: Contender, facts: dict[str, Any]) -> Compared:
         prompt="",
         contender=each.name,
         model=each.model,
+        asked=",".join(each.given),
         quantization=str(details.get("quantization_level") or ""),
         parameters=str(details.get("parameter_size") or ""),
         weights=weights_of(facts),
     )
 
 
-async def _answered(asked: Compared, each: Contender, stream: Stream) -> Compared:
+async def _answered(asked: Compared, each: Contender, client: Client, stream: Stream) -> Compared:
     pieces: list[Piece] = []
     error: Mapping[str, str] | None = None
     try:
+        await client.ready(each.model, each.options)  # a load is no part of what is timed
         async with aclosing(stream(asked.prompt, model=each.model, base=each.base, options=each.options)) as parts:
             async for piece in parts:
                 pieces.append(piece)
         reply = gathered(pieces)
+    except _GONE:
+        raise
     except OrchestraError as fault:
         reply = gathered(pieces)
         error = {"code": fault.code(), "message": fault.message("en"), "message_zh": fault.message("zh")}
@@ -193,6 +226,33 @@ def by_prompt(answers: Sequence[Compared]) -> dict[str, list[Compared]]:
     for each in answers:
         rows.setdefault(each.prompt, []).append(each)
     return rows
+
+
+def summaries(answers: Sequence[Compared]) -> list[Summary]:
+    """One for each contender, in the order in which they were asked."""
+    found: dict[str, list[Compared]] = {}
+    for each in answers:
+        found.setdefault(each.contender, []).append(each)
+    return [_summary(name, row) for name, row in found.items()]
+
+
+def _summary(name: str, row: Sequence[Compared]) -> Summary:
+    whole = [each for each in row if each.error is None]
+
+    def middle(figures: Iterable[float | None]) -> float | None:
+        known = [figure for figure in figures if figure is not None]
+        return median(known) if known else None
+
+    return Summary(
+        contender=name,
+        quantization=row[0].quantization,
+        answers=len(row),
+        failed=len(row) - len(whole),
+        tokens=middle(each.tokens for each in whole),
+        speed=middle(each.speed for each in whole),
+        first_token=middle(each.first_token for each in whole),
+        ends=dict(Counter(str(each.finish_reason) for each in whole)),
+    )
 
 
 def shuffled(row: Sequence[Compared], chance: random.Random) -> list[Compared]:

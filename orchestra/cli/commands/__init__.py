@@ -14,7 +14,18 @@ Commands = dict[str, tuple[Callable[..., Any], str]]
 
 def register(app: typer.Typer) -> None:
     """Put every command on the line, in the order of the help."""
-    from orchestra.cli.commands import answering, decoding, demo, doctor, models, seeing, serving, together, tokens
+    from orchestra.cli.commands import (
+        answering,
+        decoding,
+        demo,
+        doctor,
+        measuring,
+        models,
+        seeing,
+        serving,
+        together,
+        tokens,
+    )
 
     _add(app, {
         "demo": (demo.demo, say("What Orchestra makes of a bare daemon, in a few scenes.", "用几幕演示 Orchestra 的作用。")),
@@ -28,6 +39,8 @@ def register(app: typer.Typer) -> None:
         "next": (decoding.next_, say("How likely each next token is, step by step.", "逐步查看下一个 token 的概率。")),
         "decode": (decoding.decode, say("Greedy, sampling and beam search side by side.", "并列比较贪心、采样与束搜索。")),
         "render": (seeing.render, say("The exact text that the model would see, part by part.", "查看模型实际读到的全文，逐段列出。")),
+        "compare": (seeing.compare, say("The same prompts on several models, side by side.", "用相同的提示词并列比较多个模型。")),
+        "bench": (measuring.bench, say("How fast models answer, here and elsewhere.", "测量模型的回答速度，可含其他服务。")),
         "tokens": (tokens.tokens, say("How a model cuts a text: pieces, ids, bytes.", "查看模型如何切分文本：片段、编号与字节。")),
         "models": (models.models, say("The installed models.", "列出已安装的模型。")),
         "show": (models.show, say("What matters of a model.", "显示一个模型的主要信息。")),

@@ -41,3 +41,44 @@ def render(
         lookup = LookupFields(search=search, knowledge=knowledge or (), strategy=strategy)
     asked = Asked(model=model, base=base, session=session, persona=persona, lookup=lookup, options=o.given(lang=lang))
     show_rendition(o.text_of(prompt), asked, context.obj)
+
+
+def compare(
+    context: typer.Context,
+    prompts: Annotated[
+        list[str] | None, typer.Argument(metavar="PROMPT...", help=say("what all are asked; - reads standard input", "向所有模型提出的内容；- 表示读取标准输入"))
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model", "-m", metavar="MODEL[,NAME=NUMBER]",
+            help=say("one that is compared, with options of its own: llama3,temperature=0 (2 to 26)", "参与比较的模型，可带自己的选项：llama3,temperature=0（2 到 26 个）"),
+        ),
+    ] = None,
+    prompts_from: Annotated[
+        str, typer.Option("--prompts", metavar="FILE", help=say("more prompts, one a line", "更多提示词，每行一个"))
+    ] = "",
+    max_tokens: o.MaxTokens = None,
+    temperature: o.Temperature = None,
+    top_p: o.TopP = None,
+    top_k: o.TopK = None,
+    seed: o.Seed = None,
+    base: o.Base = None,
+    lang: o.Lang = None,
+    blind: Annotated[
+        bool, typer.Option("--blind", help=say("vote without the names, which are told at the end", "匿名投票，最后才公布模型名称"))
+    ] = False,
+    save: Annotated[
+        str, typer.Option("--save", metavar="FILE", help=say("keep each answer there, and go on from what is there", "逐条保存到该文件，并从已有内容继续"))
+    ] = "",
+    html: Annotated[str, typer.Option("--html", metavar="FILE", help=say("write a page of it, too", "同时写出一个网页"))] = "",
+    json: o.Json = False,
+) -> None:  # fmt: skip
+    """The same prompts on several models, side by side: text, tokens, speed, why it ended."""
+    from orchestra.cli.comparing import Asked, prompts_in, show_comparison
+
+    given = o.given(max_tokens=max_tokens, temperature=temperature, top_p=top_p, top_k=top_k, seed=seed, lang=lang)
+    asked = Asked(models=model or (), base=base, options=given, save=save, html=html, blind=blind)
+    texts = [*map(o.text_of, prompts or ()), *(prompts_in(prompts_from) if prompts_from else ())]
+    if code := show_comparison(texts, asked, context.obj):
+        raise typer.Exit(code)

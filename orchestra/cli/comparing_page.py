@@ -1,0 +1,32 @@
+"""The page that `compare --html` writes: the summary, the votes, the answers to each prompt side by side."""
+
+from __future__ import annotations
+
+from orchestra.cli import words
+from orchestra.cli.comparison import Shown, answer_line, failure, summary_rows
+from orchestra.cli.words import say
+from orchestra.instruments import pages
+from orchestra.instruments.compare import Compared, by_prompt
+
+
+def comparison_page(shown: Shown) -> str:
+    """One document that needs nothing else."""
+    headers, rows = summary_rows(shown)
+    best = {vote.prompt: vote.best for vote in shown.votes}
+    return pages.page(
+        say("The same prompts on several models", "相同的提示词，不同的模型"),
+        pages.section(say("Summary, medians of all answers", "汇总（各项为中位数）"), pages.table(headers, rows, numbers=(2, 3, 4, 5, 7))),
+        *(
+            pages.section(prompt, pages.columns((_name(each, best.get(prompt, "")), _answer(each)) for each in row))
+            for prompt, row in by_prompt(shown.answers).items()
+        ),
+        language=words.LANGUAGE,
+    )
+
+
+def _name(each: Compared, best: str) -> str:
+    return each.contender + (say(" (voted best)", "（票选最佳）") if each.contender == best else "")
+
+
+def _answer(each: Compared) -> pages.Markup:
+    return pages.element("div", pages.prose(each.text.strip() or failure(each)), pages.element("p", answer_line(each)))

@@ -1,0 +1,71 @@
+"""A comparison in words: the figures of an answer, the rows of the summary, what became of a vote."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from orchestra.cli import words
+from orchestra.cli.words import say
+from orchestra.instruments.compare import Compared, Summary, Vote, summaries, tally
+from orchestra.model.messages import FinishReason
+
+
+@dataclass(slots=True, kw_only=True)
+class Shown:
+    """What there is of a comparison so far; `finish_reason` where it was left in the middle; `revealed` says which letter was whom."""
+
+    names: Sequence[str]
+    answers: list[Compared] = field(default_factory=list)
+    votes: list[Vote] = field(default_factory=list)
+    revealed: list[tuple[int, str]] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+    def tally(self) -> dict[str, int]:
+        """How often each was the best, of the prompts that are compared here."""
+        asked = {each.prompt for each in self.answers}
+        return tally([vote for vote in self.votes if vote.prompt in asked], self.names)
+
+
+def answer_line(each: Compared) -> str:
+    """The figures of one answer."""
+    if each.error is not None:
+        return each.error["code"]
+    parts = [say(f"{each.tokens} tokens", f"{each.tokens} 个 token") if each.tokens is not None else ""]
+    parts.append(say(f"{each.speed:.1f} tokens/s", f"{each.speed:.1f} token/秒") if each.speed else "")
+    parts.append(say(f"first after {each.first_token:.2f} s", f"首个 {each.first_token:.2f} 秒") if each.first_token is not None else "")
+    return " · ".join([*filter(None, parts), str(each.finish_reason)])
+
+
+def failure(each: Compared) -> str:
+    """Why there is no answer."""
+    if each.error is None:
+        return say("(empty)", "（空）")
+    return each.error["message_zh" if words.LANGUAGE == "zh" else "message"]
+
+
+def summary_rows(shown: Shown) -> tuple[list[str], list[list[str]]]:
+    """Headers and rows, one for each contender; with the votes where there are any."""
+    headers = [
+        say("model", "模型"), say("quantization", "量化"), say("answers", "回答数"), say("tokens", "token 数"),
+        say("tokens/s", "token/秒"), say("first token", "首个 token"), say("ends", "结束原因"),
+    ]  # fmt: skip
+    counts = shown.tally() if shown.votes else {}
+    rows = [_row(each) for each in summaries(shown.answers)]
+    if counts:
+        headers.append(say("votes", "票数"))
+        rows = [[*row, str(counts.get(row[0], 0))] for row in rows]
+    return headers, rows
+
+
+def _row(each: Summary) -> list[str]:
+    failed = say(f", {each.failed} failed", f"，{each.failed} 个失败") if each.failed else ""
+    return [
+        each.contender,
+        each.quantization or "?",
+        f"{each.answers}{failed}",
+        "" if each.tokens is None else f"{each.tokens:g}",
+        "" if each.speed is None else f"{each.speed:.1f}",
+        "" if each.first_token is None else f"{each.first_token:.2f} s",
+        ", ".join(f"{name} {count}" if len(each.ends) > 1 else name for name, count in each.ends.items()),
+    ]
