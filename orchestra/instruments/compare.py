@@ -48,9 +48,10 @@ class Contender:
     @property
     def given(self) -> tuple[str, ...]:
         """What was said beside the model's name."""
-        values = [(each.name, getattr(self.options, each.name)) for each in fields(Options)]
+        values = {each.name: getattr(self.options, each.name) for each in fields(Options)}
+        shown = {name: f"{value:g}" if isinstance(value, float) else value for name, value in values.items() if value is not None}
         kind = () if self.base is None else ("base" if self.base else "instruct",)
-        return (*kind, *(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in values if value is not None))
+        return (*kind, *(f"{name}={value}" for name, value in shown.items()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

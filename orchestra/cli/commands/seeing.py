@@ -46,13 +46,17 @@ def render(
 def compare(
     context: typer.Context,
     prompts: Annotated[
-        list[str] | None, typer.Argument(metavar="PROMPT...", help=say("what all are asked; - reads standard input", "向所有模型提出的内容；- 表示读取标准输入"))
+        list[str] | None,
+        typer.Argument(metavar="PROMPT...", help=say("what all are asked; - reads standard input", "向所有模型提出的内容；- 表示读取标准输入")),
     ] = None,
     model: Annotated[
         list[str] | None,
         typer.Option(
             "--model", "-m", metavar="MODEL[,NAME=NUMBER]",
-            help=say("one that is compared, with options of its own: llama3,temperature=0 (2 to 26)", "参与比较的模型，可带自己的选项：llama3,temperature=0（2 到 26 个）"),
+            help=say(
+                "one that is compared, with options of its own: llama3,temperature=0 (2 to 26)",
+                "参与比较的模型，可带自己的选项：llama3,temperature=0（2 到 26 个）",
+            ),
         ),
     ] = None,
     prompts_from: Annotated[
