@@ -27,13 +27,14 @@ from orchestra.cli.demo.world import Found, Record, World, looked_for
 from orchestra.errors import DaemonUnreachable
 from orchestra.model.client import Client
 from orchestra.model.messages import Message
+from orchestra.model.prediction import NextStep
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
 
 __all__ = ["line"]
 
 NOBODY = "127.0.0.1:1"  # nothing listens there
-NAMES = ["loop", "overflow", "kill", "thread", "together", "doors"]
+NAMES = ["loop", "overflow", "kill", "next", "thread", "together", "doors"]
 WIRE = Path(__file__).parent / "wire"
 
 
@@ -86,10 +87,12 @@ def test_the_demo_runs_without_a_daemon(temporary: Path, home: Path) -> None:
     assert [scene["name"] for scene in said["scenes"]] == NAMES
     assert all(scene["ok"] for scene in said["scenes"])
     assert said["seconds"] < 60
-    loop, overflow, kill, house, team, ways = said["scenes"]
+    loop, overflow, kill, choice, house, team, ways = said["scenes"]
     assert (loop["finish_reason"], loop["kept"], loop["recorded"]["done"]) == ("repetition", "The lake is blue", False)
     assert overflow["summarised"][-1] > 0
     assert (kill["status"], kill["kept"] > 0, kill["exit_code"]) == ("interrupted", True, -9)
+    assert choice["candidates"][0][1] > 0.9 > choice["candidates"][1][1] > 0
+    assert choice["calls"] == 30
     assert house["ask"]["citations"] == ["yes"]
     assert {step["expert"] for step in team["integrate"]["steps"] if step["ok"]} == {"computer_scientist", "lawyer"}
     assert (team["mended"]["missing"], [step["ok"] for step in team["mended"]["steps"]]) == (["lawyer"], [True, False])
@@ -104,7 +107,7 @@ def test_the_demo_on_a_terminal(temporary: Path) -> None:
     with Terminal("demo", "--fast", COLUMNS="120", LINES="40", ORCHESTRA_LANG="zh") as terminal:
         assert terminal.code() == 0
         shown = bare(terminal.shown)
-    assert "6 幕中有 6 幕如其所述" in shown
+    assert "7 幕中有 7 幕如其所述" in shown
     assert "替身服务" in shown
     assert "ollama pull llama3" in shown
     both = [row for row in shown.splitlines() if row.startswith("╭") and row.count("╭") == 2]
@@ -178,7 +181,7 @@ def test_the_demo_on_a_real_model(real_daemon: str, real_model: str, temporary: 
     said = process("demo", "--json", OLLAMA_HOST=real_daemon).json
     assert said["daemon"] == real_daemon
     assert [scene["ok"] for scene in said["scenes"][:2]] == [True, True]
-    assert said["scenes"][3]["ask"]["sources"] == 3
+    assert said["scenes"][4]["ask"]["sources"] == 3
 
 
 def test_a_stand_in_that_answers_is_named_and_not_used() -> None:
@@ -293,6 +296,21 @@ def test_red_where_what_was_on_screen_is_lost(world: World, tmp_path: Path) -> N
         assert ("what was on screen a second before is in the session" in record.broken) is lost, record.broken
         with Orchestra(settings=settings) as orchestra:
             orchestra.store.delete("demo")
+
+
+def test_red_where_a_choice_is_not_taken(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestra.model.decoding._forced", lambda candidates, token: NextStep(token="x", logprob=None))
+    assert failed(line, monkeypatch, "next") == ["what was chosen is said"]
+
+
+def test_a_daemon_that_tells_no_probabilities_breaks_no_promise(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(show, "scenes", quick(show.scenes, only="next"))
+    monkeypatch.setattr(show, "missing", lambda found, folder: [])
+    with StandIn(version="0.12.10") as daemon:
+        stage, text = page(100, boxed=True)
+        performance = show.perform(stage, Settings.read(host=daemon.url), found=Found(daemon.url, model="llama3", version="0.12.10"))
+    assert performance.ok
+    assert "0.12.11" in text.getvalue()
 
 
 def test_red_where_nothing_is_looked_up(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:

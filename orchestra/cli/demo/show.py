@@ -22,6 +22,7 @@ from rich.text import Text
 from orchestra.cli import words
 from orchestra.cli.demo.doors import doors, lacking
 from orchestra.cli.demo.interruption import interruption
+from orchestra.cli.demo.next_token import next_token
 from orchestra.cli.demo.scenes import loop, overflow
 from orchestra.cli.demo.stage import BAR, QUIET, Stage
 from orchestra.cli.demo.thread import thread
@@ -67,6 +68,7 @@ def scenes() -> list[tuple[str, str, Scene]]:
         ("loop", say("An answer that loops, and ends without a word", "回答陷入循环，然后无声中断"), loop),
         ("overflow", say("A dialogue whose beginning is dropped in silence", "对话的开头被悄悄丢弃"), overflow),
         ("kill", say("kill -9 in mid-answer", "回答到一半时 kill -9"), interruption),
+        ("next", say("The next token, and what if it were another", "下一个 token，以及假如换一个"), next_token),
         ("thread", say("A question, looked up, cited and checked", "一个问题：检索、引用、核对"), thread),
         ("together", say("A task for several experts", "需要多位专家的任务"), together),
         *last,
