@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from browser import dumped
 from command_line import Line, Terminal, chinese, line, started
 
 from orchestra import AsyncOrchestra, Orchestra
@@ -91,15 +92,19 @@ def test_the_face_that_waits_gives_the_same() -> None:
     assert [(row.key, row.text) for row in asyncio.run(main())] == [(row.key, row.text) for row in same]
 
 
-def test_one_that_fails_does_not_stop_the_others(line: Line, standin: StandIn) -> None:
+def test_one_that_fails_does_not_stop_the_others(line: Line, standin: StandIn, tmp_path: Path) -> None:
     standin.fail("error_500_json")
     rows = line("compare", *PROMPTS, *TWO, "-n", "3", "--json").json["results"]
     assert [row["error"] is None for row in rows] == [False, True, True, True]
     assert rows[0]["error"]["code"] == "daemon_error"
     standin.fail("error_500_json", times=2)
-    done = line("compare", PROMPTS[0], *TWO)
+    kept = str(tmp_path / "kept.jsonl")
+    done = line("compare", PROMPTS[0], *TWO, "--save", kept)
     assert done.code == 1, "not one answer"
     assert "1, 1 failed" in done.out
+    for _ in range(2):
+        assert line("compare", PROMPTS[0], *TWO, "--save", kept).code == 0
+    assert [each.error is None for each in Kept(kept).answers] == [False, False, True, True], "a failure is asked again, once"
 
 
 def test_a_daemon_that_goes_away_leaves_what_was_measured(tmp_path: Path) -> None:
@@ -224,7 +229,10 @@ def test_in_chinese(line: Line, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     done = line("compare", "你好", *TWO, "-n", "3", "--html", str(page))
     assert "量化" in done.out
-    assert "相同的提示词，不同的模型" in page.read_text("utf-8")
+    seen = dumped(page, tmp_path / "profile")
+    assert "<h1>相同的提示词，不同的模型</h1>" in seen
+    assert seen.count("<h3>") == 2
+    assert "max_tokens=3" in seen
 
 
 # --- the vote

@@ -90,12 +90,12 @@ def _measure(
             patience.silent = True  # the bar says what is being waited for
             done = kept.answers if kept else ()
             total = len(found) * len({prompt for prompt in prompts if prompt.strip()})
-            known = {each.key for each in done}
+            known = {each.key for each in done if each.error is None}
             with _progress(total, found, wish) as step:
                 async with aclosing(orchestra.compare_stream(prompts, models=found, done=done)) as answers:
                     async for answer in answers:
                         shown.answers.append(answer)
-                        if kept and (answer.error or answer.key not in known):
+                        if kept and answer.key not in known:
                             kept.add(answer)
                         step(shown.answers)
 

@@ -13,8 +13,10 @@ def comparison_page(shown: Shown) -> str:
     """One document that needs nothing else."""
     headers, rows = summary_rows(shown)
     best = {vote.prompt: vote.best for vote in shown.votes}
+    asked = {each.contender: each.asked or say("the model's own options", "模型默认选项") for each in shown.answers}
     return pages.page(
         say("The same prompts on several models", "相同的提示词，不同的模型"),
+        pages.facts(asked.items()),
         pages.section(say("Summary, medians of all answers", "汇总（各项为中位数）"), pages.table(headers, rows, numbers=(2, 3, 4, 5, 7))),
         *(
             pages.section(prompt, pages.columns((_name(each, best.get(prompt, "")), _answer(each)) for each in row))

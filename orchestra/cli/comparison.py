@@ -31,7 +31,8 @@ def answer_line(each: Compared) -> str:
     """The figures of one answer."""
     if each.error is not None:
         return each.error["code"]
-    parts = [say(f"{each.tokens} tokens", f"{each.tokens} 个 token") if each.tokens is not None else ""]
+    plural = "" if each.tokens == 1 else "s"
+    parts = [say(f"{each.tokens} token{plural}", f"{each.tokens} 个 token") if each.tokens is not None else ""]
     parts.append(say(f"{each.speed:.1f} tokens/s", f"{each.speed:.1f} token/秒") if each.speed else "")
     parts.append(say(f"first after {each.first_token:.2f} s", f"首个 {each.first_token:.2f} 秒") if each.first_token is not None else "")
     return " · ".join([*filter(None, parts), str(each.finish_reason)])
