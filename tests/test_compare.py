@@ -266,3 +266,12 @@ def test_the_order_of_a_vote_tells_nothing() -> None:
     assert "d" not in first
     votes = [Vote(prompt=str(n), best=best) for n, best in enumerate(["b", "b", "", "c"])]
     assert tally(votes, ["a", "b", "c"]) == {"b": 2, "c": 1, "a": 0}
+
+
+def test_on_a_real_daemon(real_daemon: str, real_model: str, tmp_path: Path) -> None:
+    with Orchestra(host=real_daemon, home=str(tmp_path)) as orchestra:
+        rows = orchestra.compare(PROMPTS, models=[f"{real_model},temperature=0,max_tokens=6", f"{real_model},base,max_tokens=6"])
+        assert [row.error for row in rows] == [None] * 4
+        assert all(row.tokens and row.quantization and row.weights for row in rows)
+        again = orchestra.generate(PROMPTS[0], model=real_model, temperature=0, max_tokens=6)
+        assert (rows[0].text, rows[0].prompt_tokens) == (again.text, again.usage.prompt_tokens)

@@ -178,3 +178,14 @@ def test_in_a_process_in_chinese(daemon: StandIn) -> None:
     assert done.code == 0
     assert "资料结束" in done.out
     assert "附加资料" in done.err
+
+
+def test_on_a_real_daemon(real_daemon: str, real_model: str, tmp_path: Path) -> None:
+    with Orchestra(host=real_daemon, home=str(tmp_path)) as orchestra:
+        shown = whole(orchestra.render("What is a token?", model=real_model))
+        assert shown.tokens == orchestra.generate("What is a token?", model=real_model, max_tokens=2).usage.prompt_tokens
+        chat = orchestra.session("case", persona="lawyer", model=real_model)
+        chat.ask("Is this legal?", max_tokens=8)
+        turn = whole(chat.render("And that?"))
+        assert turn.tokens == chat.ask("And that?", max_tokens=2).usage.prompt_tokens
+        assert (turn.by, turn.differs) == ("daemon", None)
