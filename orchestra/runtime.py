@@ -76,13 +76,13 @@ _CLIENT: dict[str, Any] = {
 
 
 class _LoopedAnswer:
-    def __init__(self, response: httpx.Response, call: Call) -> None:
-        self.status, self.headers = response.status_code, response.headers
-        self._response, self._call = response, call
+    def __init__(self, answer: Any, call: Call) -> None:
+        self.status, self.headers = answer.status, answer.headers
+        self._answer, self._call = answer, call
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         try:
-            async for chunk in self._response.aiter_raw():
+            async for chunk in self._answer.parts():
                 yield chunk
         except httpx.HTTPError as error:
             raise self._call.broken(error) from error
@@ -96,46 +96,41 @@ class Looped:
     def __init__(self, *, parallel: int = 1) -> None:
         self._parallel = max(1, parallel)
         # by loop: neither a client nor a limiter can cross to another one
-        self._clients: weakref.WeakKeyDictionary[Any, dict[bool, httpx.AsyncClient]] = weakref.WeakKeyDictionary()
+        self._connections: weakref.WeakKeyDictionary[Any, dict[bool, Any]] = weakref.WeakKeyDictionary()
         self._slots: weakref.WeakKeyDictionary[Any, Slots] = weakref.WeakKeyDictionary()
         self._calls: set[Call] = set()
         self._over = False
         self._holders: Counter[Any] = Counter()  # by task, not by its number: that of one that has ended is given again
 
-    def _client(self, secure: bool) -> httpx.AsyncClient:
-        clients = self._clients.setdefault(asyncio.get_running_loop(), {})
-        if secure not in clients:
-            from orchestra.sockets import Transport  # brings the HTTP library's other half: only who asks waits for it
+    def _over_which(self, secure: bool) -> Any:
+        kinds = self._connections.setdefault(asyncio.get_running_loop(), {})
+        if secure not in kinds:
+            from orchestra.sockets import Connections  # brings half of the HTTP library: only who asks waits for it
 
-            transport = None if secure else Transport()
-            clients[secure] = httpx.AsyncClient(verify=secure, transport=transport, **_CLIENT)
-        return clients[secure]
+            kinds[secure] = Connections(secure=secure)
+        return kinds[secure]
 
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncIterator[Answer]:
-        client = self._client(request.url.startswith("https:"))
-        call = Call()
+        connections, call = self._over_which(request.url.startswith("https:")), Call()
         if self._over:
             raise Broken(Breakage.CLOSED, "ended from outside")
         self._calls.add(call)
         extensions = _extensions(request, call.seen_async)
-        sending = client.build_request(
-            request.method, request.url, content=request.body, headers=request.headers, extensions=extensions
-        )
         timer = None
         if request.deadline is not None:
             loop = asyncio.get_running_loop()
             timer = loop.call_later(max(0.0, request.deadline - time.monotonic()), call.end, Breakage.DEADLINE)
         try:
             try:
-                response = await client.send(sending, stream=True)
+                answer = await connections.answer(request, _HEADERS, extensions)
             except httpx.HTTPError as error:
                 raise call.broken(error) from error
             extensions["timeout"]["read"] = request.between
             try:
-                yield _LoopedAnswer(response, call)
+                yield _LoopedAnswer(answer, call)
             finally:
-                await response.aclose()
+                await answer.aclose()
         finally:
             self._calls.discard(call)
             if timer:
@@ -198,12 +193,12 @@ class Looped:
         await asyncio.sleep(seconds)
 
     async def close(self) -> None:
-        clients = [client for by_kind in self._clients.values() for client in by_kind.values()]
-        self._clients.clear()
+        left = [connections for kinds in self._connections.values() for connections in kinds.values()]
+        self._connections.clear()
         self._slots.clear()
-        for client in clients:
+        for connections in left:
             with suppress(RuntimeError):  # one whose loop is gone has nothing left to close
-                await client.aclose()
+                await connections.aclose()
 
 
 async def _turn(slots: Slots, deadline: float | None) -> Turn:

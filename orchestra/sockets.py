@@ -1,6 +1,7 @@
-"""Connections of an event loop for the HTTP library, and how it is given them.
+"""Connections of an event loop, and requests over them by the HTTP library's lower half.
 
-By itself it watches over each read with a scope and a timer of its own and has the socket watched anew for it: of all that
+Its upper half - cookies, redirects, sessions, none of which is wanted here - takes as long for a request as this one. By
+itself the library watches over each read with a scope and a timer of its own and has the socket watched anew for it: of all that
 happens to a token on its way that is a quarter. Here a read that waits costs one future, and one timer serves them all.
 """
 
@@ -8,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import httpcore
 import httpx
+
+from orchestra.request import Request
 
 # ruff: noqa: ASYNC109 - the library's own signatures
 
@@ -21,38 +25,60 @@ HELD = 2**16  # bytes that wait to be read, above which the peer has to wait
 _ATTEMPTS = 0.25  # seconds after which the next address of a name is tried beside the first (RFC 8305)
 
 
-class Transport(httpx.AsyncBaseTransport):
-    """Plain HTTP over connections that are used once."""
+class Connections:
+    """HTTP over connections that are used once; only plain ones are of our own making."""
 
-    def __init__(self) -> None:
-        self._pool = httpcore.AsyncConnectionPool(max_connections=None, max_keepalive_connections=0, network_backend=Sockets())
+    def __init__(self, *, secure: bool) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(trust_env=False) if secure else None,
+            max_connections=None,
+            max_keepalive_connections=0,
+            network_backend=None if secure else Sockets(),
+        )
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+    async def answer(self, request: Request, headers: Mapping[str, str], extensions: MutableMapping[str, Any]) -> Answer:
         """The answer's head; its body is read as it comes. Raises `httpx.TransportError`."""
-        url = request.url
-        target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        target, host = _target(request.url)
+        own = {name.lower(): value for name, value in (request.headers or {}).items()}
+        sent = {"host": host, **headers, **own}
+        if request.body or request.method != "GET":
+            sent["content-length"] = str(len(request.body or b""))
         with _as_httpx():
-            answer = await self._pool.handle_async_request(
-                httpcore.Request(request.method, target, headers=request.headers.raw, content=request.stream, extensions=request.extensions)
+            return Answer(
+                await self._pool.handle_async_request(
+                    httpcore.Request(request.method, target, headers=list(sent.items()), content=request.body, extensions=extensions)
+                )
             )
-        return httpx.Response(answer.status, headers=answer.headers, stream=_Body(answer), extensions=answer.extensions)
 
     async def aclose(self) -> None:
         """Closes what is still open."""
         await self._pool.aclose()
 
 
-class _Body(httpx.AsyncByteStream):
+@lru_cache(maxsize=64)
+def _target(url: str) -> tuple[httpcore.URL, str]:
+    """Where a request goes, and the host that it names there. The library's own reading of it takes longer than the way."""
+    read = httpx.URL(url)
+    return httpcore.URL(scheme=read.raw_scheme, host=read.raw_host, port=read.port, target=read.raw_path), read.netloc.decode("ascii")
+
+
+class Answer:
+    """An answer whose head has come."""
+
     def __init__(self, answer: httpcore.Response) -> None:
+        self.status, self.headers = answer.status, httpx.Headers(answer.headers)
         self._answer = answer
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def parts(self) -> AsyncIterator[bytes]:
+        """Its body as it comes. Raises `httpx.TransportError`."""
         with _as_httpx():
             async for part in self._answer.aiter_stream():
                 yield part
 
     async def aclose(self) -> None:
-        await self._answer.aclose()
+        """Ends it, and its connection."""
+        with _as_httpx():
+            await self._answer.aclose()
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -10,6 +11,7 @@ from contextlib import aclosing, closing
 from functools import partial
 from typing import Any
 
+import httpcore
 import httpx
 import pytest
 from runtimes import LONG, PROMPTLY, RUNTIMES, asked, drained, run, within
@@ -130,10 +132,10 @@ def test_proxies_are_not_used(kind: str, proxied: None) -> None:
 
 @pytest.mark.parametrize("kind", RUNTIMES)
 def test_a_client_that_uses_them_is_noticed(kind: str, proxied: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("Client", "AsyncClient"):
-        original = getattr(httpx, name)
-        trusting = type(name, (original,), {"__init__": lambda self, *, _of=original, **kw: _of.__init__(self, **{**kw, "trust_env": True, "transport": None})})
-        monkeypatch.setattr(httpx, name, trusting)
+    trusting = partial(httpcore.AsyncConnectionPool, proxy=httpcore.Proxy(os.environ["HTTP_PROXY"]))
+    monkeypatch.setattr(httpcore, "AsyncConnectionPool", trusting)
+    original = httpx.Client
+    monkeypatch.setattr(httpx, "Client", lambda **named: original(**{**named, "trust_env": True}))
     with StandIn() as daemon, pytest.raises(DaemonUnreachable):
         reached(kind, daemon)
 
