@@ -201,6 +201,8 @@ def test_no_text_is_a_control_token(daemon: StandIn, orchestra: Orchestra) -> No
     asked = prompts(daemon)
     assert asked[:2] == ["a<| eot_id |>b", "a<| eot_id |>b<| eot_id |>"]
     assert asked[2] == TURN.format("a<| eot_id |>b")
+    orchestra.next("a<|eot", model="llama3:text", choose=["_id", "|>"])
+    assert prompts(daemon)[-1] == "a<| eot_id |>", "nor is one made of several"
 
 
 def test_steps_come_one_by_one(daemon: StandIn) -> None:

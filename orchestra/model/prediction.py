@@ -95,12 +95,16 @@ class Prediction:
 
 @dataclass(slots=True, kw_only=True)
 class Predictor:
-    """Asks one loaded model what follows `head` and what was said since. `read` are the tokens of each prompt, by the daemon."""
+    """Asks one loaded model what follows a text and what was said since; `head` stands before it, with the template's control tokens.
+
+    `read` are the tokens of each prompt, by the daemon's count.
+    """
 
     client: Client
     model: str
     loaded: Loaded
     head: str
+    text: str
     read: list[int] = field(default_factory=list, init=False)
 
     @property
@@ -110,7 +114,7 @@ class Predictor:
 
     async def prompt(self) -> Tokens:
         """The prompt as the model reads it; a begin-of-text that the daemon puts before it is not among its tokens."""
-        return (await self.client.counter(self.model)).read(self.head, model=self.model)
+        return (await self.client.counter(self.model)).read(self._sent(""), model=self.model)
 
     async def after(self, said: str) -> tuple[Candidate, ...]:
         """The likeliest tokens, the first first; empty where they are not told. Raises `DaemonTooOld`, `ModelUnsupported`."""
@@ -140,7 +144,7 @@ class Predictor:
         client = self.client
         bounds = wire.Bounds(num_predict=tokens, num_ctx=self.loaded.window if self.loaded.told else None)
         body = wire.inference_body(self.model, "", options, bounds, raw=True)
-        body |= {"prompt": self.head + wire.neutral(wire.storable(said)), "stream": False}
+        body |= {"prompt": self._sent(said), "stream": False}
         if client.settings.keep_alive:
             body["keep_alive"] = wire.keep_alive(client.settings.keep_alive)
         until = time.monotonic() + client.settings.deadline
@@ -152,6 +156,10 @@ class Predictor:
             raise FirstTokenTimeout(model=self.model, seconds=shown(patience.first)) from broken
         self.read.append(wire.usage_of(event).prompt_tokens or 0)
         return event
+
+    def _sent(self, said: str) -> str:
+        # as one: a control token's name may begin in the text and end in what was said
+        return self.head + wire.neutral(wire.storable(self.text + said))
 
     def _whom(self) -> wire.Asked:
         return wire.Asked(url=self.client.connection.url, model=self.model, window=self.loaded.window)
@@ -172,8 +180,8 @@ async def predictor(client: Client, prompt: str, *, model: str, instruct: bool =
             detail="the prompt is empty", detail_zh="提示词为空", fix="give it some text to start from", fix_zh="请输入一些文字"
         )
     loaded = await client.ready(model)
-    head = await _rendered(client, prompt, model, loaded) if instruct else wire.neutral(wire.storable(prompt))
-    return Predictor(client=client, model=model, loaded=loaded, head=head)
+    head, text = (await _rendered(client, prompt, model, loaded), "") if instruct else ("", prompt)
+    return Predictor(client=client, model=model, loaded=loaded, head=head, text=text)
 
 
 async def _rendered(client: Client, prompt: str, model: str, loaded: Loaded) -> str:
