@@ -13,6 +13,7 @@ import pytest
 
 from orchestra import AsyncOrchestra, Orchestra
 from orchestra.errors import DaemonTooOld, ModelUnsupported, PromptTooLong, UsageError
+from orchestra.model.decoding import STRATEGIES
 from orchestra.model.messages import FinishReason
 from orchestra.model.prediction import END, NextStep, Prediction, candidates_of
 from orchestra.standin import Scripted, StandIn
@@ -150,6 +151,9 @@ def test_a_daemon_that_is_too_old_is_named() -> None:
             orchestra.next(FRANCE)
         assert "0.12.10" in caught.value.message()
         assert "0.12.11" in caught.value.hint()
+        for strategy in STRATEGIES:
+            with pytest.raises(DaemonTooOld):
+                orchestra.decode(FRANCE, strategies=[strategy])
     with StandIn(version="0.12.11") as daemon, Orchestra(host=daemon.url) as orchestra:
         agrees(orchestra.next(FRANCE).steps[0], FRANCE)
 

@@ -226,6 +226,8 @@ async def _sampled(predictor: Predictor, how: How) -> Decoded:
     room = predictor.loaded.window - (await predictor.prompt()).count - 2  # a begin and an end that the daemon may add
     event = await predictor.asked("", options, tokens=max(1, min(how.max_tokens, room)))
     told = logprobs_of(event)
+    if not told:
+        await predictor.after("")  # which says why, where nothing can be told
     tokens = max(wire.usage_of(event).completion_tokens or 0, len(told))
     said = Hypothesis(
         text=wire.text_of(event)[0], logprob=sum(each.logprob for each in told), tokens=tokens, missing=tokens - len(told),
