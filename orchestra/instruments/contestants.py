@@ -157,6 +157,10 @@ class EndpointSide:
                 pieces += bool(delta.text)
                 read, written = delta.prompt_tokens or read, delta.tokens or written
                 reason = delta.finish_reason or reason
+        if watch.first is None:
+            raise self._endpoint.fault(
+                Words("its answer is empty", "它的回答为空"), Words("try it with another prompt, or see its log", "请换一个提示词，或查看其日志")
+            )
         return watch.run(prompt_tokens=read, tokens=written or pieces, finish_reason=reason, counted=written is not None)
 
 

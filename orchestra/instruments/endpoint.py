@@ -77,17 +77,20 @@ class Endpoint:
         path = "/chat/completions" if "messages" in body else "/completions"
         sent = {**body, "stream": True, "stream_options": {"include_usage": True}}
         request = self._request("POST", path, sent, seconds=seconds, deadline=deadline)
-        ended = False
+        ended = streamed = False
         async with aclosing(self._answered(runtime, request)) as chunks, aclosing(_lines(chunks)) as lines:
             async for line in lines:
                 name, _, data = line.partition(b":")
                 if name != b"data":
                     continue
+                streamed = True
                 if data.strip() == b"[DONE]":
                     return
                 delta = self._delta(data, path)
                 ended = ended or bool(delta.finish_reason)
                 yield delta
+        if not streamed:
+            raise self.fault(_unlike(path), _ADDRESS)
         if not ended:
             raise self.fault(Words("the answer broke off", "回答中断"), _LOG)
 

@@ -9,7 +9,6 @@ import typer
 from orchestra.cli import options as o
 from orchestra.cli.words import say
 
-
 Prompt = Annotated[
     str,
     typer.Argument(
