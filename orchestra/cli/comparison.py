@@ -13,12 +13,11 @@ from orchestra.model.messages import FinishReason
 
 @dataclass(slots=True, kw_only=True)
 class Shown:
-    """What there is of a comparison so far; `finish_reason` where it was left in the middle; `revealed` says which letter was whom."""
+    """What there is of a comparison so far; `finish_reason` where it was left in the middle."""
 
     names: Sequence[str]
     answers: list[Compared] = field(default_factory=list)
     votes: list[Vote] = field(default_factory=list)
-    revealed: list[tuple[int, str]] = field(default_factory=list)
     finish_reason: FinishReason | None = None
 
     def tally(self) -> dict[str, int]:
@@ -48,8 +47,8 @@ def failure(each: Compared) -> str:
 def summary_rows(shown: Shown) -> tuple[list[str], list[list[str]]]:
     """Headers and rows, one for each contender; with the votes where there are any."""
     headers = [
-        say("model", "模型"), say("quantization", "量化"), say("answers", "回答数"), say("tokens", "token 数"),
-        say("tokens/s", "token/秒"), say("first token", "首个 token"), say("ends", "结束原因"),
+        say("model", "模型"), say("quantization", "量化"), say("tokens", "token 数"), say("tokens/s", "token/秒"),
+        say("first token", "首个 token"), say("ends", "结束原因"),
     ]  # fmt: skip
     counts = shown.tally() if shown.votes else {}
     rows = [_row(each) for each in summaries(shown.answers)]
@@ -60,13 +59,12 @@ def summary_rows(shown: Shown) -> tuple[list[str], list[list[str]]]:
 
 
 def _row(each: Summary) -> list[str]:
-    failed = say(f", {each.failed} failed", f"，{each.failed} 个失败") if each.failed else ""
+    ends = {**each.ends, **({say("failed", "失败"): each.failed} if each.failed else {})}
     return [
         each.contender,
         each.quantization or "?",
-        f"{each.answers}{failed}",
         "" if each.tokens is None else f"{each.tokens:g}",
         "" if each.speed is None else f"{each.speed:.1f}",
         "" if each.first_token is None else f"{each.first_token:.2f} s",
-        ", ".join(f"{name} {count}" if len(each.ends) > 1 else name for name, count in each.ends.items()),
+        ", ".join(f"{name} {count}" for name, count in ends.items()),
     ]

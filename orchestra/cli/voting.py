@@ -30,19 +30,21 @@ def vote(shown: Shown, *, keep: Callable[[Vote], object] | None, chance: random.
     chance, voted = chance or random.SystemRandom(), {each.prompt for each in shown.votes}
     rows = {prompt: shuffled(row, chance) for prompt, row in by_prompt(shown.answers).items() if prompt not in voted}
     rows = {prompt: row for prompt, row in rows.items() if len(row) > 1}
-    for number, (prompt, row) in enumerate(rows.items(), 1):
-        tell(f"\n# {number}/{len(rows)}  {' '.join(harmless(prompt).split())}\n")
-        for letter, each in zip(ascii_uppercase, row, strict=False):
-            sys.stderr.write(f"[{letter}]\n{harmless(each.text).strip() or say('(empty)', '（空）')}\n\n")
-        place = _chosen(len(row))
-        made = Vote(prompt=prompt, best="" if place is None else row[place].contender)
-        shown.votes.append(made)
-        if keep:
-            keep(made)
-        order = ", ".join(f"{letter} = {each.contender}" for letter, each in zip(ascii_uppercase, row, strict=False))
-        shown.revealed.append((number, order))
-    for number, order in shown.revealed:
-        tell(f"{number}. {order}")
+    revealed: list[str] = []
+    try:
+        for number, (prompt, row) in enumerate(rows.items(), 1):
+            tell(f"\n# {number}/{len(rows)}  {' '.join(harmless(prompt).split())}\n")
+            for letter, each in zip(ascii_uppercase, row, strict=False):
+                sys.stderr.write(f"[{letter}]\n{harmless(each.text).strip() or say('(empty)', '（空）')}\n\n")
+            place = _chosen(len(row))
+            made = Vote(prompt=prompt, best="" if place is None else row[place].contender)
+            shown.votes.append(made)
+            if keep:
+                keep(made)
+            order = ", ".join(f"{letter} = {each.contender}" for letter, each in zip(ascii_uppercase, row, strict=False))
+            revealed.append(f"{number}. {order}")
+    finally:
+        tell("\n".join(["", *revealed]))
 
 
 def _chosen(count: int) -> int | None:
