@@ -191,8 +191,8 @@ def test_what_happens_is_thinking_and_sources_are_text(client: httpx.Client) -> 
     assert not text_of(lines(client.post("/api/chat", json={**auto, "think": False})), "thinking")
     assert text_of(lines(client.post("/api/generate", json={**PROMPT, "model": "orchestra/auto"})), "thinking") == "→ lawyer\n"
     found = lines(client.post("/api/chat", json=SEARCH))
-    assert "\n\n[1] [" in text_of(found)
-    assert "\n\n[1] [" in part(client.post("/api/chat", json={**SEARCH, "stream": False}).json())
+    assert "\n\n[1] France\n" in text_of(found)
+    assert "\n\n[1] France\n" in part(client.post("/api/chat", json={**SEARCH, "stream": False}).json())
 
 
 def test_a_program_that_reads_a_form_gets_nothing_else(client: httpx.Client, daemon: StandIn) -> None:

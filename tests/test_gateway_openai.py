@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -14,6 +14,7 @@ from served import Served, serving
 
 from orchestra.agents.lineage import Lineage
 from orchestra.gateway import answering
+from orchestra.gateway.answering import sources_text
 from orchestra.gateway.openai_wire import citations
 from orchestra.retrieval.passages import Source
 from orchestra.standin import Scripted, StandIn
@@ -147,7 +148,7 @@ def test_sources_are_citations_there_and_text_elsewhere(served: Served) -> None:
     assert sources
     assert all(one["metadata"][0]["external"] is True for one in sources)
     plain = text_of(events(client, body))
-    assert "\n[1] [" in plain
+    assert "\n[1] France\n" in plain
 
 
 def test_open_webui_counts_each_passage_as_a_source_of_its_own() -> None:
@@ -158,6 +159,17 @@ def test_open_webui_counts_each_passage_as_a_source_of_its_own() -> None:
     assert len({each["metadata"][0].get("source", each["source"]["id"]) for each in told}) == len(urls)
     assert [each["source"]["url"] for each in told] == urls
     assert told[2]["metadata"][0]["source"] == "https://a.example/x#source-3"
+
+
+@pytest.mark.parametrize("shown", [sources_text, lambda sources: "".join(citations(sources))])
+def test_no_hit_of_a_search_becomes_an_image_or_a_script(shown: Callable[[list[Source]], str]) -> None:
+    """Whoever shows the answer would fetch it, and so tell somebody else what was read."""
+    image, page = "![x](http://evil.example/q.png)", "https://b.example/capital of (france)?x=%20&y=法"
+    hits = [("A <img src=//evil.example/p.png>", f"http://a.example/x){image}", f"<img src=//evil.example> {image}"),
+            (f"`{image}\\", "javascript:alert(1)", "\ud800"), ("Capital", page, "Paris")]  # fmt: skip
+    text = shown([Source(n=n, title=title, url=url, snippet=said) for n, (title, url, said) in enumerate(hits, 1)])
+    assert not [sign for sign in ("![", "](http://evil", "<img", "javascript:", "`!", "x)!", "\ud800") if sign in text], text
+    assert "https://b.example/capital%20of%20%28france%29?x=%20&y=%E6%B3%95" in text
 
 
 def test_auto_says_whom_it_chose(served: Served, daemon: StandIn) -> None:

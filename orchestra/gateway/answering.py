@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from urllib.parse import quote
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -17,6 +18,7 @@ from orchestra.gateway.reporting import Report
 from orchestra.gateway.voices import Part
 from orchestra.gateway.waiting import FENCE, Parts, Waiting
 from orchestra.model.messages import FinishReason, Piece, Receipt, Usage, cut_back
+from orchestra.model.untrusted import visible
 from orchestra.retrieval.passages import Source
 from orchestra.retrieval.pipeline import Answer
 from orchestra.sessions.conversation import Leader
@@ -168,9 +170,19 @@ def below(done: Outcome, language: str) -> str:
 
 def sources_text(sources: Sequence[Source]) -> str:
     """The sources as text, for clients that show nothing else."""
-    rows = [f"[{one.n}] [{_plain(one.title)}]({one.url})" if one.url else f"[{one.n}] {_plain(one.title)}" for one in sources]
+    rows = [f"[{one.n}] [{titled(one)}]({address})" if (address := linked(one)) else f"[{one.n}] {titled(one)}" for one in sources]
     return "\n\n" + "\n".join(rows) if rows else ""
 
 
-def _plain(title: str) -> str:
-    return " ".join(title.replace("[", "(").replace("]", ")").split())
+def titled(source: Source) -> str:
+    """The title of a source as one line in which nothing is Markdown or HTML: an image in it would be fetched by whoever shows it."""
+    return " ".join(visible(source.title).translate(_HARMLESS).split())
+
+
+def linked(source: Source) -> str:
+    """The address of a source, without what could end the link that it stands in; "" for one that is no page of the web."""
+    return quote(source.url, safe=_IN_ADDRESS, errors="replace") if source.url.lower().startswith(("http://", "https://")) else ""
+
+
+_HARMLESS = str.maketrans("[]<>`\\", "()‹›'/")
+_IN_ADDRESS = "%:/?#@!$&'*+,;=~"  # RFC 3986 without brackets, which Markdown reads as its own

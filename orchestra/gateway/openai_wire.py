@@ -15,8 +15,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
+from orchestra.gateway.answering import linked, titled
 from orchestra.gateway.voices import Voice
 from orchestra.model.messages import FinishReason, Message, Options, Receipt, Role, Usage
+from orchestra.model.untrusted import visible
+from orchestra.retrieval.links import without_links
 from orchestra.retrieval.passages import Source
 
 DONE = "data: [DONE]\n\n"
@@ -203,17 +206,19 @@ def status(description: str, *, done: bool = False, hidden: bool = False) -> str
 def citations(sources: Iterable[Source]) -> list[str]:
     """Sources as citations, in the order of their numbers; `external`, so that the browser asks nobody for its icon.
 
+    Their passages are shown as Markdown, an address as a link: what would be an image or a script there is text.
     Open WebUI counts those of one address as one, and leads `[2]` to the second that it counts: so each address is given once.
     """
     lines: list[str] = []
     given: set[str] = set()
     for one in sources:
-        address = f"{one.url}{'&' if '#' in one.url else '#'}source-{one.n}" if one.url in given else one.url
-        given.add(one.url)
+        name, url = titled(one), linked(one)
+        address = f"{url}{'&' if '#' in url else '#'}source-{one.n}" if url in given else url
+        given.add(url)
         data = {
-            "source": {"name": one.title, "url": one.url, "id": str(one.n)},
-            "document": [one.snippet],
-            "metadata": [{"name": one.title, "external": True} | ({"source": address} if address else {})],
+            "source": {"name": name, "url": url, "id": str(one.n)},
+            "document": [without_links(visible(one.snippet))],
+            "metadata": [{"name": name, "external": True} | ({"source": address} if address else {})],
             "distances": [],
         }
         lines.append(line({"event": {"type": "source", "data": data}}))
