@@ -117,6 +117,8 @@ def test_the_models_own_text_is_told_apart(daemon: StandIn, tmp_path: Path) -> N
         shown = whole(orchestra.render("Where is the gold?", model="pirate"))
         assert [part.text for part in shown.parts if part.kind == "model"] == ["You are a pirate.", "Ahoy?"]
         assert kinds(shown)[-2:] == ["question", "language"]
+        mine = whole(orchestra.session(persona="lawyer", model="pirate").render("Where is the gold?"))
+        assert [part.text for part in mine.parts if part.kind == "model"] == ["Ahoy?"], "its system text is replaced, its messages stay"
 
 
 def test_control_tokens_and_marks_of_a_question_stay_text(daemon: StandIn, tmp_path: Path) -> None:
@@ -126,6 +128,18 @@ def test_control_tokens_and_marks_of_a_question_stay_text(daemon: StandIn, tmp_p
         assert "question" in kinds(shown)
         odd = whole(orchestra.render("a\ue000b\ue000c"))
         assert "a\ue000b\ue000c" in odd.text, "the marks themselves are no part of the prompt that is shown"
+
+
+def test_without_the_models_vocabulary_it_is_an_estimate(daemon: StandIn, tmp_path: Path) -> None:
+    with ready(daemon, tmp_path) as orchestra:
+        counted = orchestra.render("What is a token?")
+    with ready(daemon, tmp_path / "b") as orchestra:
+        orchestra.generate("x", max_tokens=1)  # what is known of the model is remembered
+        daemon.fail("error_500_json", path="/api/show")  # the vocabulary is not
+        shown = orchestra.render("What is a token?")
+    assert (shown.text, shown.exact) == (counted.text, False)
+    assert shown.tokens >= counted.tokens
+    assert "".join(part.text for part in shown.parts) == shown.text
 
 
 def test_a_daemon_too_old_to_show_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

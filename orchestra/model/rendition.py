@@ -2,7 +2,8 @@
 
 The daemon shows it since 0.11.5 (`_debug_render_only`) and generates nothing; an older one is rendered for here. The parts
 are found by having the same thing rendered once more with a mark around each: whatever a template does to them - drops a
-role, joins messages, writes something of its own between - is seen as it is, not looked for by their words.
+role, joins messages, writes something of its own between - is seen as it is. Only what the model brings itself is looked for
+by its words.
 """
 
 from __future__ import annotations
@@ -263,8 +264,9 @@ def _cut(marked: str, pieces: Sequence[_Piece]) -> Iterator[_Piece]:
 
 def _with_own(pieces: Sequence[_Piece], facts: dict[str, Any], asked: Composed) -> Iterator[_Piece]:
     """The pieces, the model's own system text and messages told apart from what the template writes around them."""
-    own = [str(facts.get("system") or ""), *(str(each.get("content") or "") for each in facts.get("messages") or ())]
-    wanted = [text for text in own if text and not asked.raw]
+    replaced = not isinstance(asked.subject, str) and asked.subject[0].role == "system"
+    own = ["" if replaced else str(facts.get("system") or ""), *(str(each.get("content") or "") for each in facts.get("messages") or ())]
+    wanted = [] if asked.raw else [text for text in own if text]
     for piece in pieces:
         rest = piece.text
         while piece.kind == "template" and wanted and wanted[0] in rest:
