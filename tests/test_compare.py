@@ -107,6 +107,14 @@ def test_one_that_fails_does_not_stop_the_others(line: Line, standin: StandIn, t
     assert [each.error is None for each in Kept(kept).answers] == [False, False, True, True], "a failure is asked again, once"
 
 
+def test_a_prompt_that_overflows_a_window_is_said_with_what_to_do(line: Line) -> None:
+    done = line("compare", "word " * 6000, *TWO, "-n", "3")
+    assert done.code == 1
+    (row, _) = line("compare", "word " * 6000, *TWO, "-n", "3", "--json").json["results"]
+    assert row["error"]["code"] == "prompt_too_long"
+    assert row["error"]["hint"] in done.out
+
+
 def test_a_daemon_that_goes_away_leaves_what_was_measured(tmp_path: Path) -> None:
     with StandIn(["One.", SLOW]) as daemon:
         command = ("compare", "Count.", *TWO, "-m", "llama3,seed=1", "--json")

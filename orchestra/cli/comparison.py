@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from orchestra.cli import words
+from orchestra.cli.terminal import harmless
 from orchestra.cli.words import say
 from orchestra.instruments.compare import Compared, Summary, Vote, summaries, tally
 from orchestra.model.messages import FinishReason
@@ -38,10 +39,11 @@ def answer_line(each: Compared) -> str:
 
 
 def failure(each: Compared) -> str:
-    """Why there is no answer."""
+    """Why there is no answer, and what to do."""
     if each.error is None:
         return say("(empty)", "（空）")
-    return each.error["message_zh" if words.LANGUAGE == "zh" else "message"]
+    suffix = "_zh" if words.LANGUAGE == "zh" else ""
+    return "\n".join(harmless(each.error.get(name + suffix, "")) for name in ("message", "hint")).strip()
 
 
 def summary_rows(shown: Shown) -> tuple[list[str], list[list[str]]]:

@@ -60,7 +60,7 @@ class Compared:
 
     `prompt_tokens` and `tokens` are the daemon's counts, `speed` generated tokens a second by the daemon's clock.
     `asked` are the options, `weights` is the digest of the model's, `quantization` and `parameters` are as the daemon names them.
-    `error` is why there is no whole answer.
+    `error` is why there is no whole answer, and what to do, in both languages.
     """
 
     prompt: str
@@ -207,7 +207,13 @@ async def _answered(asked: Compared, each: Contender, client: Client, stream: St
         raise
     except OrchestraError as fault:
         reply = gathered(pieces)
-        error = {"code": fault.code(), "message": fault.message("en"), "message_zh": fault.message("zh")}
+        error = {
+            "code": fault.code(),
+            "message": fault.message("en"),
+            "hint": fault.hint("en"),
+            "message_zh": fault.message("zh"),
+            "hint_zh": fault.hint("zh"),
+        }
     return replace(
         asked,
         text=reply.text,
