@@ -31,6 +31,14 @@ def daemon(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
         yield daemon
 
 
+@pytest.fixture
+def paced(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """One whose tokens are far enough apart to be timed."""
+    with StandIn(pace=0.005) as daemon:
+        monkeypatch.setenv("OLLAMA_HOST", daemon.url)
+        yield daemon
+
+
 def inference(daemon: StandIn) -> list[tuple[str, dict[str, Any]]]:
     """The requests for an answer, in order: path and body."""
     return [(each.path, each.body) for each in daemon.requests if each.body and ("messages" in each.body or each.body.get("prompt"))]
@@ -55,7 +63,8 @@ def offering(answer: Told, *models: str) -> Any:
     return lambda seen: listed if seen.path.endswith("/models") else answer
 
 
-def test_both_sides_are_asked_the_same(daemon: StandIn, line: Line) -> None:
+def test_both_sides_are_asked_the_same(paced: StandIn, line: Line) -> None:
+    daemon = paced
     found = line(*QUICK, "-m", "llama3", "--endpoint", f"v1={daemon.url}/v1#llama3", "--precision", "v1=fp16")
     assert found.code == 0, found
     assert [side["name"] for side in found.json["sides"]] == ["llama3", "v1"]
@@ -97,6 +106,27 @@ def test_what_is_timed_is_what_happened(line: Line, monkeypatch: pytest.MonkeyPa
     for run in side["answers"]:
         assert 10 < run["speed"] < 51  # a piece each 0.02 s
         assert run["seconds"] >= 5 * 0.02
+
+
+def test_an_answer_that_comes_in_one_go_has_no_speed(service: Service, line: Line) -> None:
+    def told(pause: float) -> Any:
+        events: list[dict[str, Any] | str] = [said("a"), said("b"), said("c", "length"), USAGE, "[DONE]"]
+        answer = stream(*events)
+        assert isinstance(answer.body, bytes)
+        whole = answer.body
+
+        def slowly() -> Iterator[bytes]:
+            for event in whole.split(b"\n\n"):
+                yield event + b"\n\n"
+                time.sleep(pause)
+
+        return offering(Told(body=slowly(), headers=answer.headers))
+
+    for pause, timed in ((0.0, False), (0.02, True)):
+        service.told = lambda seen, pause=pause: told(pause)(seen)
+        found = line("bench", PROMPT, "--runs", "1", "--endpoint", f"e={service.url}/v1")
+        assert ("generation, tokens/s" in found.out) is timed
+        assert ("e: the answers came in one go" in found.out) is not timed
 
 
 def test_nothing_is_unloaded_unless_asked_for(daemon: StandIn, line: Line) -> None:
@@ -253,11 +283,11 @@ def test_ctrl_c_keeps_what_was_measured() -> None:
 
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_the_page_in_a_browser(
-    daemon: StandIn, line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str
+    paced: StandIn, line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str
 ) -> None:
     monkeypatch.setattr("orchestra.cli.words.LANGUAGE", language)
     page = tmp_path / "bench.html"
-    asked = ("bench", "大海 <b>&amp;</b>", "-n", "4", "--runs", "3", "--endpoint", f"v1={daemon.url}/v1#llama3", "-m", "llama3", "--html", str(page))
+    asked = ("bench", "大海 <b>&amp;</b>", "-n", "8", "--runs", "3", "--endpoint", f"v1={paced.url}/v1#llama3", "-m", "llama3", "--html", str(page))
     found = line(*asked)
     assert found.code == 0, found
     assert not re.search(r"(?:src|href)=.https?:", page.read_text("utf-8"))

@@ -134,10 +134,14 @@ def finding(found: Finding) -> str:
 
 
 def remarks(sides: Sequence[Side]) -> list[str]:
-    """Why sides have no more runs, each with what to do, and whose figures are no model's."""
+    """Whose figures are no model's, whose speed cannot be timed, and why sides have no more runs, each with what to do."""
+    burst = say(
+        "the answers came in one go, so that their speed cannot be timed; raise --tokens", "回答一次性到达，无法计量生成速度；请调大 --tokens"
+    )
     mechanical = say("a stand-in answers: these are no model's figures", "由替身服务回答：这些数字不是模型的")
     return [
         *(f"{side.name}: {mechanical}" for side in sides if side.stand_in),
+        *(f"{side.name}: {burst}" for side in sides if side.runs and side.spread("speed") is None),
         *(f"{side.name}: {_told(side.error)}" for side in sides if side.error is not None),
     ]
 

@@ -26,6 +26,9 @@ PROMPT = (
     "down the steps to ask each of them again, because a boat does not leave without somebody who wants it to. Go on with this "
     "story, in as much detail as you can, and do not stop before the boat is found."
 )
+# Seconds. What comes closer together was held back on its way, or waited here until this process was given the processor: on a
+# real daemon that generated 12 tokens in 5 ms all of them were read at once, which made 200,000 a second of its 2,000.
+SHORTEST = 0.02
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +69,9 @@ class Run:
 
     @property
     def speed(self) -> float | None:
-        """Generated tokens a second, after the first."""
+        """Generated tokens a second, after the first; None where they came so close together that it is not their pace."""
         left = self.seconds - self.first_token
-        return (self.tokens - 1) / left if self.tokens and self.tokens > 1 and left > 0 else None
+        return (self.tokens - 1) / left if self.tokens and self.tokens > 1 and left >= SHORTEST else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
