@@ -184,13 +184,21 @@ def test_whom_there_is_no_place_for_is_told_at_once(
 ASKED = b"GET /persona HTTP/1.1\r\nhost: localhost\r\n"
 
 
+UNENDED = HEAD + b"content-length: 100\r\n\r\n{"
+
+
 @contextmanager
-def occupied(client: httpx.Client, places: int) -> Iterator[None]:
-    """All places of a service taken, by requests whose bodies are still to come."""
+def occupied(client: httpx.Client, standin: StandIn, places: int) -> Iterator[None]:
+    """All places of a service taken, by a question that is answered slowly and those that wait for its slot."""
+    body = json.dumps({"intent": "说很久"}).encode()
+    standin.script(Scripted("好" * 100, pace=0.1))
     with ExitStack() as open_ones:
         for _ in range(places):
-            open_ones.enter_context(connected(client, HEAD + b"content-length: 100\r\n\r\n"))
+            open_ones.enter_context(connected(client, HEAD + b"content-length: %d\r\n\r\n" % len(body) + body))
         assert answered(client, 429)
+        until = time.monotonic() + 5
+        while not standin.active and time.monotonic() < until:
+            time.sleep(0.01)
         yield
 
 
@@ -202,12 +210,41 @@ def answered(client: httpx.Client, status: int) -> bool:
     return last == status
 
 
+def test_bodies_that_never_end_keep_no_place_from_others(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """More of them than there are places: those that began first are let go, and who sends at once is served."""
+    monkeypatch.setenv("ORCHESTRA_IN_FLIGHT", "3")
+    client = served(SEED)
+    with ExitStack() as open_ones:
+        socks = [open_ones.enter_context(connected(client, UNENDED)) for _ in range(8)]
+        for _ in range(4):
+            assert client.post("/chat", json={"intent": "还有位置吗？"}).status_code == 200
+        for sock in socks[:5]:
+            refused(heard(sock), 408, "request_too_slow")
+        socks[-1].settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            socks[-1].recv(1)
+
+
+def test_who_leaves_while_its_body_comes_is_no_error(
+    served: Served, caplog: pytest.LogCaptureFixture  # noqa: F811
+) -> None:
+    client = served(SEED)
+    with caplog.at_level("INFO", logger="orchestra.requests"):
+        with connected(client, UNENDED):
+            time.sleep(0.1)
+        until = time.monotonic() + 5
+        while not caplog.records and time.monotonic() < until:
+            time.sleep(0.01)
+    assert [(record.levelname, record.name) for record in caplog.records] == [("INFO", "orchestra.requests")]
+    assert caplog.messages[0].endswith("left")
+
+
 def test_each_protocol_hears_in_its_own_words_that_there_is_no_place(
-    served: Served, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    served: Served, standin: StandIn, monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:
     monkeypatch.setenv("ORCHESTRA_IN_FLIGHT", "1")
     client = served(SEED)
-    with occupied(client, 1):
+    with occupied(client, standin, 1):
         for content in (b"{}", iter([b"{}"])):  # one that has come whole, and one in chunks, which goes the usual way
             told = client.post("/v1/chat/completions", content=content, headers={"accept-language": "zh"})
             assert (told.status_code, told.json()["error"]["code"]) == (429, "overloaded")
@@ -224,12 +261,12 @@ def test_each_protocol_hears_in_its_own_words_that_there_is_no_place(
 
 @pytest.mark.parametrize(("unusual", "begun"), [(b"", 0), (b"transfer-encoding: chunked\r\n\r\n0\r\n", 200)])
 def test_nothing_is_begun_for_whom_there_is_no_place(
-    unusual: bytes, begun: int, served: Served, monkeypatch: pytest.MonkeyPatch  # noqa: F811
+    unusual: bytes, begun: int, served: Served, standin: StandIn, monkeypatch: pytest.MonkeyPatch  # noqa: F811
 ) -> None:
     """Each is answered as it is read; the second row is the red control: what goes the usual way is begun."""
     monkeypatch.setenv("ORCHESTRA_IN_FLIGHT", "2")
     client = served(SEED)
-    with occupied(client, 2), ExitStack() as open_ones:
+    with occupied(client, standin, 2), ExitStack() as open_ones:
         admitted: list[int] = []
 
         def counted(*given: Any) -> Caller:

@@ -111,7 +111,10 @@ class RequestInvalid(GatewayFault):
 
 
 class RequestTooSlow(GatewayFault):
-    """The head or the body of a request has not come whole in `ORCHESTRA_HEADER_TIMEOUT` or `ORCHESTRA_BODY_TIMEOUT`."""
+    """The head or the body of a request has not come whole in `ORCHESTRA_HEADER_TIMEOUT` or `ORCHESTRA_BODY_TIMEOUT`.
+
+    A body has less time where as many as `ORCHESTRA_IN_FLIGHT` are waited for: one more ends the wait for the oldest.
+    """
     status, exit_code = 408, 124
     says = Words("the request has not come whole within {seconds} seconds", "请求未在 {seconds} 秒内完整到达")
     advice = Words("send it again", "请重新发送")

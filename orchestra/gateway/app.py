@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from orchestra import __version__
@@ -24,12 +25,13 @@ from orchestra.api import AsyncOrchestra
 from orchestra.errors import MethodRefused, OrchestraError, Overloaded, RouteMissing
 from orchestra.gateway import guide, lesson, ollama, openai, own, passing
 from orchestra.gateway.access import OPEN, admit, language_for
-from orchestra.gateway.bodies import WhoAnswers
+from orchestra.gateway.attending import LEFT
+from orchestra.gateway.bodies import WhoAnswers, replayed, whole
 from orchestra.gateway.branches import Branches
 from orchestra.gateway.discretion import discreet
 from orchestra.gateway.identity import Users
 from orchestra.gateway.keys import OWNER, Keys
-from orchestra.gateway.limits import RETRY_AFTER, Places
+from orchestra.gateway.limits import RETRY_AFTER, Arrivals, Places
 from orchestra.gateway.passing import Passing
 from orchestra.gateway.reporting import report_of, reported
 from orchestra.gateway.roster import Roster
@@ -137,7 +139,7 @@ class Border:
 
     def __init__(self, app: ASGIApp, settings: Settings, keys: Keys, users: Users) -> None:
         self.app, self.settings, self.keys, self.users = app, settings, keys, users
-        self.places = Places(settings.in_flight)
+        self.places, self.arrivals = Places(settings.in_flight), Arrivals(settings.in_flight)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -148,13 +150,19 @@ class Border:
             try:
                 caller = admit(scope, self.settings, self.keys, self.users)
                 scope["state"].update(lineage=caller.lineage, holder=caller.holder, user=caller.user)
-                if scope["path"] not in OPEN:
+                if scope["path"] not in OPEN:  # a body has its place when it has come, and not while it is waited for
+                    async with self.arrivals.one():
+                        body = await whole(receive, self.settings.body_limit)
+                    receive = replayed(body, receive)
                     place.enter_context(self.places.one())
                 address = (scope.get("client") or ("",))[0]  # who has no name here shares slots by machine
                 place.enter_context(on_behalf_of(Asker(caller.holder, caller.user or address)))
             except OrchestraError as error:
                 report.failed(error)
                 await refusal(error, language_for(Headers(scope=scope), self.settings), path=scope["path"])(scope, receive, send)
+                return
+            except ClientDisconnect:
+                await Response(status_code=LEFT)(scope, receive, send)
                 return
             await self.app(scope, receive, send)
 
@@ -167,6 +175,8 @@ def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = 
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
     if error.status == 429:
         headers["Retry-After"] = str(RETRY_AFTER)
+    if error.status == 408:  # what is still to come of its body is not waited for
+        headers["Connection"] = "close"
     if path.startswith(openai.PATH):
         return JSONResponse(openai.fault(error, language, personas), status_code=error.status, headers=headers)
     if path.startswith(ollama.PATH):

@@ -6,7 +6,8 @@ import json
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import Message, Receive
 
 from orchestra.errors import BodyInvalid, BodyTooLarge, FieldInvalid, MediaTypeRefused
 from orchestra.errors.validation import in_words
@@ -122,12 +123,31 @@ def understood(kind: type[Body], value: Any) -> Body:
 
 async def bounded(request: Request, limit: int) -> bytes:
     """The body, read only as far as the limit. Raises `BodyTooLarge`."""
-    whole = bytearray()
-    async for chunk in request.stream():
-        whole += chunk
-        if len(whole) > limit:
+    return await whole(request.receive, limit)
+
+
+async def whole(receive: Receive, limit: int) -> bytes:
+    """A body as it comes, read only as far as the limit. Raises `BodyTooLarge`, and `ClientDisconnect` for a sender that leaves."""
+    read, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        read += message.get("body", b"")
+        if len(read) > limit:
             raise BodyTooLarge(limit=limit)
-    return bytes(whole)
+        more = message.get("more_body", False)
+    return bytes(read)
+
+
+def replayed(body: bytes, receive: Receive) -> Receive:
+    """`receive` for whoever comes after: a body that was read already, then what follows it."""
+    read: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replay() -> Message:
+        return read.pop() if read else await receive()
+
+    return replay
 
 
 def _said(body: BaseModel) -> None:

@@ -7,9 +7,10 @@ for whom there is no place is told so at once, and when to come again: waiting u
 from __future__ import annotations
 
 import json
-from asyncio import TimerHandle
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+import time
+from asyncio import Timeout, TimerHandle, get_running_loop, timeout
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from http import HTTPStatus
 from typing import Any
@@ -45,13 +46,47 @@ class Places:
             self.taken -= 1
 
 
+class Arrivals:
+    """The bodies that are still on their way, at most `most` at once: one more ends the wait for the one that began first.
+
+    So whoever sends slowly, or never ends, takes no place from those who send at once, and what is kept of bodies has a bound.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = max(1, most)
+        self._awaited: dict[Timeout, None] = {}  # in the order in which they began
+
+    @asynccontextmanager
+    async def one(self) -> AsyncIterator[None]:
+        """Room to wait for a body in. Raises `RequestTooSlow` in the block whose body has come for the longest, where there is no more."""
+        if len(self._awaited) >= self._most:
+            oldest = next(iter(self._awaited))
+            del self._awaited[oldest]
+            oldest.reschedule(get_running_loop().time())
+        began = time.monotonic()
+        patience = timeout(None)
+        try:
+            async with patience:
+                self._awaited[patience] = None
+                try:
+                    yield
+                finally:
+                    self._awaited.pop(patience, None)
+        except TimeoutError:
+            raise RequestTooSlow(seconds=f"{time.monotonic() - began:.1f}") from None
+
+
 def protocol(settings: Settings, full: Callable[[Scope], Response]) -> Any:
     """What makes uvicorn's connections: each with the patience of these settings; `full` answers for whom there is no place."""
     return partial(Bounded, settings, Door(settings.in_flight, full))
 
 
 class Door:
-    """Counts the requests of one server that are on their way to their answers, and turns away whom there is no place for."""
+    """Counts the requests of one server that have come whole, until they are answered, and turns away whom there is no place for.
+
+    `Places` has the same bound, for what comes another way; but it counts only when a request's work begins, and of a thousand
+    that come together that has begun for all before one is refused.
+    """
 
     def __init__(self, most: int, full: Callable[[Scope], Response]) -> None:
         self._most, self._inside, self.full = max(1, most), 0, full
@@ -114,7 +149,7 @@ class Bounded(H11Protocol):
 
     def handle_events(self) -> None:
         super().handle_events()
-        if not self._inside and self.cycle is not None and not self.cycle.response_complete:
+        if not self._inside and self.cycle is not None and not self.cycle.response_complete and not self.cycle.more_body:
             self._inside = True
             self._door.passed(1)
         if not self.transport.is_closing():
