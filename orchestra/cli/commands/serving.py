@@ -53,7 +53,7 @@ def serve(
         bool, typer.Option("--quiet", "-q", help=say("say where it listens, and no more", "只显示监听地址"))
     ] = False,
 ) -> None:
-    """Personas over HTTP."""
+    """Everybody over HTTP."""
     if lesson:
         o.unused(context, "lesson", ["port", "persona", "coordinator", "expert", "expert-description", "for-docker"])
     if persona:
