@@ -16,7 +16,7 @@ from command_line import Line, Terminal, chinese, line, started
 
 from orchestra import AsyncOrchestra, Orchestra
 from orchestra.errors import ModelMissing, UsageError
-from orchestra.instruments.compare import Compared, Contender, Vote, contender, contenders, shuffled, tally
+from orchestra.instruments.compare import Compared, Contender, Vote, contender, contenders, shuffled, standing, tally
 from orchestra.instruments.compare_file import Kept
 from orchestra.model.messages import Options
 from orchestra.standin import Scripted, StandIn
@@ -259,7 +259,7 @@ def test_a_blind_vote_on_a_terminal(standin: StandIn, tmp_path: Path) -> None:
         screen.until("# 2/2")
         screen.type("=\n")
         assert screen.code() == 0
-    assert Kept(kept).votes == [Vote(prompt=PROMPTS[0], best="llama3:text"), Vote(prompt=PROMPTS[1], best="")]
+    assert Kept(kept).votes == [Vote(prompt=prompt, best=best, among=("llama3", "llama3:text")) for prompt, best in zip(PROMPTS, ("llama3:text", ""), strict=True)]
     with Terminal(*command, "--json", OLLAMA_HOST=standin.url, ORCHESTRA_LANG="en") as screen:
         assert screen.code() == 0, "both have been voted on"
         assert '"tally": {"llama3:text": 1, "llama3": 0}' in screen.shown.replace("\r\n", "")
@@ -272,8 +272,15 @@ def test_the_order_of_a_vote_tells_nothing() -> None:
     first = [shuffled([*row, failed], chance)[0].contender for _ in range(300)]
     assert all(70 < first.count(name) < 130 for name in "abc")
     assert "d" not in first
-    votes = [Vote(prompt=str(n), best=best) for n, best in enumerate(["b", "b", "", "c"])]
+    votes = [Vote(prompt=str(n), best=best, among=("a", "b", "c")) for n, best in enumerate(["b", "b", "", "c"])]
     assert tally(votes, ["a", "b", "c"]) == {"b": 2, "c": 1, "a": 0}
+
+
+def test_a_vote_is_about_those_who_stood_in_it() -> None:
+    row = [Compared(prompt="p", contender=name, model=name) for name in "ab"]
+    votes = [Vote(prompt="p", best=best, among=among) for best, among in (("a", ("a", "b")), ("c", ("a", "c")), ("b", ("b", "a")))]
+    assert [vote.best for vote in standing(votes, row)] == ["b"], "the last one among the same"
+    assert standing(votes, [*row, Compared(prompt="p", contender="d", model="d")]) == []
 
 
 def test_on_a_real_daemon(real_daemon: str, real_model: str, tmp_path: Path) -> None:

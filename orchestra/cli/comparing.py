@@ -21,7 +21,7 @@ from orchestra.cli.words import say
 from orchestra.errors import OrchestraError, UsageError
 from orchestra.errors.system import why
 from orchestra.instruments import pages
-from orchestra.instruments.compare import Compared, Contender, by_prompt, contenders, summaries
+from orchestra.instruments.compare import Compared, Contender, by_prompt, contenders, standing, summaries
 from orchestra.instruments.compare_file import Kept
 from orchestra.model.messages import FinishReason, Options
 
@@ -47,9 +47,10 @@ def show_comparison(prompts: Sequence[str], asked: Asked, wish: Wish) -> int:
         needs_somebody()
     page = pages.writable(asked.html) if asked.html else None
     kept = Kept(asked.save) if asked.save else None
-    shown = Shown(names=[each.name for each in found], votes=list(kept.votes) if kept else [])
+    shown = Shown(names=[each.name for each in found])
     try:
         _measure(prompts, found, shown, asked, kept, wish)
+        shown.votes = standing(kept.votes, shown.answers) if kept else []
         if asked.blind:
             vote(shown, keep=kept.add if kept else None)
     except (KeyboardInterrupt, SystemExit):  # Ctrl-C, SIGTERM

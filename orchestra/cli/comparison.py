@@ -22,9 +22,8 @@ class Shown:
     finish_reason: FinishReason | None = None
 
     def tally(self) -> dict[str, int]:
-        """How often each was the best, of the prompts that are compared here."""
-        asked = {each.prompt for each in self.answers}
-        return tally([vote for vote in self.votes if vote.prompt in asked], self.names)
+        """How often each was the best."""
+        return tally(self.votes, self.names)
 
 
 def answer_line(each: Compared) -> str:

@@ -37,7 +37,8 @@ def vote(shown: Shown, *, keep: Callable[[Vote], object] | None, chance: random.
             for letter, each in zip(ascii_uppercase, row, strict=False):
                 sys.stderr.write(f"[{letter}]\n{harmless(each.text).strip() or say('(empty)', '（空）')}\n\n")
             place = _chosen(len(row))
-            made = Vote(prompt=prompt, best="" if place is None else row[place].contender)
+            among = tuple(sorted(each.contender for each in row))
+            made = Vote(prompt=prompt, best="" if place is None else row[place].contender, among=among)
             shown.votes.append(made)
             if keep:
                 keep(made)

@@ -101,10 +101,11 @@ class Summary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vote:
-    """Which answer to a prompt was the best, by its contender's name; empty where none was."""
+    """Which answer to a prompt was the best of those `among` which one was to be chosen, by contender; empty where none was."""
 
     prompt: str
     best: str
+    among: tuple[str, ...]
 
 
 def contender(written: str) -> Contender:
@@ -264,9 +265,19 @@ def _summary(name: str, row: Sequence[Compared]) -> Summary:
 
 def shuffled(row: Sequence[Compared], chance: random.Random) -> list[Compared]:
     """The answers to one prompt in an order that tells nothing; those that failed are not voted on."""
-    ready = [each for each in row if each.error is None]
+    ready = _ready(row)
     chance.shuffle(ready)
     return ready
+
+
+def standing(votes: Sequence[Vote], answers: Sequence[Compared]) -> list[Vote]:
+    """The votes that were about just these contenders, the last one where a prompt has several."""
+    rows = {prompt: _ready(row) for prompt, row in by_prompt(answers).items()}
+    return list({vote.prompt: vote for vote in votes if {*vote.among} == {each.contender for each in rows.get(vote.prompt, ())}}.values())
+
+
+def _ready(row: Sequence[Compared]) -> list[Compared]:
+    return [each for each in row if each.error is None]
 
 
 def tally(votes: Sequence[Vote], names: Sequence[str]) -> dict[str, int]:

@@ -45,7 +45,7 @@ class Kept:
         if not isinstance(row, dict):
             raise ValueError("no object")
         if "best" in row:
-            self.votes.append(Vote(prompt=str(row["prompt"]), best=str(row["best"])))
+            self.votes.append(Vote(prompt=str(row["prompt"]), best=str(row["best"]), among=tuple(map(str, row.get("among", ())))))
         else:
             self.answers.append(restored(row))
 
