@@ -11,11 +11,11 @@ import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import httpx
 
@@ -53,6 +53,16 @@ class Request:
     first: float = 60.0
     between: float = 60.0
     deadline: float | None = None
+
+
+class Answer(Protocol):
+    """An HTTP answer whose head has come; its body is read as it comes."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+    def chunks(self) -> AsyncGenerator[bytes]: ...
 
 
 CONNECTED = ("connection.connect_tcp.complete", "connection.start_tls.complete")

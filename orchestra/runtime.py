@@ -14,30 +14,21 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, suppress
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import httpx
 
-from orchestra.request import Aside, Breakage, Broken, Call, Request, Watchdog
+from orchestra.request import Answer, Aside, Breakage, Broken, Call, Request, Watchdog
 from orchestra.slots import Slots, Turn, asking
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 Job = Callable[[], Coroutine[Any, Any, T]]
-
-
-class Answer(Protocol):
-    """An HTTP answer whose head has come; its body is read as it comes."""
-
-    @property
-    def status(self) -> int: ...
-    @property
-    def headers(self) -> Mapping[str, str]: ...
-    def chunks(self) -> AsyncGenerator[bytes]: ...
+STORE_THREADS = 16  # that wait for the store: it has one writer
 
 
 class Runtime(Protocol):
@@ -46,6 +37,7 @@ class Runtime(Protocol):
     def send(self, request: Request) -> AbstractAsyncContextManager[Answer]: ...
     def slot(self, deadline: float | None = None) -> AbstractAsyncContextManager[None]: ...
     async def call(self, fn: Callable[[], T]) -> T: ...
+    async def call_store(self, fn: Callable[[], T]) -> T: ...  # may wait for a locked file: nothing else waits behind it
     async def aside(self, fn: Callable[[], T], *, seconds: float) -> T:
         """What somebody else's blocking code gives within so many seconds; else it is left behind, with `Broken`."""
 
@@ -98,6 +90,7 @@ class Looped:
         # by loop: neither a client nor a limiter can cross to another one
         self._connections: weakref.WeakKeyDictionary[Any, dict[bool, Any]] = weakref.WeakKeyDictionary()
         self._slots: weakref.WeakKeyDictionary[Any, Slots] = weakref.WeakKeyDictionary()
+        self._threads: weakref.WeakKeyDictionary[Any, ThreadPoolExecutor] = weakref.WeakKeyDictionary()  # of the store
         self._calls: set[Call] = set()
         self._over = False
         self._holders: Counter[Any] = Counter()  # by task, not by its number: that of one that has ended is given again
@@ -158,6 +151,13 @@ class Looped:
     async def call(self, fn: Callable[[], T]) -> T:
         return await asyncio.to_thread(fn)
 
+    async def call_store(self, fn: Callable[[], T]) -> T:
+        # in threads of its own: behind those of the loop stand names to be looked up, and personas to be read
+        loop = asyncio.get_running_loop()
+        if loop not in self._threads:
+            self._threads[loop] = ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="orchestra-at-store")
+        return await loop.run_in_executor(self._threads[loop], fn)
+
     async def aside(self, fn: Callable[[], T], *, seconds: float) -> T:
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
 
@@ -196,6 +196,7 @@ class Looped:
         left = [connections for kinds in self._connections.values() for connections in kinds.values()]
         self._connections.clear()
         self._slots.clear()
+        self._threads.clear()
         for connections in left:
             with suppress(RuntimeError):  # one whose loop is gone has nothing left to close
                 await connections.aclose()
@@ -298,6 +299,9 @@ class Blocking:
                 self._limit.release()
 
     async def call(self, fn: Callable[[], T]) -> T:
+        return fn()
+
+    async def call_store(self, fn: Callable[[], T]) -> T:
         return fn()
 
     async def aside(self, fn: Callable[[], T], *, seconds: float) -> T:

@@ -21,7 +21,7 @@ from orchestra.model import wire
 from orchestra.model.client import Client
 from orchestra.model.connection import Connection
 from orchestra.model.messages import FinishReason, Options
-from orchestra.runtime import Answer
+from orchestra.request import Answer
 from orchestra.standin import Scripted, StandIn
 from orchestra.standin.faults import FAULTS
 from orchestra.standin.link import Link

@@ -19,7 +19,8 @@ import orchestra.errors as e
 from orchestra.model import wire
 from orchestra.model.connection import Connection
 from orchestra.model.messages import Message, Options
-from orchestra.runtime import Answer, Blocking, finish
+from orchestra.request import Answer
+from orchestra.runtime import Blocking, finish
 from orchestra.settings import Settings
 
 PIECES = ["The", " sky", " is\x85blue", " and\u2028wide", "，天空", "很蓝。", " 😀", "\r\n", "\t\"quoted\" \\", ""]

@@ -75,5 +75,5 @@ async def _team(coordinator: Persona, route: Route, source: Source, memory: Memo
         return Familiar(tool=tool, said=tuple(said)) if said else tool
 
     tools = await resolved(route.experts, replace(source, model=model))
-    experts = [await source.client.runtime.call(partial(familiar, tool)) for tool in tools]
+    experts = [await source.client.runtime.call_store(partial(familiar, tool)) for tool in tools]
     return Team(client=source.client, model=model, coordinator=coordinator, experts=experts)

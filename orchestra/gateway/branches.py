@@ -77,17 +77,15 @@ class Branches:
             return dialogue.unkept(about)
         turn_id = next((_segment(name, LONGEST_CHAT) for name in _sent(request.headers, TURN)), None)
         begin = partial(continued, self._orchestra.store, place, dialogue.said, dialogue.question, turn_id=turn_id, **about)
-        work = asyncio.ensure_future(self._orchestra.runtime.call(begin))
-        work.add_done_callback(_seen)
-        done, _ = await asyncio.wait((work,), timeout=PATIENCE)
-        if not done:  # a turn that begins after all has nobody to finish it, and is closed as interrupted
-            _log.warning("what was said is not kept: the store was busy for %g s", PATIENCE)
-            return dialogue.unkept(about)
         try:
-            return replace(work.result(), wishes=dialogue.wishes, lost=_lost)
+            async with asyncio.timeout(PATIENCE):
+                begun = await self._orchestra.runtime.call_store(begin)
+            return replace(begun, wishes=dialogue.wishes, lost=_lost)
+        except TimeoutError:  # a turn that begins after all has nobody to finish it, and is closed as interrupted
+            _log.warning("what was said is not kept: the store was busy for %g s", PATIENCE)
         except StoreFault as fault:
             _lost(fault)
-            return dialogue.unkept(about)
+        return dialogue.unkept(about)
 
     async def recorded(self, begun: Begun, pieces: AsyncGenerator[Piece]) -> AsyncGenerator[Piece]:
         """The pieces, kept on their way as the answer of a turn; that of a turn which was answered before, in their place."""
@@ -131,8 +129,3 @@ def _sent(headers: Mapping[str, str], names: tuple[str, ...]) -> list[str]:
 
 def _lost(fault: StoreFault) -> None:
     _log.warning("what was said is not kept: %s", fault.code())
-
-
-def _seen(work: asyncio.Future[Begun]) -> None:
-    if not work.cancelled():
-        work.exception()

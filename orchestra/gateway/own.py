@@ -134,7 +134,7 @@ class _Shelf:
 
 def _sessions(app: FastAPI, orchestra: AsyncOrchestra) -> None:
     """A session's name may hold slashes: what is done with one stands before what reads it."""
-    store, call = orchestra.store, orchestra.runtime.call
+    store, call = orchestra.store, orchestra.runtime.call_store
 
     @app.get("/sessions")
     async def sessions(request: Request) -> Any:

@@ -27,8 +27,8 @@ from orchestra.errors import (
 )
 from orchestra.model import wire
 from orchestra.model.hosts import daemon_url
-from orchestra.request import Breakage, Broken, Request
-from orchestra.runtime import Answer, Runtime
+from orchestra.request import Answer, Breakage, Broken, Request
+from orchestra.runtime import Runtime
 from orchestra.settings import Settings
 
 TRIES = 3

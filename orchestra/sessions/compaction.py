@@ -146,7 +146,7 @@ class Compactor:
 
     async def _kept(self, made: Compaction) -> Compaction | None:
         try:
-            return await self._client.runtime.call(lambda: record(self._store, made))
+            return await self._client.runtime.call_store(lambda: record(self._store, made))
         except StoreFault:  # nothing is lost: the turns are there, and the next turn tries again
             return None
 

@@ -6,13 +6,15 @@ criteria -> journal -> caller; and after the last piece, where the dialogue has 
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, Unpack
 
-from orchestra.errors import OrchestraError, StorageFull, StoreFault, UsageError
+from orchestra.errors import OrchestraError, SessionBusy, StorageFull, StoreFault, UsageError
 from orchestra.model.catalog import chosen, is_base
 from orchestra.model.client import Client
 from orchestra.model.firmness import fits, reminder
@@ -38,10 +40,11 @@ from orchestra.sessions.prompt import SPEAKERS, Frame, stops, unindented
 from orchestra.sessions.recording import again, noted, recorded
 from orchestra.sessions.records import About, SessionRecord, Turn
 from orchestra.sessions.segments import Turned, lead, remembered
-from orchestra.sessions.store import Store, described
+from orchestra.sessions.store import POLL, Store, described
 from orchestra.texts import Words
 
 Memory = Callable[[str], Sequence[Message]]
+SELDOM = 0.5  # seconds between two looks at a turn that takes long
 
 
 class Leader(NamedTuple):
@@ -148,7 +151,7 @@ class AsyncSession:
             raise _nothing_said()
         client, options = self._client, Options(**fields).over(options).over(self._options)
         name = self.name or ""
-        found = await client.runtime.call(lambda: self._store.find(name)) if name else None
+        found = await client.runtime.call_store(lambda: self._store.find(name)) if name else None
         record = found or described(SessionRecord(id="", name=name), self._about(text))
         exchange = Exchange(record=record, text=text, options=options)
         frame = await self._frame(exchange, await self._led(exchange))
@@ -163,8 +166,8 @@ class AsyncSession:
         name = self.name
         if name is None:
             return []
-        found = await self._client.runtime.call(lambda: self._store.find(name))
-        return await self._client.runtime.call(lambda: self._store.history(name)) if found else []
+        found = await self._client.runtime.call_store(lambda: self._store.find(name))
+        return await self._client.runtime.call_store(lambda: self._store.history(name)) if found else []
 
     # --- stages
 
@@ -175,7 +178,7 @@ class AsyncSession:
         """
         about = self._about(text)
         try:
-            found = await self._client.runtime.call(lambda: self._found_or_made(about))
+            found = await self._client.runtime.call_store(lambda: self._found_or_made(about))
         except StorageFull as fault:
             return described(SessionRecord(id="", name=self.name or ""), about), fault
         self.name = found.name
@@ -212,12 +215,24 @@ class AsyncSession:
             return self._turn.record, self._turn.journal, None
         record, fault = await self._record(text)
         if fault is None:
-            begin = partial(self._store.begin, record.name, text, turn_id=turn_id, branch=branch)
+            begin = partial(self._store.begin, record.name, text, turn_id=turn_id, branch=branch, wait=0.0)
             try:
-                return record, await self._client.runtime.call(begin), None
+                return record, await self._when_free(begin), None
             except StorageFull as full:
                 fault = full
         return record, None, fault
+
+    async def _when_free(self, begin: Callable[[], Journal]) -> Journal:
+        """The turn, once no other one of its session is being answered: who waits for that holds no thread, and may leave."""
+        runtime, until, longest = self._client.runtime, time.monotonic() + self._store.timeout, 2 * POLL
+        while True:
+            try:
+                return await runtime.call_store(begin)
+            except SessionBusy:
+                if time.monotonic() >= until:
+                    raise
+            await runtime.pause(random.uniform(POLL / 2, longest))
+            longest = min(1.5 * longest, SELDOM)
 
     async def _answer(self, exchange: Exchange) -> AsyncGenerator[Piece]:
         client = self._client
@@ -252,7 +267,7 @@ class AsyncSession:
         model = await chosen(self._client, purpose="base" if self._opening.base else "chat")
         if self._turn is None and exchange.journal is not None:
             with suppress(StoreFault):  # a store without room keeps no answer from being given
-                await self._client.runtime.call(lambda: self._store.update(exchange.record.name, model=model))
+                await self._client.runtime.call_store(lambda: self._store.update(exchange.record.name, model=model))
         return model
 
     async def _led(self, exchange: Exchange) -> Persona | None:
@@ -272,7 +287,7 @@ class AsyncSession:
             journal.persona = name
             if auto and (name != record.persona or not record.auto):  # at once: the turn may be left before it has an end
                 with suppress(StoreFault):
-                    await self._client.runtime.call(lambda: lead(self._store, record.id, journal.turn.id, name))
+                    await self._client.runtime.call_store(lambda: lead(self._store, record.id, journal.turn.id, name))
         return persona
 
     async def _frame(self, exchange: Exchange, persona: Persona | None) -> Frame:
@@ -321,7 +336,7 @@ class AsyncSession:
             name, own = exchange.record.id, journal.turn.id
 
             async def moved() -> bool:
-                found = await self._client.runtime.call(lambda: self._store.find(name))
+                found = await self._client.runtime.call_store(lambda: self._store.find(name))
                 return found is None or found.head != own
 
             with suppress(OrchestraError):  # the answer is there; whatever is wrong now will be said by the next turn

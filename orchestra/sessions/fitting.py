@@ -117,8 +117,8 @@ class Fitter:
             said = paired(self._history)
             return Past(turns=tuple(Turn(id="", session="", question=asked, answer=answer) for asked, answer in said if answer))
         if exchange.segment:
-            return await self._client.runtime.call(lambda: self._segment(exchange, model))
-        history, made = await self._client.runtime.call(lambda: latest(self._store, record.id, turns=record.turns + 1))
+            return await self._client.runtime.call_store(lambda: self._segment(exchange, model))
+        history, made = await self._client.runtime.call_store(lambda: latest(self._store, record.id, turns=record.turns + 1))
         turn = exchange.turn
         return Past.of([each for each in history if turn is None or each.id != turn.id], made, model)
 
@@ -233,7 +233,7 @@ class Fitter:
         if exchange.segment and exchange.turn:  # what was said elsewhere later than the own turns that stand counts as well
             before, standing = exchange.turn.id, [turn.id for turn in stands]
         try:
-            found = await self._client.runtime.call(
+            found = await self._client.runtime.call_store(
                 lambda: recalled(self._store, before, exchange.text, previous=previous, standing=standing, limit=RECALLED)
             )
         except StoreFault:  # what cannot be recalled keeps nobody from an answer

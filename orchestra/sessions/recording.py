@@ -79,7 +79,7 @@ async def _taken(journal: Journal, runtime: Runtime, piece: Piece) -> StoreFault
 async def _closed(journal: Journal, runtime: Runtime, last: Piece, *, failed: bool = False) -> StoreFault | None:
     journal.ground = last.ground or journal.ground
     try:
-        await runtime.call(
+        await runtime.call_store(
             lambda: journal.finish(
                 keep=last.keep,
                 status="interrupted" if failed else "done",
