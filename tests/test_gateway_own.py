@@ -138,6 +138,31 @@ def test_a_session_belongs_to_its_key(
     assert client.delete("/sessions/mine", headers=alice).status_code == 204
 
 
+def test_a_user_sees_their_own_alone(served: Served, store: Store, standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Everybody at Open WebUI asks with one key."""
+    with store:
+        store.create("lesson", history=SAID)
+        store.create("@u2/secret", history=SAID)
+        store.create("@u2/lesson", history=SAID)
+    client = served()
+    one, two = ({"x-openwebui-user-id": name} for name in ("u1", "u2"))
+    standin.script("好。")
+    assert client.post("/chat", json={"intent": "我是一", "session": "mine"}, headers=one).json()["session"] == "mine"
+    names = [{each["name"] for each in client.get("/sessions", headers=who).json()["sessions"]} for who in ({}, one, two)]
+    assert names == [{"lesson", "@u2/secret", "@u2/lesson", "@u1/mine"}, {"@u1/mine"}, {"@u2/secret", "@u2/lesson"}]
+    assert [client.get(f"/sessions/{name}", headers=one).json()["name"] for name in ("mine", "@u1/mine")] == ["@u1/mine"] * 2
+    for name in ("lesson", "secret", "@u2/secret"):
+        for method, path in ACTS:
+            error(client.request(method, f"/sessions/{name}{path}", content=b"{}", headers={**JSON, **one}), 404, "session_missing")
+        standin.script("好。")
+        client.post("/chat", json={"intent": "代号？", "session": name}, headers=one)
+        assert "白鹭" not in json.dumps(standin.asked("/api/chat")[-1], ensure_ascii=False), "a dialogue of another user's goes on"
+    with monkeypatch.context() as unguarded:
+        unguarded.setattr("orchestra.gateway.owning._of_user", lambda request: "")
+        assert client.get("/sessions/@u2/secret", headers=one).status_code == 200, "the red control: the names by user are what refuses"
+    assert client.delete("/sessions/@u1/mine", headers=one).status_code == 204
+
+
 # --- looking things up
 
 

@@ -14,6 +14,7 @@ from orchestra.gateway.access import allotted, language_for
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, read, takes
 from orchestra.gateway.discretion import discreet
+from orchestra.gateway.owning import stored_name
 from orchestra.gateway.reporting import report_of
 from orchestra.gateway.roster import Roster
 from orchestra.gateway.voices import Dialogue, PersonaVoice, told
@@ -39,7 +40,7 @@ def _chat(app: FastAPI, orchestra: AsyncOrchestra, roster: Roster) -> None:
             report = report_of(request.scope)
             if body.session:
                 request.state.lineage.at(persona.name)
-                name = app.state.keys.session(request.state.holder, body.session)
+                name = stored_name(request, body.session)
                 options = Options(max_tokens=least(most, persona.options.max_tokens))
                 session = orchestra.session(name, persona=persona, options=options)
                 reply = await session.ask(body.intent, turn_id=request.headers.get("idempotency-key"))

@@ -21,6 +21,7 @@ from orchestra.gateway.access import allotted, language_for
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import read, takes
 from orchestra.gateway.branches import chat_of
+from orchestra.gateway.owning import owned, stored_name
 from orchestra.gateway.reporting import report_of
 from orchestra.model.language import language_of
 from orchestra.model.messages import Options
@@ -86,14 +87,14 @@ def mount(app: FastAPI, orchestra: AsyncOrchestra) -> None:
 
 
 class _Shelf:
-    """The sessions of whoever holds the key of a request, by the names that its holder gave them."""
+    """The sessions that are open to a request, by the names that the holder of its key gave them."""
 
     def __init__(self, request: Request, store: Store) -> None:
-        self._store, self._keys, self._holder = store, request.app.state.keys, request.state.holder
+        self._store, self._request, self._holder = store, request, request.state.holder
 
     def all(self) -> list[dict[str, Any]]:
         """All of them, the one with the newest turn first."""
-        return [self.about(record) for record in self._store.sessions() if self._keys.owns(self._holder, record.name)]
+        return [self.about(record) for record in self._store.sessions() if owned(self._request, record.name)]
 
     def about(self, record: SessionRecord) -> dict[str, Any]:
         """What is known of one, with the `user` and the `chat` of the client that it was held with."""
@@ -101,7 +102,7 @@ class _Shelf:
 
     def stored(self, name: str) -> str:
         """The name under which one is stored. Raises `SessionMissing`, and tells no other's name as near."""
-        stored: str = self._keys.session(self._holder, name)
+        stored = stored_name(self._request, name)
         if self._store.find(stored) is None:
             raise SessionMissing(name=name, nearest="", nearest_zh="")
         return stored
@@ -119,7 +120,7 @@ class _Shelf:
 
     def forked(self, name: str, new: str | None, at: int | None) -> dict[str, Any]:
         """A copy of one."""
-        chosen = None if new is None else self._keys.session(self._holder, new)
+        chosen = None if new is None else stored_name(self._request, new)
         return self.about(self._store.fork(self.stored(name), chosen, at=at))
 
     def delete(self, name: str) -> None:
@@ -173,7 +174,7 @@ def _asking(app: FastAPI, orchestra: AsyncOrchestra) -> None:
         body = await read(request, AskBody, orchestra.settings.body_limit)
         fields = AskFields(results=body.results)
         if body.session:
-            fields["session"] = request.app.state.keys.session(request.state.holder, body.session)
+            fields["session"] = stored_name(request, body.session)
         options = Options(max_tokens=allotted(request.headers))
 
         async def answer() -> Response:
