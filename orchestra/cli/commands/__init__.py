@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
         "ask": (together.ask, say("An answer from what was looked up, with its sources.", "根据检索到的资料回答，并列出来源。")),
         "route": (together.route, say("Which persona would answer, and why.", "查看由哪个角色回答，以及原因。")),
         "integrate": (together.integrate, say("A task for several experts, one answer.", "由多位专家完成一项任务，汇成一个回答。")),
-        "serve": (serving.serve, say("Everybody over HTTP, for the clients you already use: port 5002.", "以 HTTP 提供全部功能，供现有客户端使用：端口 5002。")),
+        "serve": (serving.serve, say("Everybody over HTTP, for clients you already use: port 5002.", "以 HTTP 提供全部功能，供现有客户端使用：端口 5002。")),
         "next": (decoding.next_, say("How likely each next token is, step by step.", "逐步查看下一个 token 的概率。")),
         "decode": (decoding.decode, say("Greedy, sampling and beam search side by side.", "并列比较贪心、采样与束搜索。")),
         "render": (seeing.render, say("The exact text that the model would see, part by part.", "查看模型实际读到的全文，逐段列出。")),
