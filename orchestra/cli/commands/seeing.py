@@ -47,7 +47,7 @@ def compare(
     context: typer.Context,
     prompts: Annotated[
         list[str] | None,
-        typer.Argument(metavar="PROMPT...", help=say("what all are asked; - reads standard input", "向所有模型提出的内容；- 表示读取标准输入")),
+        typer.Argument(metavar="PROMPT", help=say("what all are asked; - reads standard input", "向所有模型提出的内容；- 表示读取标准输入")),
     ] = None,
     model: Annotated[
         list[str] | None,
