@@ -77,7 +77,8 @@ def integrate_once(
 
     async def main() -> None:
         async with at_work() as (orchestra, patience):
-            session = how.get("session", "")
+            begun = how.get("session", "")
+            session = begun if isinstance(begun, str) else begun.record.name
             # a stored dialogue has its own model
             chosen = model if session else await named_model(orchestra, "chat", model, wish)
             kept: list[Plan] = []
