@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 from browser import dumped
-from command_line import Line, Terminal, chinese, line, process, started
+from command_line import Line, chinese, line, started
 
-from orchestra.cli.prediction import bar, heat
-from orchestra.model.prediction import END, NextStep
+from orchestra.cli.prediction import bar, drawn, heat
+from orchestra.model.prediction import END, Candidate, NextStep
 from orchestra.standin import Scripted, StandIn
 
 __all__ = ["chinese", "line"]
@@ -154,18 +154,6 @@ def test_ctrl_c_keeps_what_was_measured(tmp_path: Path) -> None:
     assert "stopped" in page.read_text("utf-8")
 
 
-def test_a_terminal_is_drawn_in_colours(daemon: StandIn) -> None:
-    with Terminal("next", FRANCE, "--steps", "3", "--heat", OLLAMA_HOST=daemon.url) as screen:
-        assert "red was a guess" in screen.until("red was a guess")
-        assert screen.code() == 0
-        assert "\x1b[30;48;5;120m" in screen.shown
-
-
-def test_a_prompt_from_standard_input(daemon: StandIn) -> None:
-    found = process("next", "-", "--json", stdin=FRANCE.encode(), OLLAMA_HOST=daemon.url)
-    assert found.json["text"] == " "
-
-
 @pytest.mark.parametrize("language", ["zh", "en"])
 def test_the_page_in_a_browser(daemon: StandIn, line: Line, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str) -> None:
     monkeypatch.setattr("orchestra.cli.words.LANGUAGE", language)
@@ -187,3 +175,14 @@ def test_a_bar_to_the_eighth(probability: float, drawn: str) -> None:
 def test_heat_without_colours() -> None:
     steps = [NextStep(token="a", logprob=0.0), NextStep(token="\n", logprob=-9.0), NextStep(token="b", logprob=None, missing=1)]
     assert heat([*steps, NextStep(token=END, logprob=math.log(0.5), kind="end")], tinted=False) == "a█⏎▁b?<end>▅"
+
+
+def test_in_colours() -> None:
+    """Each text of a token is its own; what is between is ours, and ends what it began."""
+    step = NextStep(token="\x1b[2J", logprob=-0.1, candidates=(Candidate(token="\x1b[2J", logprob=-0.1),))
+    for shown in ("\n".join(drawn(step, 1, tinted=True)), heat([step], tinted=True)):
+        assert shown.count("\x1b[") == 2 * shown.count("\x1b[0m") > 0
+        assert "⟨1b⟩[2J" in shown
+    assert "\x1b" not in "\n".join(drawn(step, 1, tinted=False))
+    assert "48;5;120m" in heat([step], tinted=True)
+    assert "48;5;250m" in heat([NextStep(token="a", logprob=None)], tinted=True)
