@@ -127,6 +127,7 @@ def test_control_tokens_and_marks_of_a_question_stay_text(daemon: StandIn, tmp_p
         assert shown.text.count("<|eot_id|>") == 1
         assert "question" in kinds(shown)
         odd = whole(orchestra.render("a\ue000b\ue000c"))
+        assert kinds(odd) == ["whole"]
         assert "a\ue000b\ue000c" in odd.text, "the marks themselves are no part of the prompt that is shown"
 
 

@@ -101,6 +101,7 @@ def _lines(shown: Rendition) -> list[str]:
 def named(part: Part) -> str:
     """What a part is, in words."""
     return {
+        "whole": say("all of it", "全文"),
         "begin": say("begin of text", "起始标记"),
         "template": say("template", "模板"),
         "model": say("the model's own", "模型自带"),

@@ -27,7 +27,7 @@ SHOWS_SINCE = "0.11.5"
 _FIRST_MARK, _LAST_MARK = 0xE000, 0xF8FF  # Unicode's private use: no text has a meaning for them
 
 By = Literal["daemon", "orchestra", "raw"]
-Kind = Literal["begin", "template", "model", "system", "before", "user", "assistant", "question", "beside", "language"]
+Kind = Literal["whole", "begin", "template", "model", "system", "before", "user", "assistant", "question", "beside", "language"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Part:
     `kind`: "begin" are tokens without a text that the daemon puts before every prompt; "template" is what stands around
     messages, "model" the model's own system text and messages, "system" what was sent as such; "before" and "beside" stand
     before and after the "question" in its message, "language" is the line that asks for one; "user" and "assistant" were
-    said before.
+    said before. "whole" is a prompt whose template does not let its parts be told.
     """
 
     kind: Kind
@@ -234,14 +234,14 @@ async def _marked(render: Render, said: Sequence[_Said], text: str) -> list[_Pie
     """The text cut at marks that were put around each piece; the whole text as one where the marks have changed it."""
     pieces = _pieces(said)
     if len(pieces) > _LAST_MARK - _FIRST_MARK or any(chr(_FIRST_MARK) <= sign <= chr(_LAST_MARK) for sign in text):
-        return [_Piece("question", text)]
+        return [_Piece("whole", text)]
     marks = iter(range(_FIRST_MARK, _LAST_MARK))
     marked = [_Said(role, tuple(_Piece(kind, _between(chr(next(marks)), each)) for kind, each in parts)) for role, parts in said]
     try:
         found = list(_cut(await render(_messages(marked)), pieces))
     except Unknown:
         found = []
-    return found if "".join(piece.text for piece in found) == text else [_Piece("question", text)]
+    return found if "".join(piece.text for piece in found) == text else [_Piece("whole", text)]
 
 
 def _between(mark: str, text: str) -> str:
