@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 from served import Served, serving
+from services import everything_logged  # noqa: F401 - a fixture
 
 from orchestra.agents.lineage import Lineage
 from orchestra.gateway import answering
 from orchestra.gateway.answering import sources_text
 from orchestra.gateway.openai_wire import citations
+from orchestra.gateway.voices import Dialogue, PersonaVoice
+from orchestra.model.messages import Piece
 from orchestra.retrieval.passages import Source
 from orchestra.standin import Scripted, StandIn
 
@@ -98,6 +101,8 @@ def test_a_stream_has_its_pieces_its_usage_and_an_end(served: Served) -> None:
     assert said[-1] is None
     assert len([one for one in said if one and one.get("choices")]) > 3
     assert text_of(said)
+    roles = [one["choices"][0]["delta"].get("role") for one in said if one and one.get("choices")]
+    assert roles == ["assistant"] + [None] * (len(roles) - 1), "the first chunk says whose it is"
     assert ends(said)[-1] in ("stop", "length")
     assert said[-2]["choices"] == []
     assert said[-2]["usage"]["completion_tokens"] > 0
@@ -198,6 +203,22 @@ def test_an_error_before_the_answer_has_its_status_and_one_in_its_middle_is_seen
     assert text_of(said) == "一二三"
     assert said[-2]["error"]["code"]
     assert said[-1] is None
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
+def test_what_nobody_foresaw_ends_a_stream_as_an_error_and_nothing_of_it_is_logged(
+    served: Served, monkeypatch: pytest.MonkeyPatch, logged: pytest.LogCaptureFixture, path: str
+) -> None:
+    async def answer(voice: PersonaVoice, dialogue: Dialogue) -> AsyncGenerator[Piece]:
+        yield Piece("一")
+        raise ValueError(dialogue.question)
+
+    monkeypatch.setattr(PersonaVoice, "answer", answer)
+    text = served().post(path, json={**ASK, "stream": True}).text
+    assert ("data: [DONE]" if path.startswith("/v1") else '"done":true,"done_reason":"incomplete"') in text.strip().splitlines()[-1]
+    assert "ValueError" in text
+    assert "unforeseen: ValueError" in logged.text
+    assert "违约金" not in text + logged.text
 
 
 def test_a_question_that_was_here_before_is_refused_and_one_from_far_down_asks_nobody_more(served: Served, daemon: StandIn) -> None:

@@ -14,6 +14,7 @@ from orchestra.agents.coordinator import Plan
 from orchestra.agents.reasoning import Thought
 from orchestra.agents.tool import Step
 from orchestra.gateway.asides import LOOPED, aside
+from orchestra.gateway.attending import unforeseen
 from orchestra.gateway.reporting import Report
 from orchestra.gateway.voices import Part
 from orchestra.gateway.waiting import FENCE, Parts, Waiting
@@ -84,9 +85,10 @@ class Answering:
 
     async def parts(self) -> AsyncGenerator[Part | None]:
         """The answer as it comes, and what is waited for; None each time nothing came for a while. Leaving early ends the work."""
-        async with aclosing(self._parts.all()) as parts:
-            async for part in parts:
-                yield part if part is None else self._taken(part)
+        with unforeseen():
+            async with aclosing(self._parts.all()) as parts:
+                async for part in parts:
+                    yield part if part is None else self._taken(part)
 
     async def close(self) -> None:
         """Ends the work, if it has not ended."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from starlette.requests import Request
@@ -20,15 +21,22 @@ T = TypeVar("T")
 
 async def attended(request: Request, work: Coroutine[Any, Any, T]) -> T | Response:
     """The work's result; where its caller has left, an answer that nobody reads."""
-    try:
+    with unforeseen():
         result = await within(request.receive, work)
+    return Response(status_code=LEFT) if result is None else result[0]
+
+
+@contextmanager
+def unforeseen() -> Iterator[None]:
+    """What ends the work in it unforeseen becomes an `OrchestraError`, which its caller is told."""
+    try:
+        yield
     except OrchestraError:
         raise
     except Exception as error:
         # its text may hold what was said: only its kind is noted
         _log.error("unforeseen: %s", type(error).__name__)
         raise OrchestraError(detail=type(error).__name__) from error
-    return Response(status_code=LEFT) if result is None else result[0]
 
 
 async def within(receive: Receive, work: Coroutine[Any, Any, T]) -> tuple[T] | None:

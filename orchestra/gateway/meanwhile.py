@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from typing import TypeVar
 
 from orchestra.errors import OrchestraError
+from orchestra.gateway.attending import unforeseen
 from orchestra.slots import asking
 
 T = TypeVar("T")
@@ -55,6 +56,6 @@ async def released(parts: AsyncGenerator[T], last: Callable[[T], bool]) -> Async
 async def _finished(parts: AsyncGenerator[T]) -> None:
     asking().task = True  # whoever talks goes before it
     async with aclosing(parts):
-        with suppress(OrchestraError):
+        with suppress(OrchestraError), unforeseen():
             async for _ in parts:
                 pass

@@ -140,11 +140,14 @@ class Told:
     """The chunks of one streamed answer, and the whole object of one that is not streamed."""
 
     def __init__(self, model: str) -> None:
+        self._first = True
         self.id, self.created, self.model = f"chatcmpl-{secrets.token_hex(12)}", int(time.time()), model
         self._before, _, self._after = self._chunk([{"index": 0, "delta": "", "finish_reason": None}]).rpartition('""')
 
     def delta(self, **delta: str) -> str:
-        """A piece of text (`content`) or of thinking (`reasoning_content`)."""
+        """A piece of text (`content`) or of thinking (`reasoning_content`); the first one says whose it is."""
+        if self._first:
+            self._first, delta = False, {"role": "assistant", **delta}
         # all but the text is the same for each token of an answer
         said = ", ".join([f'"{name}": {_quoted(text)}' for name, text in delta.items()])
         return f"{self._before}{{{said}}}{self._after}"
