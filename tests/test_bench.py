@@ -16,6 +16,7 @@ from browser import dumped
 from command_line import Line, chinese, line, started
 from services import CANARY, Seen, Service, Told, everything_logged, running_service
 
+from orchestra import Orchestra
 from orchestra.errors import EndpointFault, ExtraMissing, ModelMissing, PromptTooLong, UsageError
 from orchestra.standin import StandIn
 
@@ -74,7 +75,7 @@ def test_both_sides_are_asked_the_same(paced: StandIn, line: Line) -> None:
         own = body["options"] if path == "/api/chat" else body
         assert (own["temperature"], own.get("num_predict", own.get("max_tokens"))) == (0, 8)
         assert body["stream"] is True
-        assert re.fullmatch(r"\[\d{6}\] " + PROMPT, body["messages"][0]["content"])
+        assert re.fullmatch(r"\[\d( \d){5}\] " + PROMPT, body["messages"][0]["content"])
     # no prompt twice: what was read before is in the server's cache
     assert len({body["messages"][0]["content"] for _, body in asked}) == 8
     assert (daemon.loads, daemon.reloads) == (1, 0)
@@ -156,6 +157,18 @@ def test_another_daemon(daemon: StandIn, line: Line) -> None:
 
 def side_of(sides: list[dict[str, Any]], name: str) -> dict[str, Any]:
     return next(side for side in sides if side["name"] == name)
+
+
+def test_from_python_without_a_loop(daemon: StandIn, service: Service) -> None:
+    service.told = offering(stream(said("a"), said("b", "length"), USAGE, "[DONE]"))
+    with Orchestra(host=daemon.url) as orchestra:
+        own, other = orchestra.bench("llama3", who={"endpoints": [f"e={service.url}/v1"], "precisions": {"e": "f16"}}, tokens=4, runs=2)
+        assert [run.tokens for run in own.runs] == [4, 4]
+        assert ([run.tokens for run in other.runs], other.precision) == ([5, 5], "f16")
+        with pytest.raises(UsageError, match="nothing to measure"):
+            orchestra.bench("llama3", prompt=" ")
+        first = next(iter(orchestra.bench_stream()))
+        assert (first.model, first.runs) == ("llama3", ())  # the default model, before anything is measured
 
 
 def test_tokens_that_an_endpoint_does_not_count(service: Service, line: Line) -> None:

@@ -6,12 +6,11 @@ import asyncio
 import sys
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import typer
 
-from orchestra.api import AsyncOrchestra
 from orchestra.cli.answering import at_work, named_model
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import complete
@@ -21,10 +20,8 @@ from orchestra.cli.terminal import as_line, colourful, harmless, tell, write
 from orchestra.cli.words import say
 from orchestra.errors import UsageError
 from orchestra.instruments import pages, plots
-from orchestra.instruments.bench import Contestant, Plan, Side, benched
-from orchestra.instruments.contestants import DaemonSide, EndpointSide
-from orchestra.instruments.endpoint import endpoint, named
-from orchestra.model.client import Client
+from orchestra.instruments.bench import Plan, Side
+from orchestra.instruments.contestants import Named
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +38,7 @@ class Asked:
 
 def show_bench(asked: Asked, wish: Wish) -> None:
     """The table and what can be said of it; with --json one object. Ctrl-C shows, and writes, what was measured."""
+    who = Named(daemons=asked.daemons, endpoints=asked.endpoints, precisions=dict(map(_precision, asked.precisions)))
     path = None
     if asked.html:
         plots.drawable()
@@ -49,10 +47,14 @@ def show_bench(asked: Asked, wish: Wish) -> None:
 
     async def main() -> None:
         try:
-            async with at_work() as (orchestra, _), aclosing(benched(await _sides(orchestra, asked, wish), asked.plan)) as states:
-                async for side in states:
-                    result.sides[side.name] = side
-                    _progress(side, asked.plan)
+            async with at_work() as (orchestra, _):
+                models = asked.models
+                if not (models or asked.daemons or asked.endpoints):
+                    models = [await named_model(orchestra, "chat", "", wish)]
+                async with aclosing(orchestra.bench_stream(models, who=who, **asdict(asked.plan))) as states:
+                    async for side in states:
+                        result.sides[side.name] = side
+                        _progress(side, asked.plan)
         except asyncio.CancelledError:
             if wish.json or result.sides:
                 _shown(result, path, wish)
@@ -64,40 +66,6 @@ def show_bench(asked: Asked, wish: Wish) -> None:
     complete(main())
     if failed := [side.error for side in result.sides.values() if side.error is not None]:
         raise typer.Exit(failed[0].exit_code)
-
-
-async def _sides(orchestra: AsyncOrchestra, asked: Asked, wish: Wish) -> list[Contestant]:
-    """Who is measured; the daemon's default model where nobody is named. Raises `UsageError`."""
-    precisions = dict(_precision(written) for written in asked.precisions)
-    found: list[Contestant] = []
-    models = asked.models
-    if not (models or asked.daemons or asked.endpoints):
-        models = [await named_model(orchestra, "chat", "", wish)]
-    for model in models:
-        found.append(DaemonSide(orchestra.client, model, precision=precisions.pop(model, "")))
-    for written in asked.daemons:
-        name, url, model = named(written, "--daemon")
-        client = Client(orchestra.runtime, replace(orchestra.settings, host=url))
-        model = model or await _default(client)
-        found.append(DaemonSide(client, model, name=name, precision=precisions.pop(name, "")))
-    for written in asked.endpoints:
-        one = endpoint(written, orchestra.settings)
-        found.append(
-            EndpointSide(one, orchestra.runtime, precision=precisions.pop(one.name, ""), deadline=orchestra.settings.deadline)
-        )
-    if precisions:
-        name = next(iter(precisions))
-        raise UsageError(
-            detail=f"--precision speaks of {name}, which is not measured", detail_zh=f"--precision 中的 {name} 不在测量之列",
-            fix="name it as it is measured", fix_zh="请使用所测一方的名称",
-        )  # fmt: skip
-    return found
-
-
-async def _default(client: Client) -> str:
-    from orchestra.model.catalog import chosen
-
-    return await chosen(client)
 
 
 def _precision(written: str) -> tuple[str, str]:

@@ -6,7 +6,9 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Unpack
 
+from orchestra.instruments.bench import Plan, PlanFields, Side, benched
 from orchestra.instruments.compare import Compared, Contender, compared, contenders
+from orchestra.instruments.contestants import Named, contestants
 from orchestra.model.asking import AsyncModels, Models
 from orchestra.model.messages import Options
 from orchestra.model.rendition import Rendition, completion, rendition
@@ -61,6 +63,26 @@ class AsyncInstruments(AsyncModels):
             async for answer in answers:
                 yield answer
 
+    async def bench(self, models: str | Sequence[str] = (), *, who: Named | None = None, **fields: Unpack[PlanFields]) -> list[Side]:
+        """How fast models answer: those of the daemon (without any, the default one) and whoever else is named in `who`.
+
+        Raises `ModelMissing` and `EndpointFault` at once; a side that fails later keeps what was measured, with its `error`.
+        """
+        sides: dict[str, Side] = {}
+        async for side in self.bench_stream(models, who=who, **fields):
+            sides[side.name] = side
+        return list(sides.values())
+
+    async def bench_stream(
+        self, models: str | Sequence[str] = (), *, who: Named | None = None, **fields: Unpack[PlanFields]
+    ) -> AsyncGenerator[Side]:
+        """The same as it is measured: each side as it is known after each step."""
+        plan = Plan(**fields)
+        asked = await contestants(self.client, [models] if isinstance(models, str) else models, who or Named())
+        async with aclosing(benched(asked, plan)) as states:
+            async for side in states:
+                yield side
+
 
 class Instruments(Models):
     """The same for code without an event loop."""
@@ -68,3 +90,5 @@ class Instruments(Models):
     render = blocking(AsyncInstruments.render)
     compare = blocking(AsyncInstruments.compare)
     compare_stream = stepping(AsyncInstruments.compare_stream)
+    bench = blocking(AsyncInstruments.bench)
+    bench_stream = stepping(AsyncInstruments.bench_stream)

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from orchestra.errors import OrchestraError, UsageError
 from orchestra.instruments.spread import METRICS, Metric, Spread, Work
@@ -31,6 +31,16 @@ PROMPT = (
 SHORTEST = 0.02
 
 
+class PlanFields(TypedDict, total=False):
+    """The fields of `Plan`, for `**fields` in signatures (PEP 692)."""
+
+    prompt: str
+    tokens: int
+    runs: int
+    cold: int
+    base: bool | None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """What each side is asked: `tokens` is the bound of an answer, `cold` how often the model is loaded anew before the `runs`.
@@ -43,6 +53,13 @@ class Plan:
     runs: int = 5
     cold: int = 0
     base: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not self.prompt.strip() or self.tokens < 2 or self.runs < 1 or self.cold < 0:
+            raise UsageError(
+                detail="there is nothing to measure", detail_zh="没有可测量的内容",
+                fix="give it a prompt, 2 tokens or more and at least one run", fix_zh="请给出提示词、至少 2 个 token 和至少一次运行",
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,10 +164,10 @@ async def benched(contestants: Sequence[Contestant], plan: Plan) -> AsyncGenerat
     sides = [await contestant.look(plan) for contestant in contestants]
     for side in sides:
         yield side
-    # of equal length, so that they are equally many tokens; never twice, since two sides may be two doors of one server
+    # digit by digit, which are equally many tokens to most models; none twice, since two sides may be two doors of one server
     marks = iter(random.sample(range(100_000, 1_000_000), (plan.runs + 1) * len(contestants)))
     for place, contestant in enumerate(contestants):
-        prompts = [f"[{mark}] {plan.prompt}" for mark in islice(marks, plan.runs + 1)]
+        prompts = [f"[{' '.join(str(mark))}] {plan.prompt}" for mark in islice(marks, plan.runs + 1)]
         async with aclosing(_measured(contestant, sides[place], plan, prompts)) as states:
             async for sides[place] in states:
                 yield sides[place]

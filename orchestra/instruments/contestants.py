@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypedDict
 
-from orchestra.errors import EndpointFault, FirstTokenTimeout, PromptTooLong, StreamStalled, StreamTruncated
-from orchestra.instruments.bench import Plan, Run, Side
-from orchestra.instruments.endpoint import Endpoint
+from orchestra.errors import EndpointFault, FirstTokenTimeout, PromptTooLong, StreamStalled, StreamTruncated, UsageError
+from orchestra.instruments.bench import Contestant, Plan, Run, Side
+from orchestra.instruments.endpoint import Endpoint, address, endpoint
 from orchestra.model import wire
-from orchestra.model.catalog import is_base, unload
+from orchestra.model.catalog import chosen, is_base, unload
 from orchestra.model.client import Client
 from orchestra.model.connection import shown
 from orchestra.model.messages import Message, Options, Usage
@@ -22,6 +22,40 @@ from orchestra.runtime import Runtime
 from orchestra.texts import Words
 
 GREEDY = Options(temperature=0.0, top_p=1.0, seed=1, repeat_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0)
+
+
+class Named(TypedDict, total=False):
+    """Who is measured beside models of the daemon: "NAME=URL#MODEL" of other `daemons` and of `endpoints`; `precisions` by name."""
+
+    daemons: Sequence[str]
+    endpoints: Sequence[str]
+    precisions: Mapping[str, str]
+
+
+async def contestants(client: Client, models: Sequence[str], named: Named) -> list[Contestant]:
+    """All who are measured; the daemon's default model where nobody is named. Raises `UsageError` for what names nobody."""
+    precisions = dict(named.get("precisions", {}))
+    daemons, endpoints = named.get("daemons", ()), named.get("endpoints", ())
+    found: list[Contestant] = []
+    if not (models or daemons or endpoints):
+        models = [await chosen(client)]
+    for model in models:
+        found.append(DaemonSide(client, model, precision=precisions.pop(model, "")))
+    for written in daemons:
+        name, url, model = address(written, "--daemon")
+        other = Client(client.runtime, replace(client.settings, host=url))
+        found.append(DaemonSide(other, model or await chosen(other), name=name, precision=precisions.pop(name, "")))
+    for written in endpoints:
+        one = endpoint(written, client.settings)
+        precision = precisions.pop(one.name, "")
+        found.append(EndpointSide(one, client.runtime, precision=precision, deadline=client.settings.deadline))
+    if precisions:
+        name = next(iter(precisions))
+        raise UsageError(
+            detail=f"the precision of {name} is given, which is not measured", detail_zh=f"给出了 {name} 的精度，但它不在测量之列",
+            fix="name it as it is measured", fix_zh="请使用所测一方的名称",
+        )  # fmt: skip
+    return found
 
 
 class DaemonSide:

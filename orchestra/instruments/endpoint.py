@@ -175,11 +175,11 @@ class Endpoint:
 
 def endpoint(written: str, settings: Settings) -> Endpoint:
     """The endpoint that is written as `NAME=URL` or `NAME=URL#MODEL`. Raises `UsageError`."""
-    name, url, model = named(written, "--endpoint")
+    name, url, model = address(written, "--endpoint")
     return Endpoint(name=name, url=url, model=model, key=tokens(settings.endpoint_keys, KEYS).get(origin(url), ""))
 
 
-def named(written: str, option: str) -> tuple[str, str, str]:
+def address(written: str, option: str) -> tuple[str, str, str]:
     """Name, address and model ("" = not given) of `NAME=URL#MODEL`. Raises `UsageError`."""
     found = _NAMED.fullmatch(written)
     url, _, model = found[2].partition("#") if found else ("", "", "")
