@@ -133,6 +133,7 @@ def test_a_character_in_parts_is_whole(daemon: StandIn, orchestra: Orchestra) ->
         assert step.candidates[0].kind == "part"
         assert step.logprob is not None
         assert step.logprob <= step.candidates[0].logprob
+        assert (step.probability is None) == (step.missing > 0), "a part of a probability is none"
     assert "\ufffd" not in whole.text
     assert whole.calls == sum(step.tokens for step in whole.steps) <= 4 * len(whole.steps)
     assert all("\ufffd" not in prompt for prompt in prompts(daemon))

@@ -118,10 +118,15 @@ def _step(step: NextStep) -> dict[str, Any]:
 
 def _show(part: NextStep | Prediction, whole: Prediction, asked: Asked, *, first: bool) -> None:
     if isinstance(part, Prediction):
-        if first and part.prompt.tokens:
-            count = len(part.prompt.tokens)
-            tell(words.say(f"the prompt as the model reads it, {count} tokens:", f"模型读到的提示词，共 {count} 个 token："))
-            write(strip(part.prompt.tokens, tinted=colourful(sys.stdout)) + "\n")
+        if not first:
+            return
+        if not part.prompt.exact:
+            tell(words.say(f"the vocabulary of {part.model} cannot be rebuilt here: the prompt's tokens are not shown",
+                           f"无法在此重建 {part.model} 的词表：不显示提示词的 token"))  # fmt: skip
+            return
+        count = len(part.prompt.tokens)
+        tell(words.say(f"the prompt as the model reads it, {count} tokens:", f"模型读到的提示词，共 {count} 个 token："))
+        write(strip(part.prompt.tokens, tinted=colourful(sys.stdout)) + "\n")
     elif not asked.heat:
         write("\n" + "\n".join(drawn(part, len(whole.steps), tinted=colourful(sys.stdout))) + "\n")
 

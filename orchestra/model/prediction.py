@@ -73,8 +73,8 @@ class NextStep:
 
     @property
     def probability(self) -> float | None:
-        """From 0 to 1."""
-        return None if self.logprob is None else min(1.0, math.exp(self.logprob))
+        """From 0 to 1; None where not all of it is told."""
+        return None if self.logprob is None or self.missing else min(1.0, math.exp(self.logprob))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
