@@ -19,6 +19,8 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import httpx
 
+from orchestra.errors import Interrupted
+
 T = TypeVar("T")
 
 
@@ -65,6 +67,11 @@ class Answer(Protocol):
     def chunks(self) -> AsyncGenerator[bytes]: ...
 
 
+def over(why: Breakage, detail: str) -> Broken | Interrupted:
+    """What is raised for a request that was ended from outside: where we are ended ourselves nobody else is to blame."""
+    return Interrupted() if why is Breakage.CLOSED else Broken(why, detail)
+
+
 CONNECTED = ("connection.connect_tcp.complete", "connection.start_tls.complete")
 
 
@@ -92,17 +99,15 @@ class Call:
             stream.read = listening
             self._connected(stream)
 
-    async def seen_async(self, event: str, info: dict[str, Any]) -> None:
-        """The same, for the library's async half."""
-        if event in CONNECTED:
-            stream = info["return_value"]
-            read = stream.read
+    def over(self, stream: Any) -> None:
+        """Told of the connection, where it is one of an event loop."""
+        read = stream.read
 
-            async def listening(*given: Any, **named: Any) -> bytes:
-                return self._heard(await read(*given, **named))
+        async def listening(*given: Any, **named: Any) -> bytes:
+            return self._heard(await read(*given, **named))
 
-            stream.read = listening
-            self._connected(stream)
+        stream.read = listening
+        self._connected(stream)
 
     def _connected(self, stream: Any) -> None:
         self.socket = stream.get_extra_info("socket")
@@ -121,11 +126,16 @@ class Call:
             with suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RDWR)
 
-    def broken(self, error: Exception) -> Broken:
+    def lasts(self) -> None:
+        """Raises what ended it from outside: what is received then looks like an end."""
+        if self.ended:
+            raise over(self.ended, "ended from outside")
+
+    def broken(self, error: Exception) -> Broken | Interrupted:
         """What the HTTP library raised, in our few words."""
         detail = str(error) or type(error).__name__
         if self.ended:
-            return Broken(self.ended, detail)
+            return over(self.ended, detail)
         match error:
             case httpx.ConnectTimeout() | httpx.ConnectError():
                 return Broken(Breakage.CONNECT, detail)
@@ -302,7 +312,7 @@ class Watchdog:
         with self._changed:
             self._changed.wait_for(lambda: me in self._leaving or done(), seconds)
             if me in self._leaving:
-                raise Broken(Breakage.CLOSED, "ended from outside")
+                raise Interrupted()
             return done()
 
     def nudge(self) -> None:

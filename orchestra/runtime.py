@@ -21,6 +21,8 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import httpx
 
+from orchestra.ending import Ending
+from orchestra.errors import Interrupted
 from orchestra.request import Answer, Aside, Breakage, Broken, Call, Request, Watchdog
 from orchestra.slots import Slots, Turn, asking
 
@@ -50,10 +52,9 @@ class Runtime(Protocol):
     async def close(self) -> None: ...
 
 
-def _extensions(request: Request, trace: Any) -> dict[str, Any]:
+def _patience(request: Request) -> dict[str, float | None]:
     # a dictionary of our own: the patience between chunks replaces that for the first byte once the head has come
-    patience = {"connect": request.connect, "read": request.first, "write": request.first, "pool": None}
-    return {"timeout": patience, "trace": trace}
+    return {"connect": request.connect, "read": request.first, "write": request.first, "pool": None}
 
 
 # The daemon is asked for plain bytes, and never through the environment's proxies. Connections are not kept:
@@ -78,8 +79,7 @@ class _LoopedAnswer:
                 yield chunk
         except httpx.HTTPError as error:
             raise self._call.broken(error) from error
-        if self._call.ended:
-            raise Broken(self._call.ended, "ended from outside")
+        self._call.lasts()
 
 
 class Looped:
@@ -92,7 +92,7 @@ class Looped:
         self._slots: weakref.WeakKeyDictionary[Any, Slots] = weakref.WeakKeyDictionary()
         self._threads: weakref.WeakKeyDictionary[Any, ThreadPoolExecutor] = weakref.WeakKeyDictionary()  # of the store
         self._calls: set[Call] = set()
-        self._over = False
+        self._ending = Ending()
         self._holders: Counter[Any] = Counter()  # by task, not by its number: that of one that has ended is given again
 
     def _over_which(self, secure: bool) -> Any:
@@ -105,21 +105,20 @@ class Looped:
 
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncIterator[Answer]:
-        connections, call = self._over_which(request.url.startswith("https:")), Call()
-        if self._over:
-            raise Broken(Breakage.CLOSED, "ended from outside")
+        connections, call, patience = self._over_which(request.url.startswith("https:")), Call(), _patience(request)
+        if self._ending.over:
+            raise Interrupted()
         self._calls.add(call)
-        extensions = _extensions(request, call.seen_async)
         timer = None
         if request.deadline is not None:
             loop = asyncio.get_running_loop()
             timer = loop.call_later(max(0.0, request.deadline - time.monotonic()), call.end, Breakage.DEADLINE)
         try:
             try:
-                answer = await connections.answer(request, _HEADERS, extensions)
+                answer = await connections.answer(request, _HEADERS, patience, call.over)
             except httpx.HTTPError as error:
                 raise call.broken(error) from error
-            extensions["timeout"]["read"] = request.between
+            patience["read"] = request.between
             try:
                 yield _LoopedAnswer(answer, call)
             finally:
@@ -130,8 +129,8 @@ class Looped:
                 timer.cancel()
 
     def interrupt(self) -> None:
-        """Ends what is on its way, and whatever would begin: who waits for it hears that it broke off."""
-        self._over = True
+        """Ends what is on its way, and whatever would begin: who waits for it hears so, by `Interrupted`."""
+        self._ending.end()
         for call in self._calls:
             call.end(Breakage.CLOSED)
 
@@ -139,7 +138,7 @@ class Looped:
     async def slot(self, deadline: float | None = None) -> AsyncIterator[None]:
         slots, task = self._slots.setdefault(asyncio.get_running_loop(), Slots(self._parallel)), asyncio.current_task()
         # a task that reads two answers by turns would wait for itself: the daemon has its own line
-        turn = None if self._holders[task] and slots.full else await _turn(slots, deadline)
+        turn = None if self._holders[task] and slots.full else await _turn(slots, deadline, self._ending)
         self._holders[task] += 1
         try:
             yield
@@ -167,7 +166,7 @@ class Looped:
 
         work = Aside(fn, tell)
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds), self._ending.wait():
                 await ended.wait()
         if not work.done:
             raise Broken(Breakage.TIMEOUT, f"nothing within {seconds:g} s")
@@ -190,7 +189,8 @@ class Looped:
         return await _in_order(self.completed(jobs))
 
     async def pause(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        async with self._ending.wait():
+            await asyncio.sleep(seconds)
 
     async def close(self) -> None:
         left = [connections for kinds in self._connections.values() for connections in kinds.values()]
@@ -202,13 +202,13 @@ class Looped:
                 await connections.aclose()
 
 
-async def _turn(slots: Slots, deadline: float | None) -> Turn:
+async def _turn(slots: Slots, deadline: float | None, ending: Ending) -> Turn:
     """A slot, once it is this asker's turn; whoever leaves before leaves the line as well."""
     held = asyncio.Event()
     turn = slots.enter(asking(), held.set)
     try:
         if not turn.held:
-            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            async with asyncio.timeout(None if deadline is None else max(0.0, deadline - time.monotonic())), ending.wait():
                 await held.wait()
     except BaseException as ended:
         slots.leave(turn)
@@ -241,8 +241,7 @@ class _BlockingAnswer:
                 yield chunk
         except httpx.HTTPError as error:
             raise self._call.broken(error) from error
-        if self._call.ended:
-            raise Broken(self._call.ended, "ended from outside")
+        self._call.lasts()
 
 
 class Blocking:
@@ -264,17 +263,17 @@ class Blocking:
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncIterator[Answer]:
         client = self._client(request.url.startswith("https:"))
-        call = Call()
-        extensions = _extensions(request, call.seen)
+        call, patience = Call(), _patience(request)
         sending = client.build_request(
-            request.method, request.url, content=request.body, headers=request.headers, extensions=extensions
-        )
+            request.method, request.url, content=request.body, headers=request.headers,
+            extensions={"timeout": patience, "trace": call.seen},
+        )  # fmt: skip
         with self._watchdog.over(call, request.deadline):
             try:
                 response = client.send(sending, stream=True)
             except httpx.HTTPError as error:
                 raise call.broken(error) from error
-            extensions["timeout"]["read"] = request.between
+            patience["read"] = request.between
             try:
                 yield _BlockingAnswer(response, call)
             finally:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, MutableMapping
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import httpcore
@@ -26,33 +27,45 @@ _ATTEMPTS = 0.25  # seconds after which the next address of a name is tried besi
 
 
 class Connections:
-    """HTTP over connections that are used once; only plain ones are of our own making."""
+    """HTTP over connections that are used once, and ended with their answer."""
 
     def __init__(self, *, secure: bool) -> None:
-        self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(trust_env=False) if secure else None,
-            max_connections=None,
-            max_keepalive_connections=0,
-            network_backend=None if secure else Sockets(),
-        )
+        self._trusted = httpx.create_ssl_context(trust_env=False) if secure else None
+        self._open: set[httpcore.AsyncHTTP11Connection] = set()
 
-    async def answer(self, request: Request, headers: Mapping[str, str], extensions: MutableMapping[str, Any]) -> Answer:
-        """The answer's head; its body is read as it comes. Raises `httpx.TransportError`."""
+    async def answer(
+        self, request: Request, headers: Mapping[str, str], patience: Mapping[str, float | None], seen: Callable[[Socket], None]
+    ) -> Answer:
+        """The answer's head; its body is read as it comes. Raises `httpx.TransportError`.
+
+        The `patience`, by the library's names, may change until the last byte; `seen` is told of the connection.
+        """
         target, host = _target(request.url)
         own = {name.lower(): value for name, value in (request.headers or {}).items()}
         sent = {"host": host, **headers, **own}
         if request.body or request.method != "GET":
             sent["content-length"] = str(len(request.body or b""))
+        origin, body, extensions = target.origin, request.body, {"timeout": patience}
+        asking = httpcore.Request(request.method, target, headers=list(sent.items()), content=body, extensions=extensions)
         with _as_httpx():
-            return Answer(
-                await self._pool.handle_async_request(
-                    httpcore.Request(request.method, target, headers=list(sent.items()), content=request.body, extensions=extensions)
-                )
-            )
+            stream = await connected(origin.host.decode("ascii"), origin.port, patience["connect"], self._trusted)
+            connection = httpcore.AsyncHTTP11Connection(origin, stream)
+            self._open.add(connection)
+            try:
+                seen(stream)
+                return Answer(await connection.handle_async_request(asking), partial(self._ended, connection))
+            except BaseException:
+                await self._ended(connection)
+                raise
+
+    async def _ended(self, connection: httpcore.AsyncHTTP11Connection) -> None:
+        self._open.discard(connection)
+        await connection.aclose()
 
     async def aclose(self) -> None:
         """Closes what is still open."""
-        await self._pool.aclose()
+        for connection in list(self._open):
+            await self._ended(connection)
 
 
 @lru_cache(maxsize=64)
@@ -63,11 +76,11 @@ def _target(url: str) -> tuple[httpcore.URL, str]:
 
 
 class Answer:
-    """An answer whose head has come."""
+    """An answer whose head has come; `end` ends its connection."""
 
-    def __init__(self, answer: httpcore.Response) -> None:
+    def __init__(self, answer: httpcore.Response, end: Callable[[], Awaitable[None]]) -> None:
         self.status, self.headers = answer.status, httpx.Headers(answer.headers)
-        self._answer = answer
+        self._answer, self._end = answer, end
 
     async def parts(self) -> AsyncIterator[bytes]:
         """Its body as it comes. Raises `httpx.TransportError`."""
@@ -76,9 +89,8 @@ class Answer:
                 yield part
 
     async def aclose(self) -> None:
-        """Ends it, and its connection."""
-        with _as_httpx():
-            await self._answer.aclose()
+        """Ends it, wherever it is."""
+        await self._end()
 
 
 @contextmanager
@@ -90,30 +102,19 @@ def _as_httpx() -> Iterator[None]:
         raise getattr(httpx, type(error).__name__)(str(error)) from error
 
 
-class Sockets(httpcore.AsyncNetworkBackend):
-    """Makes the connections."""
-
-    async def connect_tcp(
-        self, host: str, port: int, timeout: float | None = None, local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore.AsyncNetworkStream:  # fmt: skip
-        """A connection. Raises `httpcore.ConnectTimeout` and `httpcore.ConnectError`."""
-        local = None if local_address is None else (local_address, 0)
-        attempts = None if ":" in host or host[:1].isdecimal() else _ATTEMPTS  # an address is the only one
-        try:
-            async with asyncio.timeout(timeout):
-                making = asyncio.get_running_loop().create_connection(Socket, host, port, local_addr=local, happy_eyeballs_delay=attempts)
-                return (await making)[1]
-        except TimeoutError as error:
-            raise httpcore.ConnectTimeout(str(error)) from error
-        except ConnectionRefusedError as error:
-            raise httpcore.ConnectError("connection refused") from error
-        except OSError as error:
-            raise httpcore.ConnectError(str(error)) from error
-
-    async def sleep(self, seconds: float) -> None:
-        """Waits before another try."""
-        await asyncio.sleep(seconds)
+async def connected(host: str, port: int, timeout: float | None = None, trusted: ssl.SSLContext | None = None) -> Socket:
+    """A connection, a secure one where somebody is `trusted`. Raises `httpcore.ConnectTimeout` and `httpcore.ConnectError`."""
+    attempts = None if ":" in host or host[:1].isdecimal() else _ATTEMPTS  # an address is the only one
+    try:
+        async with asyncio.timeout(timeout):
+            making = asyncio.get_running_loop().create_connection(Socket, host, port, ssl=trusted, happy_eyeballs_delay=attempts)
+            return (await making)[1]
+    except TimeoutError as error:
+        raise httpcore.ConnectTimeout(str(error)) from error
+    except ConnectionRefusedError as error:
+        raise httpcore.ConnectError("connection refused") from error
+    except OSError as error:
+        raise httpcore.ConnectError(str(error)) from error
 
 
 class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
@@ -149,7 +150,7 @@ class Socket(asyncio.Protocol, httpcore.AsyncNetworkStream):
         """The peer has said all; what is still to be said to it may be said."""
         self._at_end = True
         _woken(self._reader)
-        return True
+        return self._transport.get_extra_info("sslcontext") is None  # a secure connection ends as a whole
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more will come or go."""

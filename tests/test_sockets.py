@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import struct
+import subprocess
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from pathlib import Path
 
 import httpcore
+import httpx
 import pytest
 
-from orchestra.sockets import HELD, Socket, Sockets
+from orchestra.request import Broken, Request
+from orchestra.runtime import Looped
+from orchestra.sockets import HELD, Socket, connected
 
 Peer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -29,8 +35,7 @@ def with_peer(peer: Peer, ours: Callable[[Socket], Awaitable[None]]) -> None:
                 writer.close()
 
         async with await asyncio.start_server(there, "127.0.0.1", 0) as server:
-            stream = await Sockets().connect_tcp("127.0.0.1", server.sockets[0].getsockname()[1], timeout=5)
-            assert isinstance(stream, Socket)
+            stream = await connected("127.0.0.1", server.sockets[0].getsockname()[1], timeout=5)
             async with aclosing(stream):
                 await asyncio.wait_for(ours(stream), 10)
 
@@ -160,4 +165,46 @@ def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(httpcore.ConnectError, match="refused"):
-        asyncio.run(Sockets().connect_tcp("127.0.0.1", port, timeout=5))
+        asyncio.run(connected("127.0.0.1", port, timeout=5))
+
+
+# --- secure ones
+
+
+@pytest.fixture(scope="module")
+def certified(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a certificate for 127.0.0.1, signed by itself."""
+    folder = tmp_path_factory.mktemp("tls")
+    subject = ["-subj", "/CN=here", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2", "-nodes"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", *subject, "-keyout", "key.pem", "-out", "cert.pem"]
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("openssl is not here")
+    return folder
+
+
+def test_a_secure_answer_comes_from_whom_the_certificate_names(certified: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certified / "cert.pem", certified / "key.pem")
+    heard: list[bytes] = []
+
+    async def peer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readuntil(b"\r\n\r\n") + await reader.readexactly(2))
+        writer.write(b"HTTP/1.1 200 OK\r\n\r\nto the end")  # no length: the end of the connection is that of the answer
+        writer.close()
+
+    async def asked() -> bytes:
+        async with await asyncio.start_server(peer, "127.0.0.1", 0, ssl=context) as server:
+            url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/path?query"
+            request = Request(method="POST", url=url, body=b"hi", headers={"Authorization": "Bearer key"})
+            async with Looped().send(request) as answer:
+                return b"".join([chunk async for chunk in answer.chunks()])
+
+    with pytest.raises(Broken, match="certificate"):
+        asyncio.run(asked())
+    assert not heard
+    monkeypatch.setattr(httpx, "create_ssl_context", lambda **_: ssl.create_default_context(cafile=str(certified / "cert.pem")))
+    assert asyncio.run(asked()) == b"to the end"
+    assert heard[0].startswith(b"POST /path?query HTTP/1.1\r\nhost: 127.0.0.1:")
+    assert b"authorization: Bearer key\r\n" in heard[0]
