@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,13 +21,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from orchestra.errors import BodyInvalid, ConfigError, DaemonError, StreamStalled
+from orchestra.errors import BodyInvalid, ConfigError, DaemonError, StreamStalled, StreamTruncated
 from orchestra.gateway import create_app
 from orchestra.gateway.asides import LOOPED, aside, without_aside
 from orchestra.gateway.lines import Run
 from orchestra.gateway.passing import Guard, Passing, parsed, refusal
 from orchestra.gateway.serving import Service
 from orchestra.model.client import Client
+from orchestra.model.tokens import Count, Counter
 from orchestra.runtime import Looped
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
@@ -148,6 +151,49 @@ def test_fields_that_are_not_ours_arrive_as_they_were_sent(through: Through, sta
     lines(through().post("/api/chat", json={**QUESTION, **more}))
     asked = standin.asked("/api/chat")[-1]
     assert {name: asked[name] for name in more} == more
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"OPTIONS": {"num_predict": 100_000}, "Truncate": True, "\u017ftream": False},
+        {"options": {"num_predict": 9}, "Options": {"num_predict": 7}, "Raw": False},
+        {"messages": [{"role": "user", "content": "?"}], "Messages": [{"ROLE": "user", "content": "", "Content": "Why?"}]},
+        {"messages": [], "MESSAGES": QUESTION["messages"]},
+        {"_debug_render_only": True, "_DEBUG_render_only": False},
+    ],
+    ids=["beyond the bound", "twice", "in a message", "instead", "not asked"],
+)
+def test_no_spelling_of_a_name_leads_past_the_guard(through: Through, standin: StandIn, odd: dict[str, Any]) -> None:
+    """The daemon takes its fields in any case, and the last of them: what it is sent names each once, as we have read it."""
+    said = through().post("/api/chat", json={**QUESTION, "stream": True, **odd})
+    assert said.status_code == 200, said.text
+    asked = standin.asked("/api/chat")[-1]
+    assert (asked["truncate"], asked["stream"]) == (False, True)
+    assert asked["options"]["num_predict"] <= (7 if "Options" in odd else 4096)
+    assert len({name.lower().replace("\u017f", "s") for name in asked}) == len(asked)
+    assert [set(message) for message in asked["messages"]] == [{"role", "content"}]
+
+
+def test_a_dialogue_that_takes_long_to_count_holds_nobody_up(
+    standin: StandIn, through: Through, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure, threads = Counter.measure, set[str]()
+
+    def measured(self: Counter, *given: Any, **named: Any) -> Count:
+        threads.add(threading.current_thread().name)
+        return measure(self, *given, **named)
+
+    monkeypatch.setattr(Counter, "measure", measured)
+    client = through()
+    lines(client.post("/api/chat", json=QUESTION))
+    ours = set(threads)
+    threads.clear()
+    assert client.post("/api/chat", json={**QUESTION, "messages": dialogue(3000)}).status_code == 200
+    assert (len(ours), len(threads)) == (1, 1)
+    assert threads != ours  # the first was counted where all requests are served
+    many = client.post("/api/chat", json={**QUESTION, "messages": dialogue(5000, 0)})
+    assert (many.status_code, "10,000" in many.json()["error"]) == (400, True)
 
 
 @pytest.mark.usefixtures("fresh")
@@ -339,6 +385,48 @@ def test_without_the_guard_an_answer_that_breaks_off_breaks_off(through: Through
     standin.fail("reset_mid", path="/api/chat")
     with pytest.raises(httpx.RemoteProtocolError):
         through("off").post("/api/chat", json=QUESTION)
+
+
+def test_without_the_guard_an_answer_has_its_time_all_the_same(through: Through, standin: StandIn) -> None:
+    standin.script(Scripted("a " * 40, pace=0.1))
+    before = time.monotonic()
+    with pytest.raises(httpx.RemoteProtocolError):
+        through("off", deadline=0.5, load_timeout=0.5).post("/api/chat", json=QUESTION)
+    assert time.monotonic() - before < 2
+
+
+def test_of_an_answer_that_broke_off_it_is_reported_why(standin: StandIn, caplog: pytest.LogCaptureFixture) -> None:
+    standin.fail("reset_mid", path="/api/chat")
+    settings = Settings.read(host=standin.url, language="en", guard="off")
+    with caplog.at_level("INFO", "orchestra.requests"), running(create_app(settings=settings), settings) as url:
+        with pytest.raises(httpx.RemoteProtocolError):
+            httpx.post(url + "/api/chat", json=QUESTION, trust_env=False)
+        wait_for(lambda: bool(caplog.messages))
+    assert caplog.messages[0].endswith(StreamTruncated.code())
+
+
+@pytest.mark.parametrize("guard", ["on", "off"])
+@pytest.mark.parametrize(("path", "body"), [("/api/chat", QUESTION), ("/api/embed", {"model": "llama3", "input": "sky"})])
+def test_who_has_waited_too_long_for_a_slot_hears_that_it_was_busy(
+    standin: StandIn, guard: Guard, path: str, body: dict[str, Any]
+) -> None:
+    async def asked() -> httpx.Response:
+        client = Client(Looped(), Settings.read(host=standin.url, language="en", deadline=0.2))
+        passing = Passing(client, guard)
+
+        async def passed(request: Request) -> Response:
+            raw = await request.body()
+            return passing.passed(path, raw, parsed(raw)) if path == "/api/chat" else passing.through("POST", path, raw)
+
+        app = Starlette(routes=[Route(path, passed, methods=["POST"])])
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as http, client.runtime.slot():
+            answer = await http.post(path, json={**body, "stream": False})
+        await client.runtime.close()
+        return answer
+
+    answer = asyncio.run(asked())
+    assert (answer.status_code, "is busy" in answer.json()["error"]) == (503, True), answer.text
+    assert int(answer.headers["retry-after"]) > 0
 
 
 # --- whoever leaves

@@ -7,12 +7,16 @@ outgrown the window, which loses whole oldest turns at the same places each time
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from itertools import chain
+from typing import Any, TypeVar
 
 from orchestra.errors import FieldInvalid, PromptTooLong, UsageError
 from orchestra.gateway.asides import without_aside
@@ -31,12 +35,24 @@ RUNNER = ("num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread", "draft_n
 PER_IMAGE = 768  # tokens, as the daemon itself counts one
 SHAPED = ("format", "tools", "suffix", "images")  # an answer to these is read by a program: no word of ours may stand in it
 _UNCOUNTED = ("system", "template", "suffix", "context")  # of /api/generate: what the prompt's own count does not hold
+# what a daemon knows of a body and of a message: it takes these names in any case, and the last of them counts
+_FIELDS = frozenset({
+    "model", "messages", "prompt", "suffix", "system", "template", "context", "raw", "images", "stream", "format", "tools", "think",
+    "options", "keep_alive", "truncate", "shift", "logprobs", "top_logprobs", "_debug_render_only",
+})  # fmt: skip
+_OF_A_MESSAGE = frozenset({"role", "content", "thinking", "images", "tool_calls", "tool_name", "tool_call_id"})
 _LEFT_OUT = Words(
     "[The {count} oldest messages did not fit into the window of {window} tokens and were left out.]\n\n",
     "［最早的 {count} 条消息超出了 {window} 个 token 的上下文窗口，已略去。］\n\n",
 )
+_READ = 10_000  # characters of a question that tell its language
 _OUR_LINE = re.compile(r"(?:\[The \d{1,9} oldest messages did not fit into the window of|［最早的 \d{1,9} 条消息超出了)[^\n]{1,80}\n\n")
 
+MOST_MESSAGES = 10_000  # of a dialogue, as of those in the other protocol
+SHORT = 20_000  # bytes of a prompt that are counted in a few milliseconds; a longer one is counted where it holds nobody up
+_COUNTING = ThreadPoolExecutor(1, thread_name_prefix="orchestra-counting")  # one: several would only take time from each other
+
+T = TypeVar("T")
 Body = Mapping[str, Any]
 
 
@@ -73,6 +89,23 @@ async def bounded(client: Client, path: str, body: Body, *, strict: bool = False
     return await prompt.sent(strict)
 
 
+def spelt(body: Body) -> Body:
+    """A body with its fields, and those of its messages, by the names that the daemon will take them for."""
+    body = _renamed(body, _FIELDS)
+    messages = body.get("messages")
+    if isinstance(messages, list) and any(isinstance(m, dict) and not m.keys() <= _OF_A_MESSAGE for m in messages):
+        body = {**body, "messages": [_renamed(m, _OF_A_MESSAGE) if isinstance(m, dict) else m for m in messages]}
+    return body
+
+
+def _renamed(given: Body, fields: frozenset[str]) -> Body:
+    if given.keys() <= fields:
+        return given
+    # as Go's encoding/json compares names: the long s is an s, and the sign for kelvin is a k to `lower` as well
+    folded = {name: name.replace("\u017f", "s").lower() for name in given}
+    return {folded[name] if folded[name] in fields else name: value for name, value in given.items()}
+
+
 def _said(path: str, body: Body) -> str | list[dict[str, Any]]:
     """The prompt, or the messages without the lines that were ours."""
     if path == "/api/generate":
@@ -81,6 +114,8 @@ def _said(path: str, body: Body) -> str | list[dict[str, Any]]:
             raise FieldInvalid(field="prompt", detail="a text", detail_zh="应为文本")
         return prompt
     messages = body.get("messages")
+    if isinstance(messages, list) and len(messages) > MOST_MESSAGES:
+        raise FieldInvalid(field="messages", detail=f"more than {MOST_MESSAGES:,}", detail_zh=f"超过 {MOST_MESSAGES:,} 条")
     if not isinstance(messages, list) or not all(isinstance(m, dict) and _is_said(m) for m in messages):
         raise FieldInvalid(field="messages", detail="objects with a role and a content that is a text", detail_zh="应为含角色与文本内容的对象")
     return [_as_the_model_said(m) if m["role"] == "assistant" else m for m in messages]
@@ -121,9 +156,10 @@ def read_by_people(body: Body) -> bool:
 def question_language(body: Body) -> str:
     """The language of the question: of the last text that its user has said."""
     messages = body.get("messages")
-    said = [m.get("content") for m in messages if isinstance(m, dict) and m.get("role") == "user"] if isinstance(messages, list) else []
-    texts = [text for text in (body.get("prompt"), *said) if isinstance(text, str) and text]
-    return language_of(texts[-1]) if texts else "en"
+    latest = reversed(messages) if isinstance(messages, list) else ()
+    said = (m.get("content") for m in latest if isinstance(m, dict) and m.get("role") == "user")
+    text = next((text for text in chain(said, [body.get("prompt")]) if isinstance(text, str) and text), "")
+    return language_of(text[:_READ]) if text else "en"
 
 
 def _shaped(body: Body, messages: Sequence[Body]) -> bool:
@@ -198,10 +234,10 @@ class _Prompt:
 
     async def sent(self, strict: bool) -> Sent:
         window, counter = self.loaded.window, None
-        count = self._most()
+        count = most = self._most()
         if count.tokens + self.answer > window:
             counter = await self.client.counter(self.body["model"])
-            count = self._measured(counter, self.said)
+            count = await _worked_out(partial(self._measured, counter, self.said), most.tokens)
         over = None
         if count.tokens + self.least > window and count.counted != "exact":
             try:
@@ -211,8 +247,7 @@ class _Prompt:
         if counter is None or (over is None and count.tokens + self.least <= window):
             return self._bound(self.body, count)
         if not isinstance(self.said, str) and not (strict or self.shaped):
-            kept = self._shortened(counter)
-            fewer = self._measured(counter, kept)
+            kept, fewer = await _worked_out(partial(self._shortened, counter), most.tokens)
             if len(kept) < len(self.said) and fewer.tokens < window:
                 notice = left_out(len(self.said) - len(kept), window, question_language(self.body))
                 return self._bound({**self.body, "messages": kept}, fewer, notice)
@@ -265,17 +300,23 @@ class _Prompt:
 
     # --- a history that has outgrown the window
 
-    def _shortened(self, counter: Counter) -> list[dict[str, Any]]:
-        """The messages without whole oldest turns; what the system says and the last turn stay."""
+    def _shortened(self, counter: Counter) -> tuple[list[dict[str, Any]], Count]:
+        """The messages without whole oldest turns, and their tokens; what the system says and the last turn stay."""
         assert not isinstance(self.said, str)
         head = [m for m in self.said if m["role"].lower() == "system"]
         turns = _turns([m for m in self.said if m["role"].lower() != "system"])
         if len(turns) < 2:
-            return self.said
+            return self.said, self._measured(counter, self.said)
         fixed = self._measured(counter, [*head, *turns[-1]]).tokens
         costs = [sum(counter.count(m.get("content") or "") + PER_MESSAGE + _beside({}, [m]) for m in turn) for turn in turns[:-1]]
         start = first_kept(costs, max(0, self.loaded.window - self.least - fixed))
-        return [*head, *(m for turn in turns[start:] for m in turn)]
+        kept = [*head, *(m for turn in turns[start:] for m in turn)]
+        return kept, self._measured(counter, kept)
+
+
+async def _worked_out(fn: Callable[[], T], size: int) -> T:
+    """What the function gives for a prompt of at most so many tokens; it is pure, and other requests go on meanwhile."""
+    return fn() if size <= SHORT else await asyncio.get_running_loop().run_in_executor(_COUNTING, fn)
 
 
 def _turns(messages: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:

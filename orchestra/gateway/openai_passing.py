@@ -67,12 +67,12 @@ class OwnModels:
         return Attended(partial(self._answer, path, raw, body, language), partial(refusal, language=language))
 
     def through(self, path: str, raw: bytes, language: str) -> Response:
-        """The daemon's own answer to it, byte for byte."""
-        return Attended(lambda send, _: self._passing.verbatim("POST", path, raw, send), partial(refusal, language=language))
+        """The daemon's own answer to it, byte for byte, when a slot is free for it."""
+        return Attended(lambda send, _: self._passing.in_turn(path, raw, send), partial(refusal, language=language))
 
     async def _answer(self, path: str, raw: bytes, body: dict[str, Any], language: str, send: Send, request: Request) -> None:
         report_of(request.scope).model = str(body.get("model"))
-        if not asks(_NATIVE[path], body):
+        if not asks(_NATIVE[path], {**body, "_debug_render_only": False}):  # which these paths do not know
             return await self._passing.verbatim("POST", path, raw, send)
         if self._passing.guard == "off":
             return await self._passing.in_turn(path, raw, send)

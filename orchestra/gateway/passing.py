@@ -6,9 +6,10 @@ An answer that has begun ends with `done:true` and why: what the daemon says, or
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from typing import Any, Literal, TypeVar, cast
 
@@ -30,7 +31,7 @@ from orchestra.errors import (
     StreamTruncated,
 )
 from orchestra.gateway.attending import attended
-from orchestra.gateway.bounding import Sent, bounded, question_language, read_by_people
+from orchestra.gateway.bounding import Sent, bounded, question_language, read_by_people, spelt
 from orchestra.gateway.discretion import in_one_line
 from orchestra.gateway.keeping import kept
 from orchestra.gateway.limits import RETRY_AFTER
@@ -49,6 +50,7 @@ T = TypeVar("T")
 Guard = Literal["on", "strict", "off"]
 _AS_THE_DAEMON = {413: 400, 422: 400, 500: 502}  # what a client of the daemon knows in place of our own status
 _OF_THE_CALLER = ('option "', "invalid format")  # what the daemon says with a 500, and is wrong with the request
+_EMBEDDING = ("/api/embed", "/api/embeddings")  # the model works for these as for a question
 _HANDED_ON = ("content-type", "retry-after")
 
 
@@ -61,12 +63,18 @@ class Passing:
 
     def passed(self, path: str, raw: bytes, body: Mapping[str, Any], language: str = "en") -> Response:
         """The answer to a `body`, sent as `raw` to `/api/chat` or `/api/generate`; errors in the daemon's own shape."""
+        if self.guard != "off" and (plain := spelt(body)) != body:
+            raw, body = json.dumps(plain).encode(), plain
         told = AsLines(str(body.get("model")), stream=body.get("stream") is not False, chat=path == "/api/chat", language=language)
         return Attended(partial(self._answer, path, raw, body, told), partial(refusal, language=language))
 
     def through(self, method: str, path: str, raw: bytes = b"", language: str = "en") -> Response:
         """The daemon's answer to any request, byte for byte; errors, where there is none, in its own shape."""
-        return Attended(lambda send, _: self.verbatim(method, path, raw, send), partial(refusal, language=language))
+
+        async def answer(send: Send, _: Request) -> None:
+            await (self.in_turn(path, raw, send) if path in _EMBEDDING else self.verbatim(method, path, raw, send))
+
+        return Attended(answer, partial(refusal, language=language))
 
     async def _answer(self, path: str, raw: bytes, body: Mapping[str, Any], told: Told, send: Send, request: Request) -> None:
         report_of(request.scope).model = str(body.get("model"))
@@ -106,7 +114,7 @@ class Passing:
         connection = self.client.connection
         try:
             async with (
-                self.client.runtime.slot(sent.patience.deadline),
+                self._turn(sent.patience.deadline),
                 connection.opened("POST", sent.path, sent.body, asked=sent.asked, patience=sent.patience) as answer,
                 aclosing(connection.lines(answer)) as chunks,
             ):
@@ -138,15 +146,25 @@ class Passing:
 
     async def in_turn(self, path: str, raw: bytes, send: Send) -> None:
         """Sends the daemon's answer to a question byte for byte, when a slot is free for it."""
-        async with self.client.runtime.slot(time.monotonic() + self.client.settings.deadline):
+        async with self._turn(time.monotonic() + self.client.settings.deadline):
             await self.verbatim("POST", path, raw, send)
 
+    @asynccontextmanager
+    async def _turn(self, deadline: float | None) -> AsyncIterator[None]:
+        """One of the daemon's slots. Raises `DaemonBusy` where none is free in time."""
+        async with AsyncExitStack() as held:
+            try:
+                await held.enter_async_context(self.client.runtime.slot(deadline))
+            except Broken as broken:
+                raise DaemonBusy(url=self.client.connection.url, detail=str(broken)) from broken
+            yield
+
     async def verbatim(self, method: str, path: str, raw: bytes, send: Send) -> None:
-        """Sends the daemon's answer byte for byte; where it breaks off, so does ours. Raises where there is none."""
+        """Sends the daemon's answer byte for byte. Raises where there is none, and where it breaks off: then ours has no end either."""
         settings, url = self.client.settings, self.client.connection.url
         asking = Asking(
             method=method, url=url + path, body=raw or None, connect=settings.connect_timeout, first=settings.load_timeout,
-            between=settings.load_timeout,
+            between=settings.load_timeout, deadline=time.monotonic() + max(settings.deadline, settings.load_timeout),
         )  # fmt: skip
         begun = False
         try:
@@ -161,7 +179,7 @@ class Passing:
                 await _more(send, b"", last=True)
         except Broken as broken:
             if begun:
-                return  # without an end of its own the connection is closed in the middle: that is what happened
+                raise StreamTruncated() from broken
             raise self.client.connection.unopened(broken, asking, wire.Asked(url=url)) from broken
 
 
@@ -257,6 +275,7 @@ def parsed(raw: bytes) -> dict[str, Any]:
 
 def asks(path: str, body: Mapping[str, Any]) -> bool:
     """Whether something is to be generated: a request with nothing in it loads or unloads the model, another shows the prompt."""
+    body = spelt(body)
     return bool(body.get("messages" if path == "/api/chat" else "prompt")) and not body.get("_debug_render_only")
 
 
