@@ -17,11 +17,11 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "orchestra"
 
-ORDER = ["texts", "errors", "settings", "request", "slots", "sockets", "runtime", "model", "sessions", "retrieval", "agents", "instruments", "api", "gateway", "cli"]
+ORDER = ["texts", "errors", "settings", "request", "slots", "ending", "sockets", "runtime", "model", "sessions", "retrieval", "agents", "instruments", "api", "gateway", "cli"]
 STANDIN_KNOWS = ("orchestra.texts", "orchestra.errors", "orchestra.model.wire", "orchestra.standin")
 KNOWS_STANDIN = ("cli", "standin", "__init__")  # the demo, its own folder, the public name; nobody else, so never silently
 FACES = ("gateway", "cli")  # they may say which version they are
-WAITS = ("sockets", "runtime", "gateway", "standin", "cli")
+WAITS = ("ending", "sockets", "runtime", "gateway", "standin", "cli")
 WAITING = {"asyncio", "anyio"}
 EMPTY_NAMES = {"utils", "helpers", "base", "common", "manager"}
 BORDERS = {"gateway/attending.py": 1, "agents/function.py": 1, "retrieval/search.py": 1}  # `except Exception`: how many, and where

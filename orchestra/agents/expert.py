@@ -14,7 +14,7 @@ from typing import Any
 
 from orchestra.agents.budget import least
 from orchestra.agents.tool import QUESTION, CallContext, Contribution, bounded
-from orchestra.errors import OrchestraError
+from orchestra.errors import Interrupted, OrchestraError
 from orchestra.model.budget import PASSAGES_PART
 from orchestra.model.client import Client
 from orchestra.model.firmness import fits
@@ -25,7 +25,6 @@ from orchestra.model.persona import Persona
 from orchestra.model.stages import summed
 from orchestra.model.tokens import PER_MESSAGE, most_tokens_of
 from orchestra.model.window import Fit, Loaded
-from orchestra.request import Breakage, Broken
 from orchestra.sessions.grounding import Ground, Inquiry, Material
 from orchestra.texts import Words
 
@@ -178,7 +177,7 @@ class Expert:
 
 def observed(failure: OrchestraError, language: str) -> Contribution:
     """What keeps an expert from answering, as a fact for whoever asked. Raises it where it is the task that ends."""
-    if isinstance(failure.__cause__, Broken) and failure.__cause__.how is Breakage.CLOSED:
+    if isinstance(failure, Interrupted):
         raise failure
     reply = failure.reply
     return Contribution(

@@ -180,7 +180,7 @@ def _without(token: str, text: str) -> str:
 
 
 async def _exchanged(runtime: Runtime, request: Request, seconds: float, expert: Remote) -> bytes:
-    """The body of an answer with the status 200. Raises `Fault`, and `Broken` where the task itself is ended."""
+    """The body of an answer with the status 200. Raises `Fault`."""
     try:
         async with runtime.send(request) as answer:
             body = b""
@@ -198,8 +198,6 @@ async def _exchanged(runtime: Runtime, request: Request, seconds: float, expert:
             return body
     except Broken as broken:
         match broken.how:
-            case Breakage.CLOSED:
-                raise
             case Breakage.TIMEOUT | Breakage.DEADLINE:
                 raise Fault(_LATE, failures=DOWN, seconds=shown(max(0.1, seconds))) from None
             case Breakage.CONNECT:

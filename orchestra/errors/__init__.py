@@ -9,7 +9,7 @@
       ModelFault                  the model that was named
         NoModel  ModelMissing  ModelUnsupported  PromptTooLong  PullFailed
       ReplyFault                  an answer that began and did not end well; `.reply` is what came
-        StreamTruncated  StreamCorrupt  LineTooLong  ReplyTooLarge  EmptyReply
+        StreamTruncated  Interrupted  StreamCorrupt  LineTooLong  ReplyTooLarge  EmptyReply
         FirstTokenTimeout  StreamStalled  SchemaMismatch
       StoreFault                  the folder and the file of the sessions
         StoreBusy  StoreCorrupt  StoreTooNew  StorageFull  StoreUnwritable
@@ -93,6 +93,7 @@ from orchestra.errors.parts import (
 from orchestra.errors.reply import (
     EmptyReply,
     FirstTokenTimeout,
+    Interrupted,
     LineTooLong,
     ReplyFault,
     ReplyTooLarge,
@@ -163,6 +164,7 @@ __all__ = [
     "HeadersTooLarge",
     "HostRefused",
     "ImportInvalid",
+    "Interrupted",
     "KeyRefused",
     "KnowledgeFault",
     "KnowledgeMissing",

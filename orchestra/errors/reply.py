@@ -21,6 +21,13 @@ class StreamTruncated(ReplyFault):
     )
 
 
+class Interrupted(ReplyFault):
+    """Orchestra itself was told to end while this was being answered, or before it was begun."""
+    status, exit_code = 503, 39
+    says = Words("Orchestra is being shut down: the answer was broken off", "Orchestra 正在关闭：回答已中断")
+    advice = Words("what was said in a session is kept; ask again in a moment", "会话中已有的内容已保留；请稍后重新提问")
+
+
 class StreamCorrupt(ReplyFault):
     """A line of the stream is no JSON object."""
     exit_code = 30

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from orchestra.errors import FirstTokenTimeout, OrchestraError, StreamStalled, StreamTruncated
+from orchestra.errors import FirstTokenTimeout, Interrupted, OrchestraError, StreamStalled, StreamTruncated
 from orchestra.model import wire
 from orchestra.model.connection import shown
 from orchestra.model.messages import FinishReason, Piece, Receipt, Reply, ToolCall, Usage
@@ -151,8 +151,7 @@ class Answering:
 
     def fault(self, error: Broken | OrchestraError, *, first: float, between: float) -> OrchestraError:
         """The error that leaves, with the answer so far; `first` and `between` are the patience in seconds."""
-        ours = isinstance(error, Broken) and error.how is Breakage.CLOSED
-        reply = self.reply(cancelled=ours) if self.parts else None
+        reply = self.reply(cancelled=isinstance(error, Interrupted)) if self.parts else None
         if isinstance(error, OrchestraError):
             error.reply = error.reply or reply
             return error

@@ -14,14 +14,13 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import NamedTuple
 
-from orchestra.errors import OrchestraError, StoreFault
+from orchestra.errors import Interrupted, OrchestraError, StoreFault
 from orchestra.model.budget import QUESTION_PART, Shares, first_kept, outgrown
 from orchestra.model.client import Client
 from orchestra.model.language import language_of, with_language
 from orchestra.model.messages import FinishReason, Language, Options, Piece, Reply, gathered
 from orchestra.model.tokens import PER_MESSAGE, Counter, Subject, most_tokens
 from orchestra.model.window import Fit
-from orchestra.request import Breakage, Broken
 from orchestra.sessions.prompt import Frame, Past, Sizes, bounded, counted, messages, stops, told
 from orchestra.sessions.records import Compaction, Turn
 from orchestra.sessions.store import Store
@@ -103,9 +102,9 @@ class Compactor:
         last = replaced[-1]
         try:
             reply = await self._heard(self._asked(frame, part, request, measured, beside + size), moved)
+        except Interrupted:  # which says nothing about the summary
+            return None
         except OrchestraError as error:
-            if isinstance(error.__cause__, Broken) and error.__cause__.how is Breakage.CLOSED:
-                return None  # ended by us, which says nothing about the summary
             return await self._kept(Compaction(turn=last.id, text="", model=frame.model, fault=error.code()))
         if reply is None:
             return None
