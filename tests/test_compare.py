@@ -124,9 +124,9 @@ def test_a_daemon_that_goes_away_leaves_what_was_measured(tmp_path: Path) -> Non
             out, _ = running.communicate(timeout=20)
     left = json.loads(out)
     assert (running.returncode, left["error"]["code"]) == (3, "daemon_unreachable")
-    first, second = left["results"]
+    first, *rest = left["results"]
     assert (first["text"], first["error"]) == ("One.", None)
-    assert second["error"] is not None
+    assert all(row["error"] for row in rest), "whoever was answering then has an error, or is not there"
 
 
 # --- what is refused
