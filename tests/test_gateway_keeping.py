@@ -109,6 +109,7 @@ def test_what_is_no_dialogue_is_not_kept(client: httpx.Client, store: Store) -> 
     result = [*messages("Which?"), {"role": "tool", "content": "42"}]
     client.post("/api/chat", json={"model": "tiny-tools", "messages": result, "tools": [TOOL], "options": {"num_predict": 2}})
     client.post("/api/chat", json={"model": "llama3", "messages": "hi"})
+    client.post("/api/chat", json={"model": "llama3", "messages": messages("Which?", "That.", ""), "options": {"num_predict": 2}})
     assert shown(store) == {}
 
 

@@ -96,6 +96,26 @@ def test_a_dialogue_goes_on_and_a_wish_stands_after_the_seed_memory(served: Serv
     assert sent["messages"][1]["content"].startswith("请用很短的句子。\n\n我叫小明。")
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
+def test_an_answer_that_was_cut_goes_on(served: Served, daemon: StandIn, path: str) -> None:
+    """Open WebUI's "Continue response": what was said of the answer stands last."""
+    cut = {"role": "assistant", "content": "可以请求法院"}
+    assert served().post(path, json={**ASK, "messages": [*ASK["messages"], cut], "stream": False}).status_code == 200
+    (sent,) = daemon.asked("/api/chat")
+    assert [one["role"] for one in sent["messages"]] == ["system", "user", "assistant", "user"]
+    assert sent["messages"][-2] == cut
+    assert "请从中断处接着说" in sent["messages"][-1]["content"]
+
+
+@pytest.mark.parametrize(("kind", "what"), [("image_url", "images"), ("input_audio", "anything but text")])
+def test_nobody_answers_without_having_seen_what_was_sent(served: Served, daemon: StandIn, kind: str, what: str) -> None:
+    parts = [{"type": "text", "text": "Who is that?"}, {"type": kind, kind: {"url": "data:image/png;base64,AAAA"}}]
+    answer = served().post("/v1/chat/completions", json={**ASK, "messages": [{"role": "user", "content": parts}]})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "model_unsupported")
+    assert f"does not support {what}" in answer.json()["error"]["message"]
+    assert daemon.asked("/api/chat") == []
+
+
 def test_a_stream_has_its_pieces_its_usage_and_an_end(served: Served) -> None:
     said = events(served(), {**ASK, "max_tokens": 20, "stream_options": {"include_usage": True}})
     assert said[-1] is None
@@ -190,6 +210,7 @@ def test_an_error_before_the_answer_has_its_status_and_one_in_its_middle_is_seen
         ({**ASK, "model": "orchestra/nobody"}, 404),
         ({**ASK, "messages": []}, 422),
         ({**ASK, "messages": [{"role": "assistant", "content": "x"}]}, 422),
+        ({**ASK, "messages": [*ASK["messages"], {"role": "assistant", "content": "x"}, {"role": "user", "content": " "}]}, 422),
         ({**ASK, "temperature": "hot"}, 422),
         ({**ASK, "max_tokens": 10**12}, 422),
         ({**ASK, "n": 3}, 422),

@@ -71,7 +71,7 @@ async def _kept(branches: Branches, begun: Begun, lines: Lines, *, model: str, s
 def _dialogue(request: Request, body: Mapping[str, Any]) -> Dialogue | None:
     given = body.get("messages")
     messages = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
-    said = [Message(role, text) for one in messages if (role := ROLES.get(str(one.get("role")).lower())) and (text := _text(one))]
+    said = [Message(role, _text(one)) for one in messages if (role := ROLES.get(str(one.get("role")).lower()))]
     if not messages or str(messages[-1].get("role")).lower() != "user" or recognised(request.headers, said):
         return None
     try:

@@ -63,6 +63,7 @@ def mount(app: FastAPI, orchestra: AsyncOrchestra, voices: Voices) -> None:
             language = language_for(request.headers, orchestra.settings)
             return _beside(own, request, value) or own.passed(openai_passing.CHAT, raw, value, language)
         body = understood(wire.Completion, value)
+        body.check()
         voice = await voices.voice(body.model)
         report = report_of(request.scope)
         report.model = voice.id

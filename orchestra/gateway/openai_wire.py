@@ -15,12 +15,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.responses import JSONResponse, Response
 
+from orchestra.errors import ModelUnsupported
 from orchestra.gateway.answering import linked, titled
 from orchestra.gateway.voices import Voice
 from orchestra.model.messages import FinishReason, Message, Options, Receipt, Role, Usage
 from orchestra.model.untrusted import visible
 from orchestra.retrieval.links import without_links
 from orchestra.retrieval.passages import Source
+from orchestra.texts import Words
 
 DONE = "data: [DONE]\n\n"
 BEAT = ": still at work\n\n"
@@ -39,6 +41,10 @@ class Said(Lenient):
 
     role: str
     content: str | list[dict[str, Any]] | None = None
+
+    def kinds(self) -> set[str]:
+        """The kinds of its parts."""
+        return {str(part.get("type")) for part in self.content} if isinstance(self.content, list) else set()
 
     def text(self) -> str:
         """What was said, without pictures and sounds."""
@@ -102,6 +108,13 @@ class Completion(Wishes):
     max_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
     max_completion_tokens: int | None = Field(default=None, ge=1, le=1_000_000)
     n: int | None = Field(default=None, ge=1, le=1)
+
+    def check(self) -> None:
+        """Raises `ModelUnsupported` for pictures and whatever else no persona reads: it would answer without having seen it."""
+        unread = {kind for one in self.messages for kind in one.kinds()} - {"text", "refusal"}
+        if unread:
+            what = Words("images", "图片") if unread == {"image_url"} else Words("anything but text", "文本以外的内容")
+            raise ModelUnsupported(model=self.model, detail=f"does not support {what.en}", detail_zh=f"不支持 {what.zh}")
 
     def said(self) -> list[Message]:
         """The messages, those of roles that are known here."""

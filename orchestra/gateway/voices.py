@@ -54,6 +54,7 @@ _PURPOSES = {
 }
 
 
+_GO_ON = Words("Go on exactly where you stopped, and repeat nothing.", "请从中断处接着说，不要重复。")
 Kept = Callable[["Dialogue", About], Awaitable[Begun]]
 
 
@@ -104,14 +105,18 @@ class Dialogue:
         """The dialogue in a client's messages. Raises `FieldInvalid` where none of them asks anything.
 
         A client's system messages are wishes of its user: the seed memory of a persona is the only text that speaks as the
-        system. `kept` is what begins its turn, where it is stored.
+        system. Where the assistant has spoken last its answer was cut, and it is asked to go on ("Continue response" of a
+        chat). `kept` is what begins the turn, where it is stored.
         """
         wishes = "\n\n".join(one.content for one in messages if one.role == "system" and one.content.strip())
-        said = [_as_said(one) for one in messages if one.role in ("user", "assistant") and one.content.strip()]
+        turns = [_as_said(one) for one in messages if one.role in ("user", "assistant")]
+        said = [one for one in turns if one.content.strip()]
         while said and said[0].role == "assistant":
             del said[0]
-        if not said or said[-1].role != "user":
-            raise FieldInvalid(field="messages", detail="the last message is no user's", detail_zh="最后一条不是用户的消息")
+        if not said or (said[-1].role == "assistant" and turns[-1].role == "user"):
+            raise FieldInvalid(field="messages", detail="the last of a user's says nothing", detail_zh="最后一条用户消息没有内容")
+        if said[-1].role == "assistant":
+            said.append(Message("user", _GO_ON.text(language_of(said[-2].content))))
         return cls(said=tuple(said[:-1]), question=said[-1].content, wishes=wishes, options=options, lineage=lineage, kept=kept)
 
 
