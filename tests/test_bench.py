@@ -18,7 +18,7 @@ from services import CANARY, Seen, Service, Told, everything_logged, running_ser
 
 from orchestra import Orchestra
 from orchestra.errors import EndpointFault, ExtraMissing, ModelMissing, PromptTooLong, UsageError
-from orchestra.standin import StandIn
+from orchestra.standin import Scripted, StandIn
 
 __all__ = ["chinese", "everything_logged", "line", "running_service"]
 PROMPT = "Tell me of the sea."
@@ -128,6 +128,19 @@ def test_an_answer_that_comes_in_one_go_has_no_speed(service: Service, line: Lin
         found = line("bench", PROMPT, "--runs", "1", "--endpoint", f"e={service.url}/v1")
         assert ("generation, tokens/s" in found.out) is timed
         assert ("e: the answers came in one go" in found.out) is not timed
+
+
+def test_a_loop_that_the_daemon_ends_is_timed_all_the_same(daemon: StandIn, line: Line) -> None:
+    daemon.script(*[Scripted(["ha"] * 40, end="nothing") for _ in range(4)])
+    found = line("bench", PROMPT, "-m", "llama3", "-n", "50", "--runs", "3", "--json")
+    (side,) = found.json["sides"]
+    assert (found.code, side["error"]) == (0, None)
+    assert {(run["finish_reason"], run["counted"], run["prompt_tokens"]) for run in side["answers"]} == {
+        ("repetition", False, side["first"]["prompt_tokens"])
+    }
+    assert all(run["tokens"] > 30 for run in side["answers"])
+    daemon.script(Scripted(["ha", "hu"] * 20, end="nothing"))  # the control: what just broke off is no answer
+    assert line("bench", PROMPT, "-m", "llama3", "--runs", "1", "--json").error["code"] == "stream_truncated"
 
 
 def test_nothing_is_unloaded_unless_asked_for(daemon: StandIn, line: Line) -> None:

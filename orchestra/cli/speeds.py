@@ -138,9 +138,11 @@ def remarks(sides: Sequence[Side]) -> list[str]:
     burst = say(
         "the answers came in one go, so that their speed cannot be timed; raise --tokens", "回答一次性到达，无法计量生成速度；请调大 --tokens"
     )
+    looped = say("its answers ran in a loop, which Ollama ended; tokens are counted in pieces", "回答陷入重复，被 Ollama 终止；token 数按片段计")
     mechanical = say("a stand-in answers: these are no model's figures", "由替身服务回答：这些数字不是模型的")
     return [
         *(f"{side.name}: {mechanical}" for side in sides if side.stand_in),
+        *(f"{side.name}: {looped}" for side in sides if any(run.finish_reason == "repetition" for run in side.runs)),
         *(f"{side.name}: {burst}" for side in sides if side.runs and side.spread("speed") is None),
         *(f"{side.name}: {_told(side.error)}" for side in sides if side.error is not None),
     ]

@@ -12,10 +12,11 @@ from orchestra.errors import EndpointFault, FirstTokenTimeout, PromptTooLong, St
 from orchestra.instruments.bench import Contestant, Plan, Run, Side
 from orchestra.instruments.endpoint import Endpoint, address, endpoint
 from orchestra.model import wire
+from orchestra.model.answering import EQUAL_PIECES
 from orchestra.model.catalog import chosen, is_base, unload
 from orchestra.model.client import Client
-from orchestra.model.connection import shown
-from orchestra.model.messages import Message, Options, Usage
+from orchestra.model.connection import Patience, shown
+from orchestra.model.messages import FinishReason, Message, Options, Usage
 from orchestra.model.window import Loaded, context_length, full_name, section, weights_of
 from orchestra.request import Breakage, Broken
 from orchestra.runtime import Runtime
@@ -111,34 +112,42 @@ class DaemonSide:
         body = wire.inference_body(self._model, subject, GREEDY, bounds, raw=self._raw)
         if client.settings.keep_alive:
             body["keep_alive"] = wire.keep_alive(client.settings.keep_alive)
-        until = time.monotonic() + client.settings.deadline
-        patience = client.connection.patience(prompt_tokens=count.tokens, deadline=until)
-        path = "/api/generate" if self._raw else "/api/chat"
-        watch, usage, reason = Stopwatch(), Usage(), ""
+        patience = client.connection.patience(prompt_tokens=count.tokens, deadline=time.monotonic() + client.settings.deadline)
+        watch = Stopwatch()
         try:
-            async with client.runtime.slot(until):
-                watch.start()
-                async with (
-                    client.connection.opened("POST", path, body, asked=asked, patience=patience) as answer,
-                    aclosing(client.connection.events(answer)) as events,
-                ):
-                    async for event in events:
-                        if event.get("error"):
-                            raise wire.said(200, wire.error_words(event["error"]), asked)
-                        done = bool(event.get("done"))
-                        watch.see(any(wire.text_of(event)), ended=done)
-                        if done:
-                            usage, reason = wire.usage_of(event), str(event.get("done_reason") or "")
-                            break
+            last = await self._answered(body, asked, patience, watch)
         except Broken as broken:
             if broken.how is Breakage.CLOSED:
                 raise
             if watch.first is None:
                 raise FirstTokenTimeout(model=self._model, seconds=shown(patience.first)) from None
             raise StreamStalled(seconds=shown(patience.between)) from None
-        if not watch.ended:
+        if watch.ended:
+            usage = wire.usage_of(last)
+            reason = str(last.get("done_reason") or "")
+            return watch.run(prompt_tokens=usage.prompt_tokens, tokens=usage.completion_tokens, finish_reason=reason, usage=usage)
+        if watch.equal <= EQUAL_PIECES:
             raise StreamTruncated()
-        return watch.run(prompt_tokens=usage.prompt_tokens, tokens=usage.completion_tokens, finish_reason=reason, usage=usage)
+        # greedy and without penalties a model may well loop: the daemon ends it and counts nothing, but it was timed
+        read = count.tokens if count.counted == "exact" else None
+        return watch.run(prompt_tokens=read, tokens=watch.pieces, counted=False, finish_reason=FinishReason.REPETITION.value)
+
+    async def _answered(self, body: dict[str, Any], asked: wire.Asked, patience: Patience, watch: Stopwatch) -> dict[str, Any]:
+        """The last event of the daemon's answer, all of which `watch` sees."""
+        connection, path, event = self._client.connection, "/api/generate" if self._raw else "/api/chat", {}
+        async with self._client.runtime.slot(patience.deadline):
+            watch.start()
+            async with (
+                connection.opened("POST", path, body, asked=asked, patience=patience) as answer,
+                aclosing(connection.events(answer)) as events,
+            ):
+                async for event in events:
+                    if event.get("error"):
+                        raise wire.said(200, wire.error_words(event["error"]), asked)
+                    watch.see("".join(wire.text_of(event)), ended=bool(event.get("done")))
+                    if watch.ended:
+                        break
+        return event
 
     async def _too_long(self, needed: int, asked: wire.Asked) -> PromptTooLong:
         most = context_length(await self._client.facts(self._model))
@@ -182,20 +191,19 @@ class EndpointSide:
         """One answer. Raises `EndpointFault`."""
         asked: dict[str, Any] = {"prompt": prompt} if plan.base else {"messages": [{"role": "user", "content": prompt}]}
         body = {"model": self._endpoint.model, **asked, "max_tokens": plan.tokens, "temperature": 0}
-        watch, pieces, read, written, reason = Stopwatch(), 0, None, None, ""
+        watch, read, written, reason = Stopwatch(), None, None, ""
         watch.start()
         until = time.monotonic() + self._deadline
         async with aclosing(self._endpoint.answer(self._runtime, body, seconds=self._deadline, deadline=until)) as deltas:
             async for delta in deltas:
-                watch.see(bool(delta.text), ended=bool(delta.finish_reason))
-                pieces += bool(delta.text)
+                watch.see(delta.text, ended=bool(delta.finish_reason))
                 read, written = delta.prompt_tokens or read, delta.tokens or written
                 reason = delta.finish_reason or reason
         if watch.first is None:
             raise self._endpoint.fault(
                 Words("its answer is empty", "它的回答为空"), Words("try it with another prompt, or see its log", "请换一个提示词，或查看其日志")
             )
-        return watch.run(prompt_tokens=read, tokens=written or pieces, finish_reason=reason, counted=written is not None)
+        return watch.run(prompt_tokens=read, tokens=written or watch.pieces, finish_reason=reason, counted=written is not None)
 
 
 class Stopwatch:
@@ -203,20 +211,24 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self._started = time.perf_counter()
-        self.first: float | None = None
         self._last = 0.0
+        self._text = ""
+        self.first: float | None = None
         self.ended = False
+        self.pieces = self.equal = 0  # parts of the text, and how many of the last ones were the same
 
     def start(self) -> None:
         """The request is sent now."""
         self._started = time.perf_counter()
 
-    def see(self, text: bool, *, ended: bool) -> None:
+    def see(self, text: str, *, ended: bool) -> None:
         """Something came: a part of the text, or the word that it has ended."""
         if text or ended:
             self._last = time.perf_counter() - self._started
-        if text and self.first is None:
-            self.first = self._last
+        if text:
+            self.first = self._last if self.first is None else self.first
+            self.pieces += 1
+            self.equal, self._text = (self.equal + 1 if text == self._text else 1), text
         self.ended = self.ended or ended
 
     def run(
