@@ -407,6 +407,22 @@ def test_a_daemon_that_is_away_is_named(served: Served, daemon: StandIn) -> None
     assert client.get("/").text == "Ollama is running", "it is here"
 
 
+def test_a_daemon_that_takes_a_question_and_says_nothing_keeps_no_list_waiting(
+    served: Served, daemon: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("orchestra.gateway.attending.LISTING", 0.2)
+    client = served()
+    for path in ("/v1/models", "/api/tags", "/api/ps", "/api/version"):
+        daemon.fail("stall_before_headers", path=path)
+    began = time.monotonic()
+    listed = client.get("/v1/models").json()["data"]
+    assert {one["id"].partition("/")[0] for one in listed} == {"orchestra"}, "the voices alone"
+    for path in ("/api/tags", "/api/ps", "/api/version"):
+        answer = client.get(path)
+        assert (answer.status_code, daemon.url in answer.json()["error"]) == (503, True), answer.text
+    assert time.monotonic() - began < 3
+
+
 def test_a_digest_of_all_voices_would_be_noticed(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The control of the list: without names in the digest there is one."""
     entry = ollama_wire.entry

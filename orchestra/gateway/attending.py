@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive
 
-from orchestra.errors import OrchestraError
+from orchestra.errors import DaemonUnreachable, OrchestraError
 
 LEFT = 499  # what proxies note for a caller that did not wait; nobody reads it
+LISTING = 4.0  # seconds: Open WebUI asks for a list of models before a page is shown, and gives it 10
 _log = logging.getLogger("orchestra.gateway")
 T = TypeVar("T")
 
@@ -51,6 +52,15 @@ async def within(receive: Receive, work: Coroutine[Any, Any, T]) -> tuple[T] | N
         await asyncio.wait((task,))
         if not task.cancelled():
             task.exception()  # seen: whoever has left is not told
+
+
+async def listed(work: Coroutine[Any, Any, T], url: str) -> T:
+    """What the daemon at `url` lists: that takes no time, or never ends. Raises `DaemonUnreachable`."""
+    try:
+        async with asyncio.timeout(LISTING):
+            return await work
+    except TimeoutError:
+        raise DaemonUnreachable(url=url, detail=f"no answer within {LISTING:g} s", detail_zh=f"{LISTING:g} 秒内没有回答") from None
 
 
 async def _left(receive: Receive) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from contextlib import aclosing, suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from fastapi import FastAPI, Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -17,7 +17,7 @@ from orchestra.errors import ManagementRefused, ModelMissing, ModelUnsupported, 
 from orchestra.gateway import ollama_wire as wire
 from orchestra.gateway.access import language_for
 from orchestra.gateway.answering import Answering, Beforehand, Streamed, below
-from orchestra.gateway.attending import attended
+from orchestra.gateway.attending import attended, listed
 from orchestra.gateway.bodies import bounded, takes, understood
 from orchestra.gateway.discretion import in_one_line
 from orchestra.gateway.passing import Passing, asks, parsed
@@ -29,6 +29,7 @@ from orchestra.model.messages import FinishReason, Piece
 from orchestra.model.persona import Persona
 from orchestra.model.window import full_name, window_of
 
+T = TypeVar("T")
 PATH = "/api/"
 ALIVE = "Ollama is running"  # word for word what clients look for
 MANAGING = {"create": ("POST", "create"), "push": ("POST", "push"), "copy": ("POST", "cp"), "delete": ("DELETE", "rm")}
@@ -67,17 +68,15 @@ class _Face:
 
     async def version(self) -> Any:
         """The daemon's own, by which clients know what it can do."""
-        return {"version": await self._client.version()}
+        return {"version": await self._soon(self._client.version())}
 
     async def tags(self) -> Any:
         """The voices, then the daemon's own models."""
-        rows = await self._client.tags()
-        return {"models": [*await self._entries(rows, every=True), *(rows if self._passing else ())]}
+        return await self._soon(self._listed(self._client.tags(), every=True))
 
     async def loaded(self) -> Any:
         """What is in memory: a voice is where the model is that answers for it."""
-        rows = await self._client.ps()
-        return {"models": [*await self._entries(rows, every=False), *(rows if self._passing else ())]}
+        return await self._soon(self._listed(self._client.ps(), every=False))
 
     async def show(self, request: Request) -> Any:
         """What is known of a model; of a voice all but its seed memory."""
@@ -93,6 +92,13 @@ class _Face:
         language = language_for(request.headers, self._orchestra.settings)
         title = f"{voice.titled(language)}: {voice.described(language)}"
         return wire.shown(title, facts, model, window, _persona(voice))
+
+    async def _soon(self, work: Coroutine[Any, Any, T]) -> T:
+        return await listed(work, self._client.connection.url)
+
+    async def _listed(self, asked: Coroutine[Any, Any, list[dict[str, Any]]], *, every: bool) -> Any:
+        rows = await asked
+        return {"models": [*await self._entries(rows, every=every), *(rows if self._passing else ())]}
 
     async def _entries(self, rows: list[dict[str, Any]], *, every: bool) -> list[dict[str, Any]]:
         known = {full_name(str(row.get("name", ""))): row for row in rows}

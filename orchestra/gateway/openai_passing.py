@@ -19,6 +19,7 @@ from starlette.types import Send
 from orchestra.errors import FieldInvalid, OrchestraError
 from orchestra.gateway import openai_wire as wire
 from orchestra.gateway.access import language_for
+from orchestra.gateway.attending import listed
 from orchestra.gateway.bodies import bounded, understood, value_of
 from orchestra.gateway.discretion import in_one_line
 from orchestra.gateway.lines import Line, merged
@@ -49,7 +50,8 @@ class OwnModels:
     async def listed(self) -> list[dict[str, Any]]:
         """What the daemon lists in this protocol; nothing where it cannot be asked."""
         try:
-            rows = (await self._passing.client.connection.ask("GET", "/v1/models")).get("data")
+            connection = self._passing.client.connection
+            rows = (await listed(connection.ask("GET", "/v1/models"), connection.url)).get("data")
         except OrchestraError:
             return []
         return [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
