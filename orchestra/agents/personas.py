@@ -183,13 +183,9 @@ def _said(error: PersonaInvalid) -> Words:
 
 def _named(folder: Path) -> Iterator[tuple[str, Path]]:
     """The persona files of a folder with the names that they are known by."""
-    try:
-        files = sorted(os.listdir(folder))  # each message asks: `glob` takes ten times as long
-    except OSError:
-        return
-    for file in files:
-        if file.endswith(SUFFIX) and (name := canonical(file.removesuffix(SUFFIX))):
-            yield name, folder / file
+    for path in sorted(folder.glob("*" + SUFFIX)):
+        if name := canonical(path.stem):
+            yield name, path
 
 
 def _twice(name: str, paths: Sequence[Path]) -> PersonaInvalid:
