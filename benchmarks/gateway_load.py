@@ -105,7 +105,7 @@ def measured() -> list[Row]:
         rows = asyncio.run(streaming(url))
     with replaying(20, 0.02) as url:
         rows += asyncio.run(crowded(url))
-    with replaying(20) as url:
+    with replaying(3, 0.02) as url:  # one after the other, as a model's: what is done for the next is not done before the first
         return rows + asyncio.run(beginning(url))
 
 
