@@ -14,8 +14,10 @@ from served import Served, serving
 from services import everything_logged  # noqa: F401 - a fixture
 
 from orchestra.agents.lineage import Lineage
+from orchestra.errors import OrchestraError, PromptTooLong
 from orchestra.gateway import answering
 from orchestra.gateway.answering import sources_text
+from orchestra.gateway.discretion import HINTS, hint_of
 from orchestra.gateway.openai_wire import citations
 from orchestra.gateway.voices import Dialogue, PersonaVoice
 from orchestra.model.messages import Piece
@@ -113,6 +115,7 @@ def test_nobody_answers_without_having_seen_what_was_sent(served: Served, daemon
     answer = served().post("/v1/chat/completions", json={**ASK, "messages": [{"role": "user", "content": parts}]})
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "model_unsupported")
     assert f"does not support {what}" in answer.json()["error"]["message"]
+    assert "--model" not in answer.json()["error"]["message"], "who asks over HTTP has no command line"
     assert daemon.asked("/api/chat") == []
 
 
@@ -240,6 +243,15 @@ def test_what_nobody_foresaw_ends_a_stream_as_an_error_and_nothing_of_it_is_logg
     assert "ValueError" in text
     assert "unforeseen: ValueError" in logged.text
     assert "违约金" not in text + logged.text
+
+
+@pytest.mark.parametrize("error", HINTS)
+def test_what_to_do_is_said_to_somebody_without_a_command_line(error: type[OrchestraError]) -> None:
+    made = error(name="n", needed_window=9, limit=3, seconds=5)
+    for language in ("en", "zh"):
+        assert "--" in made.hint(language) or "`orchestra " in made.hint(language), "nothing to say otherwise"
+        assert not [sign for sign in ("--", "`orchestra ", "{") if sign in hint_of(made, language)]
+    assert "at most" in hint_of(PromptTooLong(needed_window=9, most=3), "en"), "what the error itself knows better stays"
 
 
 def test_a_question_that_was_here_before_is_refused_and_one_from_far_down_asks_nobody_more(served: Served, daemon: StandIn) -> None:

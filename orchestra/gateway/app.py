@@ -28,7 +28,7 @@ from orchestra.gateway.access import OPEN, admit, language_for
 from orchestra.gateway.attending import LEFT
 from orchestra.gateway.bodies import WhoAnswers, replayed, whole
 from orchestra.gateway.branches import Branches
-from orchestra.gateway.discretion import discreet
+from orchestra.gateway.discretion import discreet, hint_of
 from orchestra.gateway.identity import Users
 from orchestra.gateway.keys import OWNER, Keys
 from orchestra.gateway.limits import RETRY_AFTER, Arrivals, Places
@@ -184,7 +184,7 @@ def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = 
         answer.headers.update(headers)
         return answer
     message = discreet(error.message(language), personas, language)
-    said = {"code": error.code(), "message": message, "hint": error.hint(language)}
+    said = {"code": error.code(), "message": message, "hint": hint_of(error, language)}
     so_far = {"response": error.reply.text} if error.reply is not None else {}
     return JSONResponse({"error": said, **so_far}, status_code=error.status, headers=headers)
 
