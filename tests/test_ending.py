@@ -7,12 +7,17 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from orchestra import AsyncOrchestra
 from orchestra.errors import Interrupted
+from orchestra.gateway.app import Border
+from orchestra.gateway.identity import Users
+from orchestra.gateway.keys import Keys
 from orchestra.model.messages import Piece
 from orchestra.request import Broken
 from orchestra.runtime import Looped
+from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
 
 PROMPTLY = 1.0
@@ -90,6 +95,36 @@ def test_an_answer_that_is_broken_off_keeps_what_came_and_does_not_blame_the_dae
 
     with StandIn([Scripted("".join(chr(0x4E00 + 7 * place) for place in range(400)), pace=0.02)]) as daemon:
         asyncio.run(main(daemon))
+
+
+def test_what_is_cancelled_at_the_very_end_is_told_to_its_caller_without_a_traceback() -> None:
+    async def endless(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/begun":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.Event().wait()
+
+    async def told(path: str) -> list[Message]:
+        sent: list[Message] = []
+
+        async def receive() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        scope = {"type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "headers": [(b"host", b"127.0.0.1:1")], "server": ("127.0.0.1", 1)}
+        settings = Settings.read()
+        work = asyncio.ensure_future(Border(endless, settings, Keys.of(settings), Users.of(settings))(scope, receive, send))
+        await asyncio.sleep(0.05)
+        work.cancel()
+        await work
+        return sent
+
+    start, body = asyncio.run(told("/chat"))
+    assert (start["status"], dict(start["headers"])[b"retry-after"]) == (503, b"2")
+    assert b"interrupted" in body["body"]
+    [start] = asyncio.run(told("/begun"))
+    assert start["status"] == 200, "what has begun ends where it is"
 
 
 async def _drained(pieces: AsyncGenerator[Piece]) -> None:

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from orchestra import __version__
 from orchestra.agents.experts import Named
 from orchestra.api import AsyncOrchestra
-from orchestra.errors import MethodRefused, OrchestraError, Overloaded, RouteMissing
+from orchestra.errors import Interrupted, MethodRefused, OrchestraError, Overloaded, RouteMissing
 from orchestra.gateway import guide, lesson, ollama, openai, own, passing
 from orchestra.gateway.access import OPEN, admit, language_for
 from orchestra.gateway.attending import LEFT
@@ -164,7 +164,12 @@ class Border:
             except ClientDisconnect:
                 await Response(status_code=LEFT)(scope, receive, send)
                 return
-            await self.app(scope, receive, send)
+            try:
+                await self.app(scope, receive, send)
+            except asyncio.CancelledError:  # it has not ended when a shutdown has: whoever has heard nothing yet is told
+                report.failed(cut := Interrupted())
+                if not report.status:
+                    await refusal(cut, language_for(Headers(scope=scope), self.settings), path=scope["path"])(scope, receive, send)
 
 
 def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = (), path: str = "") -> JSONResponse:
@@ -173,7 +178,7 @@ def refusal(error: OrchestraError, language: str, personas: Iterable[Persona] = 
     Under `/v1/` and `/api/` it has the shape of those protocols.
     """
     headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
-    if error.status == 429:
+    if error.status in (429, 503):
         headers["Retry-After"] = str(RETRY_AFTER)
     if error.status == 408:  # what is still to come of its body is not waited for
         headers["Connection"] = "close"
