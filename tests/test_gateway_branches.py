@@ -162,7 +162,7 @@ def test_a_client_that_names_no_chat_is_recognised_where_all_is_kept(
     client = served()
     question = "What is the capital of France?"
     first = say(client, question, head={}, model="orchestra/search")
-    assert "\n[1] [" in first, "the sources below an answer are none of its words"
+    assert "\n[1] France\n" in first, "the sources below an answer are none of its words"
     say(client, question, first, "And a tree?", head={})
     (record,) = store.sessions()
     assert [turn.question for turn in store.history(record.name)] == [question, "And a tree?"]
