@@ -21,10 +21,9 @@ from orchestra.agents.lineage import DEEPEST, Lineage
 from orchestra.agents.personas import Library, shipped
 from orchestra.agents.remote import LARGEST, Remote, address
 from orchestra.agents.tool import CallContext, Contribution, Tool
-from orchestra.errors import AgentRecursion, PersonaMissing, UsageError
+from orchestra.errors import AgentRecursion, Interrupted, PersonaMissing, UsageError
 from orchestra.model.client import Client
 from orchestra.model.messages import Options
-from orchestra.request import Broken
 from orchestra.runtime import Blocking, Looped, Runtime, finish
 from orchestra.settings import Settings
 
@@ -147,7 +146,7 @@ def test_closing_ends_the_task_and_is_no_observation() -> None:
         service.told = Told(hang=True)
         threading.Timer(0.2, lambda: finish(runtime.close())).start()
         started = time.monotonic()
-        with pytest.raises(Broken):
+        with pytest.raises(Interrupted):
             finish(Remote(name="lawyer", url=service.url).ask("Is it legal?", CallContext(runtime=runtime)))
         assert time.monotonic() - started < 2
 
