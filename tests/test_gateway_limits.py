@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -16,7 +17,10 @@ import pytest
 from served import Served, running
 from test_gateway import SEED, error, served  # noqa: F401 - a fixture
 
+from orchestra.agents.router import Route, Router
 from orchestra.gateway.access import Caller, admit
+from orchestra.model.tokens import Counter
+from orchestra.sessions import prompt
 from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
 
@@ -281,6 +285,40 @@ def test_nothing_is_begun_for_whom_there_is_no_place(
         assert all(sock.recv(65536).startswith(b"HTTP/1.1 429 ") for sock in socks)
         assert time.monotonic() - before < 2
         assert begun <= len(admitted) <= begun + 2  # those who have the places may just have come in
+
+
+# --- work for one that others would wait for
+
+
+def test_a_long_dialogue_holds_nobody_up(served: Served, standin: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    """Who leads it is told by its last messages, and it is counted where no other request waits."""
+    lexical, measure, counted = Router.lexical, Counter.measure, prompt.counted
+    asked: list[str] = []
+    threads: set[threading.Thread] = set()
+
+    def told(self: Router, message: str, **named: Any) -> Route:
+        asked.append(message)
+        return lexical(self, message, **named)
+
+    def noted(count: Callable[..., Any]) -> Callable[..., Any]:
+        def noting(*given: Any, **named: Any) -> Any:
+            threads.add(threading.current_thread())
+            return count(*given, **named)
+
+        return noting
+
+    monkeypatch.setattr(Router, "lexical", told)
+    monkeypatch.setattr(Counter, "measure", noted(measure))
+    monkeypatch.setattr("orchestra.sessions.compaction.counted", noted(counted))
+    client = served()
+    said = [{"role": "user" if turn % 2 == 0 else "assistant", "content": f"My contract, part {turn}."} for turn in range(601)]
+    assert client.post("/v1/chat/completions", json={"model": "orchestra/auto", "messages": said}).status_code == 200
+    assert len(asked) < 30
+    threads.clear()
+    huge = {"model": "orchestra/lawyer", "messages": [{"role": "user", "content": "word " * 20_000}]}
+    assert client.post("/v1/chat/completions", json=huge).status_code == 413
+    assert threads
+    assert not any("lambda" in thread.name for thread in threads)  # `served` calls that of its loop so
 
 
 # --- readers

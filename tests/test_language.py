@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from orchestra.model import language as module
-from orchestra.model.language import language_of, line_for, with_language
+from orchestra.model.language import language_of, line_for, wanted, with_language
 
 CHINESE = [
     "请解释一下黑洞的形成",
@@ -86,3 +88,12 @@ def test_the_line_ends_the_message_once() -> None:
 
 def test_the_line_is_not_taken_for_a_word_inside_the_text() -> None:
     assert with_language("Translate: Answer in English.", "en").count("Answer in English.") == 2
+
+
+def test_a_text_without_end_is_read_at_its_ends() -> None:
+    blank = " " * 2_000_000
+    before = time.monotonic()
+    assert (language_of(f"x{blank}x"), wanted(f"x{blank}x")) == ("en", "en")
+    assert time.monotonic() - before < 1  # all of it took four times as long
+    assert wanted(f"问题{blank}Please answer in English.") == "en"
+    assert language_of(f"{blank}这是一个问题") == "zh"

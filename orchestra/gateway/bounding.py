@@ -45,11 +45,10 @@ _LEFT_OUT = Words(
     "[The {count} oldest messages did not fit into the window of {window} tokens and were left out.]\n\n",
     "［最早的 {count} 条消息超出了 {window} 个 token 的上下文窗口，已略去。］\n\n",
 )
-_READ = 10_000  # characters of a question that tell its language
 _OUR_LINE = re.compile(r"(?:\[The \d{1,9} oldest messages did not fit into the window of|［最早的 \d{1,9} 条消息超出了)[^\n]{1,80}\n\n")
 
-MOST_MESSAGES = 10_000  # of a dialogue, as of those in the other protocol
 SHORT = 20_000  # bytes of a prompt that are counted in a few milliseconds; a longer one is counted where it holds nobody up
+MOST_MESSAGES = 10_000  # of a dialogue, as of those in the other protocol
 _COUNTING = ThreadPoolExecutor(1, thread_name_prefix="orchestra-counting")  # one: several would only take time from each other
 
 T = TypeVar("T")
@@ -159,7 +158,7 @@ def question_language(body: Body) -> str:
     latest = reversed(messages) if isinstance(messages, list) else ()
     said = (m.get("content") for m in latest if isinstance(m, dict) and m.get("role") == "user")
     text = next((text for text in chain(said, [body.get("prompt")]) if isinstance(text, str) and text), "")
-    return language_of(text[:_READ]) if text else "en"
+    return language_of(text) if text else "en"
 
 
 def _shaped(body: Body, messages: Sequence[Body]) -> bool:

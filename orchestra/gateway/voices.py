@@ -39,6 +39,7 @@ from orchestra.sessions.segments import remembered
 from orchestra.texts import Words
 
 PREFIX = "orchestra/"
+_LEADING = 20  # last messages of a user that tell who leads a dialogue
 SEARCH = SEARCHING.removeprefix(PREFIX)
 COORDINATOR = "coordinator"
 Part = Piece | Thought | Step | Leader | Answer | Plan | Waiting
@@ -322,9 +323,8 @@ class OtherVoice:
     async def _leader(self, said: Sequence[Message]) -> str:
         """Who led a dialogue, by its words."""
         router, current = Router(await self.orchestra.runtime.call(self.orchestra.personas.all)), ""
-        for message in said:
-            if message.role == "user":
-                current = router.lexical(message.content, current=current).persona
+        for asked in [message.content for message in said if message.role == "user"][-_LEADING:]:
+            current = router.lexical(asked, current=current).persona
         return current
 
     async def _search(self, dialogue: Dialogue) -> AsyncGenerator[Part]:

@@ -210,7 +210,7 @@ class Client:
         calls = 1
         bounds = wire.Bounds(num_predict=1, num_ctx=loaded.window if loaded.told else None)
         if count.tokens + wanted > loaded.window and count.counted != "exact":
-            count = (await self.counter(model)).measure(subject, raw=raw, tools=tools)
+            count = await self.runtime.call(partial((await self.counter(model)).measure, subject, raw=raw, tools=tools))
             sure = count.counted == "exact" or (tools and count.tokens + wanted <= loaded.window)
             if not (sure and loaded.told):
                 calls = 2

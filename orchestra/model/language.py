@@ -53,6 +53,7 @@ _CODE_WANTED = re.compile(
     r"\b(?:JSON|YAML|XML|CSV|SQL|HTML|CSS|regex|LaTeX|Dockerfile|Makefile)\b",
     re.IGNORECASE | re.ASCII,
 )
+_READ = 20_000  # characters at either end of a text that tell its language; the whole of a long one would take seconds
 _QUESTION = 600  # characters, in which the question itself is taken to stand
 _CODE_BEGINS = re.compile(r"\s*(?:```|~~~|[{\[<$#]|\w+\()")
 
@@ -64,6 +65,7 @@ def wanted(question: str, told: Language | None = None, default: Language = "en"
     """
     if told is not None:
         return told
+    question = _read(question)
     if _CHINESE_NAMED.search(question):
         return "zh"
     if _ENGLISH_NAMED.search(question):
@@ -96,8 +98,13 @@ class Heard:
 
 def language_of(text: str, default: Language = "en") -> Language:
     """"zh" where more than a fifth of the letters of the prose are Han characters; without letters, `default`."""
+    text = _read(text)
     prose = _NO_PROSE.sub(" ", text)
     return _of_letters(prose) or _of_letters(text) or default
+
+
+def _read(text: str) -> str:
+    return text if len(text) <= 2 * _READ else f"{text[:_READ]}\n{text[-_READ:]}"
 
 
 def _of_letters(text: str) -> Language | None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from orchestra.errors import Interrupted, OrchestraError, StoreFault
@@ -76,7 +77,8 @@ class Compactor:
     async def counted(self, frame: Frame, past: Past, text: str | None = None) -> Measured:
         """The same by the model's own counter."""
         counter = await self._client.counter(frame.model)
-        return _measured(frame, counted(frame, past, text or "", counter), text)._replace(counter=counter)
+        sizes = await self._client.runtime.call(partial(counted, frame, past, text or "", counter))  # of a long dialogue it takes seconds
+        return _measured(frame, sizes, text)._replace(counter=counter)
 
     async def due(self, frame: Frame, past: Past) -> bool:
         """Whether the next turn would probably not fit beside the dialogue so far, and a summary could help."""
