@@ -64,7 +64,7 @@ class Asking(threading.Thread):
     def run(self) -> None:
         try:
             self.answer = asked(self.url, intent="说很久").json()["response"]
-        except (httpx.HTTPError, ValueError):
+        except (httpx.HTTPError, ValueError, KeyError):  # no connection any more, or an error that says why
             self.broke = True
 
 
