@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from scripted import LOADED, SHOWN, lines
+from scripted import LOADED, SHOWN, apart, lines
 
 STAMP = b"2026-11-21T17:53:10.840190567Z"
 PLAIN = {"/api/ps": {"models": [LOADED]}, "/api/tags": {"models": [LOADED]}, "/api/show": SHOWN, "/api/version": {"version": "0.32.15"}}
@@ -82,16 +81,9 @@ async def main() -> None:
     await asyncio.to_thread(sys.stdin.read)
 
 
-@contextmanager
-def replaying(count: int, pause: float = 0.0) -> Iterator[str]:
+def replaying(count: int, pause: float = 0.0) -> AbstractContextManager[str]:
     """The URL of such a daemon while the block runs."""
-    command = [sys.executable, __file__, str(count), str(pause)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        try:
-            yield f"http://127.0.0.1:{int(process.stdout.readline())}"
-        finally:
-            process.communicate()
+    return apart(__file__, count, pause)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent / "orchestra"
@@ -107,15 +107,20 @@ def _accept(server: socket.socket, daemon: Daemon) -> None:
 
 
 @contextmanager
-def scripted(count: int, pause: float = 0.0) -> Iterator[str]:
-    """The URL of such a daemon while the block runs."""
-    command = [sys.executable, __file__, str(count), str(pause)]
+def apart(file: str, *given: object) -> Iterator[str]:
+    """The URL of the daemon that a file makes of what it is given, in a process of its own while the block runs."""
+    command = [sys.executable, file, *map(str, given)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             yield f"http://127.0.0.1:{int(process.stdout.readline())}"
         finally:
             process.communicate()
+
+
+def scripted(count: int, pause: float = 0.0) -> AbstractContextManager[str]:
+    """The URL of such a daemon while the block runs."""
+    return apart(__file__, count, pause)
 
 
 if __name__ == "__main__":

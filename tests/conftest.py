@@ -20,8 +20,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import hypothesis
 import pytest
+
+from orchestra.standin import StandIn
 
 pytest_plugins = ["orchestra.standin.plugin"]
 
@@ -157,6 +160,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "real_daemon" in getattr(item, "fixturenames", ()):
             item.add_marker("real")
+
+
+@pytest.fixture
+def daemon() -> Iterator[StandIn]:
+    """A stand-in of the test's own."""
+    with StandIn() as daemon:
+        yield daemon
+
+
+@pytest.fixture
+def served(daemon: StandIn) -> Iterator[Callable[..., httpx.Client]]:
+    """Serves apps of the gateway over that stand-in; see tests/served.py."""
+    from served import serving  # the gateway is imported by the tests of it alone
+
+    with serving(daemon.url) as run:
+        yield run
 
 
 @pytest.fixture(scope="session")

@@ -27,18 +27,6 @@ NAME = "@anna/c1"
 
 
 @pytest.fixture
-def daemon() -> Iterator[StandIn]:
-    with StandIn() as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def served(daemon: StandIn) -> Iterator[Served]:
-    with serving(daemon.url) as run:
-        yield run
-
-
-@pytest.fixture
 def store() -> Iterator[Store]:
     with Store(Settings.read().folder()) as store:
         yield store

@@ -6,7 +6,6 @@ import json
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +27,6 @@ GENERAL = {**ASK, "model": "orchestra/general"}
 PROMPT = {"model": "orchestra/lawyer", "prompt": QUESTION}
 SEARCH = {"model": "orchestra/search", "messages": [{"role": "user", "content": "What is the capital of France?"}]}
 SEED = "你是一位法律专家"  # how the seed memory of the lawyer begins
-
-
-@pytest.fixture
-def daemon() -> Iterator[StandIn]:
-    with StandIn() as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def served(daemon: StandIn) -> Iterator[Served]:
-    with serving(daemon.url) as run:
-        yield run
 
 
 @pytest.fixture

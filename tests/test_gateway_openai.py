@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 import httpx
 import pytest
-from served import Served, serving
+from served import Served
 from services import everything_logged  # noqa: F401 - a fixture
 
 from orchestra.agents.lineage import Lineage
@@ -26,18 +26,6 @@ from orchestra.standin import Scripted, StandIn
 
 ASK = {"model": "orchestra/lawyer", "messages": [{"role": "user", "content": "违约金过高可以调整吗？"}]}
 OPEN_WEBUI = {"X-OpenWebUI-Chat-Id": "c1"}
-
-
-@pytest.fixture
-def daemon() -> Iterator[StandIn]:
-    with StandIn() as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def served(daemon: StandIn) -> Iterator[Served]:
-    with serving(daemon.url) as run:
-        yield run
 
 
 def events(client: httpx.Client, body: dict[str, Any], **headers: str) -> list[Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
-from served import Served, serving
+from served import Served
 
 from orchestra.cli import watching as watching_
 from orchestra.cli.watching import Lines, watching
@@ -47,18 +47,6 @@ def reports() -> Iterator[Reports]:
     yield handler
     REQUESTS.setLevel(logging.NOTSET)
     REQUESTS.removeHandler(handler)
-
-
-@pytest.fixture
-def daemon() -> Iterator[StandIn]:
-    with StandIn() as daemon:
-        yield daemon
-
-
-@pytest.fixture
-def served(daemon: StandIn) -> Iterator[Served]:
-    with serving(daemon.url) as run:
-        yield run
 
 
 def completion(model: str, **more: Any) -> dict[str, Any]:
