@@ -74,6 +74,9 @@ def test_both_sides_are_asked_the_same(paced: StandIn, line: Line) -> None:
     for path, body in asked:
         own = body["options"] if path == "/api/chat" else body
         assert (own["temperature"], own.get("num_predict", own.get("max_tokens"))) == (0, 8)
+        assert {name: own[name] for name in ("top_p", "seed", "presence_penalty", "frequency_penalty")} == {
+            "top_p": 1, "seed": 1, "presence_penalty": 0, "frequency_penalty": 0
+        }  # fmt: skip
         assert body["stream"] is True
         assert re.fullmatch(r"\[\d( \d){5}\] " + PROMPT, body["messages"][0]["content"])
     # no prompt twice: what was read before is in the server's cache
@@ -91,6 +94,7 @@ def test_both_sides_are_asked_the_same(paced: StandIn, line: Line) -> None:
     assert own["window"] == 4096
     assert (other["memory"], other["load"]) == (None, None)  # not said, and so not guessed
     assert len(found.json["controlled"]) == 3
+    assert "what theirs applies is not known" in found.json["controlled"][0]
     # all is equal here but that no model answers
     assert {reason for finding in found.json["findings"] for reason in finding["reasons"]} >= {"a stand-in answered, which is no model"}
     assert not any(finding["faster"] for finding in found.json["findings"])

@@ -156,9 +156,10 @@ def controlled(plan: Plan) -> list[str]:
     """What was held equal, and what was not."""
     said = [
         say(
-            f"the same prompt for all, each run with a number of its own before it, so that no cache answers; temperature 0, no penalties, "
-            f"at most {plan.tokens} tokens of answer",
-            f"所有各方使用同一提示词，每次在前面加上不同的编号以避开缓存；temperature 0，无惩罚，回答最多 {plan.tokens} 个 token",
+            f"the same prompt for all, each run with a number of its own before it, so that no cache answers; temperature 0, "
+            f"at most {plan.tokens} tokens of answer; no penalties asked of endpoints, what theirs applies is not known",
+            f"所有各方使用同一提示词，每次在前面加上不同的编号以避开缓存；temperature 0，回答最多 {plan.tokens} 个 token；"
+            "对端点不要求任何惩罚，其自身是否施加未知",
         ),
         say(
             f"{plan.runs} runs a side, one side after the other, the first answer apart; median (least-most), timed here from the sending "

@@ -1,9 +1,9 @@
 """How fast models answer: the same prompt, several times, to any mix of Ollama daemons and OpenAI-compatible endpoints.
 
 All sides are timed from outside, with one clock, from the sending of the request; what a daemon says of its own times stands
-beside that. Each gets the same greedy request - temperature 0, no penalties, the same bound on tokens - one side after the
-other, and each run a number of its own before the prompt: what was read in an earlier run is in the cache of most servers,
-and reading it again would take no time. The first answer, which a server may still load or compile for, stands apart.
+beside that. Each gets the same greedy request - temperature 0, no penalties asked for, the same bound on tokens - one side
+after the other, and each run a number of its own before the prompt: what was read in an earlier run is in the cache of most
+servers, and reading it again would take no time. The first answer, which a server may still load or compile for, stands apart.
 """
 
 from __future__ import annotations

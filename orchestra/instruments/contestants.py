@@ -22,6 +22,8 @@ from orchestra.request import Breakage, Broken
 from orchestra.runtime import Runtime
 from orchestra.texts import Words
 
+# what endpoints know of it by the same names; a `repeat_penalty` of their own they cannot be told to leave off
+EVEN = {"temperature": 0, "top_p": 1, "seed": 1, "presence_penalty": 0, "frequency_penalty": 0}
 GREEDY = Options(temperature=0.0, top_p=1.0, seed=1, repeat_penalty=1.0, presence_penalty=0.0, frequency_penalty=0.0)
 
 
@@ -190,7 +192,7 @@ class EndpointSide:
     async def run(self, prompt: str, plan: Plan) -> Run:
         """One answer. Raises `EndpointFault`."""
         asked: dict[str, Any] = {"prompt": prompt} if plan.base else {"messages": [{"role": "user", "content": prompt}]}
-        body = {"model": self._endpoint.model, **asked, "max_tokens": plan.tokens, "temperature": 0}
+        body = {"model": self._endpoint.model, **asked, "max_tokens": plan.tokens, **EVEN}
         watch, read, written, reason = Stopwatch(), None, None, ""
         watch.start()
         until = time.monotonic() + self._deadline

@@ -1,6 +1,6 @@
 """An OpenAI-compatible endpoint (transformers serve, vLLM, llama-server, Ollama's own /v1): its model, and one answer as it comes.
 
-What is sent is what all of them know: messages or a prompt, `max_tokens`, `temperature` 0, a stream with its usage at the end
+What is sent is in that interface: messages or a prompt, `max_tokens`, how to choose, a stream with its usage at the end
 (platform.openai.com/docs/api-reference/chat/streaming; server-sent events, WHATWG HTML 9.2). A key is sent to its endpoint's
 own origin alone, and a redirect is not followed.
 """
