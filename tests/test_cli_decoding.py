@@ -14,8 +14,10 @@ from browser import dumped
 from command_line import Line, chinese, line, started
 
 from orchestra.cli.prediction import bar, drawn, heat
+from orchestra.cli.prediction_page import percent
 from orchestra.model.prediction import END, Candidate, NextStep
 from orchestra.standin import Scripted, StandIn
+from orchestra.standin.engine import engine
 
 __all__ = ["chinese", "line"]
 FRANCE = "The capital of France is"
@@ -48,7 +50,7 @@ def test_next_for_programs(daemon: StandIn, line: Line) -> None:
 def test_what_is_missing_is_null_for_programs(daemon: StandIn, line: Line) -> None:
     found = line("next", FRANCE, "--choose", "Zanzibar", "--json").json
     forced, after = found["steps"]
-    assert (forced["token"], forced["logprob"], forced["missing"]) == ("Zanzibar", None, 1)
+    assert (forced["token"], forced["logprob"], forced["missing"]) == ("Zanzibar", None, len(engine().vocabulary.encode("Zanzibar")))
     assert "missing" not in after
 
 
@@ -67,7 +69,7 @@ def test_next_for_people(daemon: StandIn, line: Line) -> None:
     assert lines[0] == "The│ c│a│p│it│a│l│ │o│f│ │F│r│an│c│e│ is"
     assert '1. " light"  (forced)' in lines
     assert any(each.startswith(' ▸ " light"') for each in lines)
-    assert any(each.startswith('   " " ') and "100.00%" in each and "█" * 24 in each for each in lines)
+    assert any(each.startswith('   " " ') and ">99.99%" in each and "█" * 24 in each for each in lines)
     assert "all others" in found.out
     assert "the stand-in at" in found.err, "nobody takes these words for a model's"
 
@@ -107,6 +109,8 @@ def test_nothing_a_model_says_acts_on_the_terminal(daemon: StandIn, line: Line) 
         (["decode", FRANCE, "--beam-width", "10000"], 2, "at most 20"),
         (["decode", FRANCE, "--strategies", "greedy,magic"], 2, "'magic' is no strategy"),
         (["decode", "word " * 5000], 23, "tokens"),
+        (["next", "word " * 5000], 23, "too many"),
+        (["next", FRANCE, "--choose", "<|eot_id|>"], 2, "control token"),
     ],
 )
 def test_what_fails_says_what_to_do(daemon: StandIn, line: Line, arguments: list[str], code: int, said: str) -> None:
@@ -170,6 +174,14 @@ def test_the_page_in_a_browser(daemon: StandIn, line: Line, tmp_path: Path, monk
 @pytest.mark.parametrize(("probability", "drawn"), [(0.0, ""), (1.0, "█" * 24), (0.5, "█" * 12), (1 / 192, "▏"), (0.26, "██████▎")])
 def test_a_bar_to_the_eighth(probability: float, drawn: str) -> None:
     assert bar(probability) == drawn
+
+
+@pytest.mark.parametrize(
+    ("probability", "shown"),
+    [(0.0, "0.00%"), (6.8e-06, "<0.01%"), (0.00005, "0.01%"), (0.5, "50.00%"), (0.9999, "99.99%"), (0.999993, ">99.99%"), (1.0, "100.00%")],
+)
+def test_nearly_certain_is_not_certain(probability: float, shown: str) -> None:
+    assert percent(probability) == shown
 
 
 def test_heat_without_colours() -> None:

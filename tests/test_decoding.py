@@ -168,7 +168,8 @@ def test_a_prompt_that_grows_beyond_the_window() -> None:
     "fields",
     [
         {"beam_width": 0}, {"beam_width": 10_000}, {"max_tokens": 0}, {"strategies": ["greedy", "magic"]}, {"strategies": []},
-        {"length_penalty": float("nan")},
+        {"length_penalty": float("nan")}, {"beam_width": 2.5}, {"max_tokens": 1.5}, {"temperature": -1}, {"temperature": float("nan")},
+        {"top_p": 7.0}, {"min_p": -0.1}, {"top_k": -5}, {"strategies": "magic"},
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked_is_refused_before_anything_is_sent(
@@ -177,6 +178,11 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(
     with pytest.raises(UsageError):
         orchestra.decode(FRANCE, **fields)
     assert daemon.requests == []
+
+
+def test_one_name_is_one_strategy(orchestra: Orchestra) -> None:
+    (found,) = orchestra.decode(FRANCE, model="llama3:text", strategies="greedy", max_tokens=1)
+    assert found.strategy == "greedy"
 
 
 def test_strategies_come_as_they_are_ready_and_in_the_order_that_was_asked(orchestra: Orchestra) -> None:

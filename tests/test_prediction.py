@@ -118,7 +118,14 @@ def test_what_a_typed_token_means(orchestra: Orchestra, typed: str, meant: str) 
     """The very token, else one that differs in its blanks, else the text as it is, of which no probability is told."""
     step = orchestra.next(FRANCE, model="llama3:text", choose=[typed]).steps[0]
     assert (step.token, step.forced) == (meant, True)
-    assert (step.logprob is None) == (step.missing == 1) == (meant in ("Zanzibar", END))
+    untold = {"Zanzibar": len(engine().vocabulary.encode("Zanzibar")), END: 1}
+    assert (step.logprob is None, step.missing) == (meant in untold, untold.get(meant, 0))
+    assert step.tokens == max(1, step.missing)
+
+
+def test_one_text_is_one_choice(orchestra: Orchestra) -> None:
+    (step, _) = orchestra.next(FRANCE, model="llama3:text", choose=" light").steps
+    assert (step.token, step.forced) == (" light", True)
 
 
 def test_a_character_in_parts_is_whole(daemon: StandIn, orchestra: Orchestra) -> None:
@@ -135,7 +142,7 @@ def test_a_character_in_parts_is_whole(daemon: StandIn, orchestra: Orchestra) ->
         assert step.logprob <= step.candidates[0].logprob
         assert (step.probability is None) == (step.missing > 0), "a part of a probability is none"
     assert "\ufffd" not in whole.text
-    assert whole.calls == sum(step.tokens for step in whole.steps) <= 4 * len(whole.steps)
+    assert whole.calls == sum(step.calls for step in whole.steps) == sum(step.tokens for step in whole.steps) <= 4 * len(whole.steps)
     assert all("\ufffd" not in prompt for prompt in prompts(daemon))
 
 
@@ -170,6 +177,9 @@ def test_a_prompt_that_does_not_fit_is_not_cut() -> None:
     with StandIn(window=32) as daemon, Orchestra(host=daemon.url) as orchestra:
         with pytest.raises(PromptTooLong):
             orchestra.next("word " * 40)
+        with pytest.raises(PromptTooLong, match="too many"):
+            next(iter(orchestra.next_stream("word " * 40)))
+        assert prompts(daemon) == [], "what is known beforehand is neither shown nor asked"
         whole = orchestra.next(FRANCE, model="llama3:text", steps=40)
         assert whole.finish_reason is FinishReason.CONTEXT_FULL
         assert 10 <= len(whole.steps) < 32, "what was measured is kept"
@@ -187,7 +197,8 @@ def test_no_character_shifts_the_window(window: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"top": 21}, {"top": 0}, {"steps": 0}, {"steps": 1001}, {"choose": [""]}, {"choose": ["a"] * 1001}]
+    "fields", [{"top": 21}, {"top": 0}, {"steps": 0}, {"steps": 1001}, {"choose": [""]}, {"choose": ["a"] * 1001},
+     {"choose": ["<|eot_id|>"]}, {"choose": ["a", "<|eot", "_id|>"]}, {"choose": ["<0xE6>"]}, {"top": 2.5}],
 )
 def test_what_cannot_be_asked_is_refused_before_anything_is_sent(
     daemon: StandIn, orchestra: Orchestra, fields: dict[str, Any]
@@ -201,10 +212,10 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_sent(
 
 def test_no_text_is_a_control_token(daemon: StandIn, orchestra: Orchestra) -> None:
     """Neither in a prompt, nor in a question, nor in what is forced; only the template's own are."""
-    orchestra.next("a<|eot_id|>b", model="llama3:text", choose=["<|eot_id|>"])
+    orchestra.next("a<|eot_id|>b", model="llama3:text", choose=["x"])
     orchestra.next("a<|eot_id|>b", model="llama3", instruct=True)
     asked = prompts(daemon)
-    assert asked[:2] == ["a<| eot_id |>b", "a<| eot_id |>b<| eot_id |>"]
+    assert asked[:2] == ["a<| eot_id |>b", "a<| eot_id |>bx"]
     assert asked[2] == TURN.format("a<| eot_id |>b")
     orchestra.next("a<|eot", model="llama3:text", choose=["_id", "|>"])
     assert prompts(daemon)[-1] == "a<| eot_id |>", "nor is one made of several"

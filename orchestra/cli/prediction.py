@@ -12,7 +12,7 @@ from typing import Any
 from orchestra.cli import words
 from orchestra.cli.answering import at_work, named_model
 from orchestra.cli.outcome import Wish
-from orchestra.cli.prediction_page import headline, label, prediction_page, shown
+from orchestra.cli.prediction_page import headline, label, percent, prediction_page, shown
 from orchestra.cli.running import complete
 from orchestra.cli.tables import width
 from orchestra.cli.terminal import as_line, colourful, tell, write
@@ -82,7 +82,7 @@ def _with(whole: Prediction | None, part: NextStep | Prediction) -> Prediction:
     if isinstance(part, Prediction):
         return part
     assert whole is not None, "a stream of steps begins with its prompt"
-    return replace(whole, steps=(*whole.steps, part), calls=whole.calls + part.tokens)
+    return replace(whole, steps=(*whole.steps, part), calls=whole.calls + part.calls)
 
 
 def _left(whole: Prediction, wish: Wish) -> None:
@@ -141,17 +141,16 @@ def drawn(step: NextStep, number: int, *, tinted: bool) -> list[str]:
     taken = _place(step)
     for place, (each, name) in enumerate(zip(step.candidates, names, strict=True)):
         mark = "▸" if place == taken else " "
-        figures = f"{share}{each.probability:7.2%}{plain}  {length}{bar(each.probability):{BAR}}{plain}  {faint}{each.logprob:8.3f}{plain}"
+        figures = f"{share}{percent(each.probability):>7}{plain}  {length}{bar(each.probability):{BAR}}{plain}  {faint}{each.logprob:8.3f}{plain}"
         lines.append(f" {mark} {name}{' ' * (room - width(name))}  {figures}")
-    rest = max(0.0, 1 - sum(each.probability for each in step.candidates))
     if step.candidates:
-        lines.append(f"   {others}{' ' * (room - width(others))}  {share}{rest:7.2%}{plain}")
+        lines.append(f"   {others}{' ' * (room - width(others))}  {share}{percent(step.rest):>7}{plain}")
     return lines
 
 
 def _place(step: NextStep) -> int:
     """Which candidate was taken; -1 where it is not among them. A whole character began with the likeliest."""
-    if step.tokens > 1:
+    if step.tokens > 1 and not step.forced:
         return 0
     same: list[Candidate] = [each for each in step.candidates if (each.token, each.logprob) == (step.token, step.logprob)]
     return step.candidates.index(same[0]) if same else -1

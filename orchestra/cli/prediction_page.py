@@ -37,11 +37,10 @@ def prediction_page(prompt: str, whole: Prediction) -> str:
 
 def _step(step: NextStep, number: int) -> pages.Markup:
     rows = [
-        (label(each.token, each.kind), f"{each.probability:.2%}", pages.bar(each.probability), f"{each.logprob:.3f}")
+        (label(each.token, each.kind), percent(each.probability), pages.bar(each.probability), f"{each.logprob:.3f}")
         for each in step.candidates
     ]
-    rest = max(0.0, 1 - sum(each.probability for each in step.candidates))
-    others = (words.say("all others", "其余所有"), f"{rest:.2%}", pages.bar(rest), "")
+    others = (words.say("all others", "其余所有"), percent(step.rest), pages.bar(step.rest), "")
     headers = [words.say(*each) for each in HEADERS]
     inside = pages.table(headers, [*rows, others] if rows else [], numbers=(1, 3))
     return pages.section(f"{number}. {headline(step)}", inside)
@@ -56,6 +55,13 @@ def headline(step: NextStep) -> str:
         untold, tokens = step.missing, step.tokens
         notes.append(words.say(f"{untold} of its {tokens} tokens not told", f"{tokens} 个 token 中有 {untold} 个的概率未给出"))
     return label(step.token, step.kind) + (f"  ({', '.join(notes)})" if notes else "")
+
+
+def percent(probability: float) -> str:
+    """A probability in percent; neither certain nor impossible where it is only nearly so."""
+    if 0 < probability < 0.00005:
+        return "<0.01%"
+    return ">99.99%" if 0.99995 <= probability < 1 else f"{probability:.2%}"
 
 
 def label(token: str, kind: Kind) -> str:

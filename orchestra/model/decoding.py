@@ -6,6 +6,7 @@ without a repeat penalty, so that their log-probabilities are the model's own an
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
@@ -31,7 +32,10 @@ Strategy = Literal["greedy", "sample", "beam"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 MOST_STEPS = 1000
 MOST_PENALTY = 5
+MOST_TEMPERATURE = 5
+MOST_TOP_K = 100_000
 MOST_WIDTH = MOST_CANDIDATES  # each hypothesis is told so many continuations
+_BYTE = re.compile(r"<0x[0-9A-Fa-f]{2}>")  # as vocabularies name the bytes that are no character
 
 
 class DecodeFields(TypedDict, total=False):
@@ -66,9 +70,15 @@ class How:
     length_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        _within("max_tokens", self.max_tokens, most=MOST_STEPS)
-        _within("beam_width", self.beam_width, most=MOST_WIDTH)
+        object.__setattr__(self, "strategies", _several(self.strategies))
+        _whole("max_tokens", self.max_tokens, most=MOST_STEPS)
+        _whole("beam_width", self.beam_width, most=MOST_WIDTH)
         _within("length_penalty", self.length_penalty, least=-MOST_PENALTY, most=MOST_PENALTY)
+        if self.top_k is not None:
+            _whole("top_k", self.top_k, least=0, most=MOST_TOP_K)
+        for name, value, most in (("temperature", self.temperature, MOST_TEMPERATURE), ("top_p", self.top_p, 1), ("min_p", self.min_p, 1)):
+            if value is not None:
+                _within(name, value, least=0, most=most)
         unknown = [each for each in self.strategies if each not in STRATEGIES]
         if unknown or not self.strategies:
             raise UsageError(
@@ -90,13 +100,20 @@ class Choices:
     choose: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        _within("top", self.top, most=MOST_CANDIDATES)
-        _within("steps", self.count if self.steps is None else self.steps, most=MOST_STEPS)
+        object.__setattr__(self, "choose", _several(self.choose))
+        _whole("top", self.top, most=MOST_CANDIDATES)
+        _whole("steps", self.count if self.steps is None else self.steps, most=MOST_STEPS)
         if not all(self.choose):
             raise UsageError(
                 detail="an empty token cannot be chosen", detail_zh="不能选择空的 token",
                 fix='name one, for example --choose " Paris"', fix_zh='请给出 token，例如 --choose " Paris"',
             )  # fmt: skip
+        for text in (*self.choose, "".join(self.choose)):
+            if wire.neutral(text) != text or _BYTE.fullmatch(text):  # the model would read other tokens than were named
+                raise UsageError(
+                    detail=f"{text!r} names a control token or a byte, which no text can be", detail_zh=f"{text!r} 是控制 token 或字节，无法作为文本",
+                    fix=f'force an end with --choose "{END}", a character as a whole', fix_zh=f'用 --choose "{END}" 指定结束；字符请整个给出',
+                )  # fmt: skip
 
     @property
     def count(self) -> int:
@@ -132,7 +149,7 @@ async def predicted(predictor: Predictor, choices: Choices) -> AsyncGenerator[Ne
     try:
         async with aclosing(walk(predictor, choices.choose)) as taken:
             async for step in taken:
-                step = replace(step, candidates=step.candidates[: choices.top])
+                step = replace(step, candidates=step.candidates[: choices.top], calls=predictor.calls - whole.calls)
                 whole = replace(whole, steps=(*whole.steps, step), finish_reason=_ended(step), calls=predictor.calls)
                 yield step
                 if len(whole.steps) == choices.count:
@@ -151,14 +168,14 @@ async def walk(predictor: Predictor, choose: Sequence[str] = ()) -> AsyncGenerat
     while True:
         candidates = await predictor.after(said)
         token = next(forced, "")
-        step = _forced(candidates, token) if token else await _likeliest(predictor, said, candidates)
+        step = await _forced(predictor, candidates, token) if token else await _likeliest(predictor, said, candidates)
         yield step
         if step.kind != "text":
             return
         said += step.token
 
 
-def _forced(candidates: tuple[Candidate, ...], token: str) -> NextStep:
+async def _forced(predictor: Predictor, candidates: tuple[Candidate, ...], token: str) -> NextStep:
     """The candidate that is meant: the very token, else the likeliest that differs only in blanks around it; else the text itself."""
     named = [each for each in candidates if each.kind != "part"]
     same = [each for each in named if each.token == token] or [each for each in named if each.token.strip() == token.strip() != ""]
@@ -166,7 +183,8 @@ def _forced(candidates: tuple[Candidate, ...], token: str) -> NextStep:
         return NextStep(token=same[0].token, logprob=same[0].logprob, candidates=candidates, kind=same[0].kind, forced=True)
     if token == END:
         return NextStep(token=END, logprob=None, candidates=candidates, kind="end", forced=True, missing=1)
-    return NextStep(token=token, logprob=None, candidates=candidates, forced=True, missing=1)
+    tokens = await predictor.length(token)
+    return NextStep(token=token, logprob=None, candidates=candidates, forced=True, tokens=tokens, missing=tokens)
 
 
 async def _likeliest(predictor: Predictor, said: str, candidates: tuple[Candidate, ...]) -> NextStep:
@@ -268,6 +286,18 @@ def _result(strategy: Strategy, said: Hypothesis, predictor: Predictor, how: How
         strategy=strategy, text=said.text, logprob=said.logprob, tokens=said.tokens, calls=predictor.calls, missing=said.missing,
         score=said.score(how.length_penalty), finish_reason=FinishReason.STOP if said.ended else otherwise,
     )  # fmt: skip
+
+
+def _several(given: Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
+
+
+def _whole(name: str, value: int, *, least: int = 1, most: int) -> None:
+    if type(value) is not int or not least <= value <= most:
+        raise UsageError(
+            detail=f"{name} cannot be {value}", detail_zh=f"{name} 不能为 {value}",
+            fix=f"give a whole number from {least} to {most}", fix_zh=f"请使用 {least} 到 {most} 之间的整数",
+        )  # fmt: skip
 
 
 def _within(name: str, value: float, *, least: float = 1, most: float) -> None:

@@ -60,7 +60,8 @@ class NextStep:
     """One choice: what was said, and what could have been, likeliest first.
 
     A character may be several of the model's `tokens`. `missing` of them are not in `logprob`, which is then the most that it
-    can be: those in the middle of a character; a token that was `forced` and is none of the likeliest, whose `logprob` is None.
+    can be: those in the middle of a character; a text that was `forced` and is none of the likeliest, whose `logprob` is None.
+    `calls` are the requests that it took.
     """
 
     token: str
@@ -70,11 +71,17 @@ class NextStep:
     forced: bool = False
     tokens: int = 1
     missing: int = 0
+    calls: int = 1
 
     @property
     def probability(self) -> float | None:
         """From 0 to 1; None where not all of it is told."""
         return None if self.logprob is None or self.missing else min(1.0, math.exp(self.logprob))
+
+    @property
+    def rest(self) -> float:
+        """The probability of all that are not among the candidates, from 0 to 1."""
+        return max(0.0, 1 - math.fsum(each.probability for each in self.candidates))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,8 +120,16 @@ class Predictor:
         return len(self.read)
 
     async def prompt(self) -> Tokens:
-        """The prompt as the model reads it; a begin-of-text that the daemon puts before it is not among its tokens."""
-        return (await self.client.counter(self.model)).read(self._sent(""), model=self.model)
+        """The prompt as the model reads it, without a begin-of-text that the daemon puts before it. Raises `PromptTooLong`."""
+        read = (await self.client.counter(self.model)).read(self._sent(""), model=self.model)
+        if read.exact and self.loaded.told and read.count > self.loaded.window:
+            raise wire.too_long(read.count, self.loaded.window, self._whom())
+        return read
+
+    async def length(self, text: str) -> int:
+        """The tokens of a text by itself; 1, the least, where the vocabulary is not known."""
+        read = (await self.client.counter(self.model)).read(text, model=self.model)
+        return max(1, read.count) if read.exact else 1
 
     async def after(self, said: str) -> tuple[Candidate, ...]:
         """The likeliest tokens, the first first; empty where they are not told. Raises `DaemonTooOld`, `ModelUnsupported`."""

@@ -9,7 +9,7 @@ from orchestra.cli.demo.stage import QUIET, Card, Stage
 from orchestra.cli.demo.thread import origin
 from orchestra.cli.demo.world import Record, World
 from orchestra.cli.prediction import bar
-from orchestra.cli.prediction_page import label
+from orchestra.cli.prediction_page import label, percent
 from orchestra.cli.tables import width
 from orchestra.cli.words import say
 from orchestra.errors import DaemonTooOld, ModelUnsupported
@@ -48,7 +48,7 @@ def _rows(step: NextStep) -> list[tuple[str, str]]:
     names = [label(each.token, each.kind) for each in candidates]
     room = max(map(width, names), default=0)
     return [
-        (name + " " * (room - width(name)), f"{each.probability:7.2%}  {bar(each.probability)}")
+        (name + " " * (room - width(name)), f"{percent(each.probability):>7}  {bar(each.probability)}")
         for name, each in zip(names, candidates, strict=True)
     ]
 
