@@ -18,6 +18,7 @@ from services import CANARY, Seen, Service, Told, everything_logged, running_ser
 
 from orchestra import Orchestra
 from orchestra.errors import EndpointFault, ExtraMissing, ModelMissing, PromptTooLong, UsageError
+from orchestra.instruments.spread import Spread, Work, findings
 from orchestra.standin import Scripted, StandIn
 
 __all__ = ["chinese", "everything_logged", "line", "running_service"]
@@ -131,7 +132,40 @@ def test_an_answer_that_comes_in_one_go_has_no_speed(service: Service, line: Lin
         service.told = lambda seen, pause=pause: told(pause)(seen)
         found = line("bench", PROMPT, "--runs", "1", "--endpoint", f"e={service.url}/v1")
         assert ("generation, tokens/s" in found.out) is timed
-        assert ("e: the answers came in one go" in found.out) is not timed
+        assert ("e: answers that came in one go" in found.out) is not timed
+
+
+def test_a_run_without_a_figure_takes_none_from_the_others(paced: StandIn, line: Line) -> None:
+    paced.script(*(Scripted(["a ", "b ", "c ", "d ", "e ", "f "][:count], pace=0.02) for count in (6, 6, 0, 6)))
+    found = line("bench", PROMPT, "-m", "llama3", "--runs", "3")
+    (speed,) = [row for row in found.out.splitlines() if row.startswith("generation, tokens/s")]
+    assert "2 of 3 runs" in speed
+    assert "in one go" not in found.out  # the third has no token to time
+
+
+def test_nothing_is_faster_by_what_was_not_told() -> None:
+    def faster(prompt_tokens: int | None = 9, tokens: int | None = 5, runs: int = 3) -> bool:
+        counts: Any = {"prompt_tokens": frozenset({prompt_tokens}), "tokens": frozenset({tokens}), "precision": "F16", "runs": runs}
+        sides = [Work(name=name, figures={"speed": Spread((pace,) * 3)}, **counts) for name, pace in (("a", 2.0), ("b", 1.0))]
+        (found,) = findings(sides)
+        return not found.reasons
+
+    assert faster()
+    assert not faster(prompt_tokens=None)
+    assert not faster(tokens=None)
+    assert not faster(runs=4)
+
+
+def test_other_weights_are_said(daemon: StandIn, line: Line) -> None:
+    both = ("bench", PROMPT, "-n", "2", "--runs", "1", "-m", "llama3", "-m", "llama3:text")
+    assert "these are different weights: llama3" in line(*both).out
+    same = (*both[:-1], "llama3:latest")
+    assert "different weights" not in line(*same).out
+
+
+def test_an_empty_prompt_is_not_the_story(daemon: StandIn, line: Line) -> None:
+    assert line("bench", "", "-m", "llama3", "--json").error["code"] == "usage_error"
+    assert inference(daemon) == []
 
 
 def test_a_loop_that_the_daemon_ends_is_timed_all_the_same(daemon: StandIn, line: Line) -> None:

@@ -76,7 +76,7 @@ def rows(sides: Sequence[Side]) -> list[list[str]]:
         (say("of it on the GPU", "其中在显存"), lambda side: size(side.vram) if side.vram else ""),
         (say("load, s", "加载（秒）"), lambda side: _said(Spread(side.loads) if side.loads else None)),
         (say("first answer: first token, s", "首次回答：首个 token（秒）"), lambda side: _number(side.first.first_token) if side.first else ""),
-        *((_label(metric), lambda side, metric=metric: _said(side.spread(metric))) for metric in METRICS),
+        *((_label(metric), lambda side, metric=metric: _said(side.spread(metric), runs=len(side.runs))) for metric in METRICS),
         (say("by the daemon: prompt", "Ollama 自报：提示词"), lambda side: _said(_of_runs(side, "daemon_prompt_speed"))),
         (say("by the daemon: generation", "Ollama 自报：生成"), lambda side: _said(_of_runs(side, "daemon_speed"))),
         (say("tokens of the prompt", "提示词 token 数"), lambda side: _counts(side, "prompt_tokens")),
@@ -108,10 +108,13 @@ def _counts(side: Side, name: str) -> str:
     return both if all(run.counted for run in side.runs) or name != "tokens" else f"~{both}"
 
 
-def _said(spread: Spread | None) -> str:
+def _said(spread: Spread | None, *, runs: int = 0) -> str:
     if spread is None:
         return ""
-    return _number(spread.median) + (f" ({_number(spread.least)}-{_number(spread.most)})" if len(spread.values) > 1 else "")
+    known = len(spread.values)
+    beside = [f"{_number(spread.least)}-{_number(spread.most)}"] if known > 1 else []
+    beside += [say(f"{known} of {runs} runs", f"{runs} 次中的 {known} 次")] if known < runs else []
+    return _number(spread.median) + (f" ({'; '.join(beside)})" if beside else "")
 
 
 def _number(value: float) -> str:
@@ -135,17 +138,25 @@ def finding(found: Finding) -> str:
 
 def remarks(sides: Sequence[Side]) -> list[str]:
     """Whose figures are no model's, whose speed cannot be timed, and why sides have no more runs, each with what to do."""
-    burst = say(
-        "the answers came in one go, so that their speed cannot be timed; raise --tokens", "回答一次性到达，无法计量生成速度；请调大 --tokens"
-    )
+    burst = say("answers that came in one go have no speed that could be timed; raise --tokens", "有回答一次性到达，无法计量其生成速度；请调大 --tokens")
     looped = say("its answers ran in a loop, which Ollama ended; tokens are counted in pieces", "回答陷入重复，被 Ollama 终止；token 数按片段计")
     mechanical = say("a stand-in answers: these are no model's figures", "由替身服务回答：这些数字不是模型的")
     return [
         *(f"{side.name}: {mechanical}" for side in sides if side.stand_in),
         *(f"{side.name}: {looped}" for side in sides if any(run.finish_reason == "repetition" for run in side.runs)),
-        *(f"{side.name}: {burst}" for side in sides if side.runs and side.spread("speed") is None),
+        *(f"{side.name}: {burst}" for side in sides if any(run.in_one_go for run in side.runs)),
         *(f"{side.name}: {_told(side.error)}" for side in sides if side.error is not None),
+        *_unlike_weights(sides),
     ]
+
+
+def _unlike_weights(sides: Sequence[Side]) -> list[str]:
+    """A line where those sides that say what they are made of do not say the same."""
+    told = [(side, side.weights or side.parameters) for side in sides if side.weights or side.parameters]
+    if len({each for _, each in told}) < 2:
+        return []
+    listed = [f"{side.name} {side.parameters}".strip() for side, _ in told]
+    return [say(f"these are different weights: {', '.join(listed)}", f"权重不同：{'、'.join(listed)}")]
 
 
 def _told(error: OrchestraError) -> str:

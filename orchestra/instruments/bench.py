@@ -88,7 +88,12 @@ class Run:
     def speed(self) -> float | None:
         """Generated tokens a second, after the first; None where they came so close together that it is not their pace."""
         left = self.seconds - self.first_token
-        return (self.tokens - 1) / left if self.tokens and self.tokens > 1 and left >= SHORTEST else None
+        return (self.tokens - 1) / left if self.tokens and self.tokens > 1 and not self.in_one_go else None
+
+    @property
+    def in_one_go(self) -> bool:
+        """Whether it has several tokens that came too close together to be timed."""
+        return bool(self.tokens and self.tokens > 1 and self.seconds - self.first_token < SHORTEST)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,14 +122,15 @@ class Side:
     error: OrchestraError | None = None
 
     def spread(self, metric: Metric) -> Spread | None:
-        """The figures of all runs; None where one has none."""
-        values = [getattr(run, metric) for run in self.runs]
-        return Spread(tuple(values)) if values and None not in values else None
+        """The figures of the runs that have one; None where none has."""
+        values = [value for run in self.runs if (value := getattr(run, metric)) is not None]
+        return Spread(tuple(values)) if values else None
 
     def work(self) -> Work:
         """What the side did, to be put beside another's."""
         return Work(
-            name=self.name, precision=self.precision, mechanical=self.stand_in, exact=all(run.counted for run in self.runs),
+            name=self.name, precision=self.precision, mechanical=self.stand_in, runs=len(self.runs),
+            exact=all(run.counted for run in self.runs),
             figures={metric: found for metric in METRICS if (found := self.spread(metric))},
             prompt_tokens=frozenset(run.prompt_tokens for run in self.runs), tokens=frozenset(run.tokens for run in self.runs),
         )  # fmt: skip

@@ -51,6 +51,7 @@ class Work:
     figures: dict[Metric, Spread]
     prompt_tokens: frozenset[int | None] = frozenset()
     tokens: frozenset[int | None] = frozenset()
+    runs: int = 0  # of which some may have no figure in a metric
     exact: bool = True  # whether the other side itself has counted its tokens
     mechanical: bool = False  # a stand-in's
 
@@ -85,6 +86,9 @@ def _of(metric: Metric, sides: Sequence[Work]) -> list[Finding]:
         best, mine, theirs = ordered[0], ordered[0].figures[metric], other.figures[metric]
         low, high = sorted((mine.median, theirs.median))
         reasons = [*_unlike_work(best, other)]
+        for side in (best, other):
+            if (known := len(side.figures[metric].values)) < side.runs:
+                reasons.append(Words(f"{known} of {side.runs} runs of {side.name} have a figure", f"{side.name} 的 {side.runs} 次运行中仅 {known} 次有数值"))
         if min(len(mine.values), len(theirs.values)) < FEWEST:
             reasons.append(Words(f"there are fewer than {FEWEST} runs", f"运行次数少于 {FEWEST}"))
         apart = mine.most < theirs.least if least else mine.least > theirs.most
@@ -105,7 +109,7 @@ def _unlike_work(one: Work, other: Work) -> list[Words]:
         reasons.append(Words(f"the precision of {listed} is not known", f"{listed} 的精度未知"))
     elif precision_name(one.precision) != precision_name(other.precision):
         reasons.append(Words(f"the precision differs ({one.precision}, {other.precision})", f"精度不同（{one.precision}、{other.precision}）"))
-    if not (one.exact and other.exact):
+    if not (one.exact and other.exact) or None in {*one.prompt_tokens, *other.prompt_tokens, *one.tokens, *other.tokens}:
         reasons.append(Words("tokens were not counted by both sides", "并非双方都给出 token 数"))
     elif one.prompt_tokens != other.prompt_tokens:
         counts = f"{_range(one.prompt_tokens)}, {_range(other.prompt_tokens)}"

@@ -10,7 +10,7 @@ from orchestra.cli import options as o
 from orchestra.cli.words import say
 
 Prompt = Annotated[
-    str,
+    str | None,
     typer.Argument(
         help=say("what is asked; without it a story to go on with; - reads standard input", "要提问的内容；省略则续写一则故事；- 表示读取标准输入")
     ),
@@ -26,7 +26,7 @@ Cold = Annotated[
 
 def bench(
     context: typer.Context,
-    prompt: Prompt = "",
+    prompt: Prompt = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", help=say("a model of the daemon's (or several)", "Ollama 的模型（可多次）"))
     ] = None,
@@ -61,7 +61,7 @@ def bench(
     from orchestra.cli.benching import Asked, show_bench
     from orchestra.instruments.bench import PROMPT, Plan
 
-    plan = Plan(prompt=o.text_of(prompt) or PROMPT, tokens=tokens, runs=runs, cold=cold, base=base)
+    plan = Plan(prompt=PROMPT if prompt is None else o.text_of(prompt), tokens=tokens, runs=runs, cold=cold, base=base)
     asked = Asked(
         plan=plan, models=model or (), daemons=daemon or (), endpoints=endpoint or (), precisions=precision or (), html=html
     )
