@@ -15,7 +15,7 @@ from browser import dumped
 from command_line import Line, Terminal, chinese, line, started
 
 from orchestra import AsyncOrchestra, Orchestra
-from orchestra.errors import ModelMissing, UsageError
+from orchestra.errors import DaemonError, ModelMissing, PromptTooLong, UsageError
 from orchestra.instruments.compare import Compared, Contender, Vote, contender, contenders, shuffled, standing, tally
 from orchestra.instruments.compare_file import Kept
 from orchestra.model.messages import Options
@@ -94,13 +94,15 @@ def test_the_face_that_waits_gives_the_same() -> None:
 
 def test_one_that_fails_does_not_stop_the_others(line: Line, standin: StandIn, tmp_path: Path) -> None:
     standin.fail("error_500_json")
-    rows = line("compare", *PROMPTS, *TWO, "-n", "3", "--json").json["results"]
+    whole = line("compare", *PROMPTS, *TWO, "-n", "3", "--json")
+    rows = whole.json["results"]
+    assert whole.code == DaemonError.exit_code, "what failed is told to scripts, too"
     assert [row["error"] is None for row in rows] == [False, True, True, True]
     assert rows[0]["error"]["code"] == "daemon_error"
     standin.fail("error_500_json", times=2)
     kept = str(tmp_path / "kept.jsonl")
     done = line("compare", PROMPTS[0], *TWO, "--save", kept)
-    assert done.code == 1, "not one answer"
+    assert done.code == DaemonError.exit_code, "not one answer"
     assert "failed 1" in done.out
     for _ in range(2):
         assert line("compare", PROMPTS[0], *TWO, "--save", kept).code == 0
@@ -109,7 +111,7 @@ def test_one_that_fails_does_not_stop_the_others(line: Line, standin: StandIn, t
 
 def test_a_prompt_that_overflows_a_window_is_said_with_what_to_do(line: Line) -> None:
     done = line("compare", "word " * 6000, *TWO, "-n", "3")
-    assert done.code == 1
+    assert done.code == PromptTooLong.exit_code
     (row, _) = line("compare", "word " * 6000, *TWO, "-n", "3", "--json").json["results"]
     assert row["error"]["code"] == "prompt_too_long"
     assert row["error"]["hint"] in done.out
@@ -140,6 +142,11 @@ def test_a_daemon_that_goes_away_leaves_what_was_measured(tmp_path: Path) -> Non
         (["x", "-m", "llama3", "-m", "llama3"], "named twice"),
         (["x", "-m", "llama3", "-m", "llama3,heat=1"], "heat=1"),
         (["x", "-m", "llama3", "-m", "llama3,seed=x"], "seed=x"),
+        (["x", "-m", "llama3", "-m", "llama3,temperature=99"], "temperature of llama3 is 99"),
+        (["x", "-m", "llama3", "-m", "llama3,temperature=nan"], "temperature of llama3 is nan"),
+        (["x", "-m", "llama3", "-m", "llama3,top-p=7"], "top-p of llama3 is 7"),
+        (["x", "-m", "llama3", "-m", "llama3,top_k=-5"], "top_k of llama3 is -5"),
+        (["x", "-m", "llama3", "-m", "llama3,max_tokens=0"], "max_tokens of llama3 is 0"),
         ([*TWO], "no prompt"),
         (["x", *TWO, "--html", "nowhere/x.html"], "cannot write"),
         (["x", *TWO, "--save", "nowhere/x.jsonl"], "cannot keep"),
@@ -164,7 +171,7 @@ def test_a_model_that_is_not_there_is_said_first(standin: StandIn) -> None:
 
 
 def test_a_contender_reads_as_it_is_written() -> None:
-    for written in ("llama3", "llama3:text,temperature=0.2,seed=1", "mid,base", "mid,instruct,top_k=1000000"):
+    for written in ("llama3", "llama3:text,temperature=0.2,seed=1", "mid,base", "mid,instruct,seed=1000000"):
         assert {*contender(written).name.split(",")} == {*written.split(",")}
     mixed = contenders(["a,temperature=0", "b"], Options(temperature=1.0, max_tokens=5))
     assert [(each.name, each.options.temperature, each.options.max_tokens) for each in mixed] == [("a,temperature=0", 0.0, 5), ("b", 1.0, 5)]
@@ -182,7 +189,11 @@ def test_what_was_measured_is_not_asked_again(line: Line, standin: StandIn, tmp_
     both = line("compare", PROMPTS[0], *TWO, "-n", "4", "--save", kept, "--prompts", str(prompts), "--json").json
     assert len(asked(standin)) == 4
     assert [row for row in both["results"] if row["prompt"] == PROMPTS[0]] == first["results"]
-    line("compare", PROMPTS[0], *TWO, "-n", "5", "--save", kept)
+    again = line("compare", PROMPTS[0], *TWO, "-n", "4", "--save", kept)
+    assert again.out.count(" · kept from before") == 2
+    assert "for speed use orchestra bench" in again.err
+    new = line("compare", PROMPTS[0], *TWO, "-n", "5", "--save", kept)
+    assert "kept from before" not in new.out
     assert len(asked(standin)) == 6, "other options are another measurement"
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestra.cli.answering import at_work
 from orchestra.cli.comparing_page import comparison_page
-from orchestra.cli.comparison import Shown, answer_line, failure, summary_rows
+from orchestra.cli.comparison import Shown, failure, summary_rows
 from orchestra.cli.outcome import Wish
 from orchestra.cli.running import complete
 from orchestra.cli.tables import table, width
@@ -66,7 +66,7 @@ def show_comparison(prompts: Sequence[str], asked: Asked, wish: Wish) -> int:
                 _out(shown, asked, page, wish)
         raise
     _out(shown, asked, page, wish)
-    return 0 if any(each.error is None for each in shown.answers) else 1
+    return shown.exit_code()
 
 
 def prompts_in(path: str) -> list[str]:
@@ -92,6 +92,7 @@ def _measure(
             done = kept.answers if kept else ()
             total = len(found) * len({prompt for prompt in prompts if prompt.strip()})
             known = {each.key for each in done if each.error is None}
+            shown.kept = frozenset(known)
             with _progress(total, found, wish) as step:
                 async with aclosing(orchestra.compare_stream(prompts, models=found, done=done)) as answers:
                     async for answer in answers:
@@ -151,20 +152,22 @@ def _out(shown: Shown, asked: Asked, page: Path | None, wish: Wish) -> None:
         return
     if not asked.blind:  # a vote has shown them already
         for prompt, row in by_prompt(shown.answers).items():
-            _side_by_side(prompt, row)
+            _side_by_side(prompt, row, shown)
     headers, rows = summary_rows(shown)
     table(headers, rows)
+    for remark in shown.remarks():
+        tell(remark)
     if page is not None:
         tell(say(f"page: {page}", f"网页：{page}"))
 
 
-def _side_by_side(prompt: str, row: Sequence[Compared]) -> None:
+def _side_by_side(prompt: str, row: Sequence[Compared], shown: Shown) -> None:
     write(f"# {' '.join(harmless(prompt).split())}\n\n")
     if colourful(sys.stdout) and _room() // len(row) >= NARROWEST:
-        _columns(row)
+        _columns(row, shown)
         return
     for each in row:
-        write(f"== {harmless(each.contender)} · {answer_line(each)}\n{harmless(each.text).strip() or failure(each)}\n\n")
+        write(f"== {harmless(each.contender)} · {shown.figures(each)}\n{harmless(each.text).strip() or failure(each)}\n\n")
 
 
 def _room() -> int:
@@ -173,7 +176,7 @@ def _room() -> int:
     return shutil.get_terminal_size().columns
 
 
-def _columns(row: Sequence[Compared]) -> None:
+def _columns(row: Sequence[Compared], shown: Shown) -> None:
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -182,6 +185,6 @@ def _columns(row: Sequence[Compared]) -> None:
     for each in row:
         drawn.add_column(Text(harmless(each.contender)), ratio=1, overflow="fold", min_width=min(width(each.contender), NARROWEST))
     drawn.add_row(*(Text(harmless(each.text).strip() or failure(each)) for each in row))
-    drawn.add_row(*(Text(answer_line(each), style="dim") for each in row))
+    drawn.add_row(*(Text(shown.figures(each), style="dim") for each in row))
     Console(highlight=False).print(drawn)
     write("\n")

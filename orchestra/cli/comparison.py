@@ -8,22 +8,41 @@ from dataclasses import dataclass, field
 from orchestra.cli import words
 from orchestra.cli.terminal import harmless
 from orchestra.cli.words import say
+from orchestra.errors import every_error
 from orchestra.instruments.compare import Compared, Summary, Vote, summaries, tally
 from orchestra.model.messages import FinishReason
 
 
 @dataclass(slots=True, kw_only=True)
 class Shown:
-    """What there is of a comparison so far; `finish_reason` where it was left in the middle."""
+    """What there is of a comparison so far; `finish_reason` where it was left in the middle, `kept` the keys of what a file had."""
 
     names: Sequence[str]
     answers: list[Compared] = field(default_factory=list)
     votes: list[Vote] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    kept: frozenset[tuple[str, ...]] = frozenset()
 
     def tally(self) -> dict[str, int]:
         """How often each was the best."""
         return tally(self.votes, self.names)
+
+    def exit_code(self) -> int:
+        """That of the first error; 0 where nothing failed."""
+        codes = {error.code(): error.exit_code for error in every_error()}
+        return next((codes[each.error["code"]] for each in self.answers if each.error is not None), 0)
+
+    def figures(self, each: Compared) -> str:
+        """What one answer took, and whether that was measured before."""
+        return answer_line(each) + (say(" · kept from before", " · 此前保存") if each.key in self.kept else "")
+
+    def remarks(self) -> list[str]:
+        """What the times do not say."""
+        said = say(
+            "a prompt may be in the daemon's cache, and its first token then comes sooner: for speed use orchestra bench",
+            "提示词可能已在缓存中，首个 token 会因此提前：测速请用 orchestra bench",
+        )
+        return [said] if any(each.first_token is not None for each in self.answers) else []
 
 
 def answer_line(each: Compared) -> str:

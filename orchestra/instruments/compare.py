@@ -20,8 +20,11 @@ from orchestra.model.messages import FinishReason, Options, Piece, gathered
 from orchestra.model.window import section, weights_of
 
 MOST = 26  # contenders: a vote names them by letters
-_WHOLE = ("max_tokens", "top_k", "seed", "repeat_last_n")
-_PARTS = ("temperature", "top_p", "min_p", "repeat_penalty", "presence_penalty", "frequency_penalty")
+# what may be said beside a model, and from where to where: as the command's own options
+_WHOLE = {"max_tokens": (1, 1_000_000), "top_k": (0, 100_000), "seed": (-(2**63), 2**63 - 1), "repeat_last_n": (-1, 1_000_000)}
+_PARTS = {
+    "temperature": (0, 5), "top_p": (0, 1), "min_p": (0, 1), "repeat_penalty": (0.01, 5), "presence_penalty": (-2, 2), "frequency_penalty": (-2, 2),
+}  # fmt: skip
 
 _GONE = (DaemonUnreachable, AuthFailed, NotOllama, RedirectRefused)  # what is wrong with the daemon itself, whoever is asked
 
@@ -125,6 +128,12 @@ def contender(written: str) -> Contender:
                 detail=f"{each!r} is no option of a model that is compared", detail_zh=f"{each!r} 不是可用于比较的模型选项",
                 fix=f"write NAME=NUMBER, for example -m llama3,temperature=0; the names: {known}",
                 fix_zh=f"请写成 名称=数值，例如 -m llama3,temperature=0；可用的名称：{known}",
+            )  # fmt: skip
+        least, most = {**_WHOLE, **_PARTS}[name.replace("-", "_")]
+        if not least <= number <= most:  # which nan is not either
+            raise UsageError(
+                detail=f"{name} of {model} is {value}", detail_zh=f"{model} 的 {name} 为 {value}",
+                fix=f"it goes from {least} to {most}", fix_zh=f"取值范围为 {least} 到 {most}",
             )  # fmt: skip
         options[name.replace("-", "_")] = number
     return Contender(model=model, options=Options(**options), base=base, label=",".join([model, *given]))
