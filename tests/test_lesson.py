@@ -34,6 +34,14 @@ PARAMETERS = """
     max_iterations handle_parsing_errors verbose
 """.split()
 
+# What the lesson's two printings, or its own blocks, have differently, by the beginning of the heading it stands under.
+DIFFERENT = {
+    "5.": ["https://github.com/tylerelyt/LLaMa-in-Action", "https://github.com/tylerelyt/llama>"],
+    "6.": ["macOS", "Linux", "Windows", "WSL", "bash"],
+    "8.": [" bfloat16", " float16", " float32", "1.6, 1.7, 2.2"],
+    "": ["1.5, 1.7, 4.3, 4.4", "Learn by doing"],
+}
+
 
 class Block(NamedTuple):
     """A block of code, and why it is not run, if it is not."""
@@ -172,6 +180,14 @@ def test_nothing_of_the_lesson_is_left_out(language: str) -> None:
     assert re.findall(r"^\| (\d+) \|", questions, re.MULTILINE) == [str(n) for n in range(1, 16)]
     (parameters,) = [body for title, body in found.items() if title.startswith("8.")]
     assert [each for each in PARAMETERS if each not in parameters] == []
+
+
+@pytest.mark.parametrize("language", HALVES)
+@pytest.mark.parametrize("start", DIFFERENT, ids=["code", "environment", "blocks", "printings"])
+def test_what_is_different_is_pointed_out(start: str, language: str) -> None:
+    found = sections(HALVES[language])
+    body = next(body for title, body in found.items() if title.startswith(start)) if start else list(found.values())[-1]
+    assert [each for each in DIFFERENT[start] if each not in body.replace("、", ", ")] == []
 
 
 def test_links_lead_somewhere() -> None:
