@@ -17,7 +17,11 @@ def comparison_page(shown: Shown) -> str:
     return pages.page(
         say("The same prompts on several models", "相同的提示词，不同的模型"),
         pages.facts(asked.items()),
-        pages.section(say("Summary, medians of all answers", "汇总（各项为中位数）"), pages.table(headers, rows, numbers=(2, 3, 4, 6)), *(pages.element("p", remark) for remark in shown.remarks())),
+        pages.section(
+            say("Summary, medians of all answers", "汇总（各项为中位数）"),
+            pages.table(headers, rows, numbers=(2, 3, 4, 6)),
+            *(pages.element("p", remark) for remark in shown.remarks()),
+        ),
         *(
             pages.section(prompt, pages.columns((_name(each, best.get(prompt, "")), _answer(each, shown)) for each in row))
             for prompt, row in by_prompt(shown.answers).items()

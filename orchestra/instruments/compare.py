@@ -23,7 +23,8 @@ MOST = 26  # contenders: a vote names them by letters
 # what may be said beside a model, and from where to where: as the command's own options
 _WHOLE = {"max_tokens": (1, 1_000_000), "top_k": (0, 100_000), "seed": (-(2**63), 2**63 - 1), "repeat_last_n": (-1, 1_000_000)}
 _PARTS = {
-    "temperature": (0, 5), "top_p": (0, 1), "min_p": (0, 1), "repeat_penalty": (0.01, 5), "presence_penalty": (-2, 2), "frequency_penalty": (-2, 2),
+    "temperature": (0, 5), "top_p": (0, 1), "min_p": (0, 1), "repeat_penalty": (0.01, 5),
+    "presence_penalty": (-2, 2), "frequency_penalty": (-2, 2),
 }  # fmt: skip
 
 _GONE = (DaemonUnreachable, AuthFailed, NotOllama, RedirectRefused)  # what is wrong with the daemon itself, whoever is asked

@@ -88,7 +88,8 @@ def _of(metric: Metric, sides: Sequence[Work]) -> list[Finding]:
         reasons = [*_unlike_work(best, other)]
         for side in (best, other):
             if (known := len(side.figures[metric].values)) < side.runs:
-                reasons.append(Words(f"{known} of {side.runs} runs of {side.name} have a figure", f"{side.name} 的 {side.runs} 次运行中仅 {known} 次有数值"))
+                has = f"{side.name} 的 {side.runs} 次运行中仅 {known} 次有数值"
+                reasons.append(Words(f"{known} of {side.runs} runs of {side.name} have a figure", has))
         if min(len(mine.values), len(theirs.values)) < FEWEST:
             reasons.append(Words(f"there are fewer than {FEWEST} runs", f"运行次数少于 {FEWEST}"))
         apart = mine.most < theirs.least if least else mine.least > theirs.most
