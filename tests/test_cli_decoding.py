@@ -119,6 +119,17 @@ def test_what_fails_says_what_to_do(daemon: StandIn, line: Line, arguments: list
     assert said in found.error["message"]
 
 
+def test_the_window_of_the_hint_can_be_given(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompt = "word " * 40
+    with StandIn(window=32) as small:
+        monkeypatch.setenv("OLLAMA_HOST", small.url)
+        commands = ["next", prompt], ["decode", prompt, "-n", "1", "--strategies", "greedy"]
+        assert all("--window 2048" in line(*command, "--json").error["hint"] for command in commands)
+        assert "--window" in line("render", prompt, "--base").err
+        assert all(line(*command, "--window", "2048", "--json").code == 0 for command in commands)
+        assert "does not fit" not in line("render", prompt, "--base", "--window", "2048").err
+
+
 def test_no_daemon_and_one_too_old(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OLLAMA_HOST", "http://127.0.0.1:9")
     assert line("next", FRANCE).code == 3

@@ -44,10 +44,10 @@ class Dialogue:
 
 
 @asynccontextmanager
-async def at_work() -> AsyncIterator[tuple[AsyncOrchestra, Patience]]:
-    """Orchestra for one command, and the patience of whoever waits for it; a stand-in is named before its first word."""
+async def at_work(*, window: int | None = None) -> AsyncIterator[tuple[AsyncOrchestra, Patience]]:
+    """Orchestra for one command, its `window` in tokens if given, and the patience of whoever waits; a stand-in is named before its first word."""
     patience = Patience()
-    async with AsyncOrchestra(observe=patience.observe, tell=partial(noticed, patience)) as orchestra:
+    async with AsyncOrchestra(observe=patience.observe, tell=partial(noticed, patience), window=window) as orchestra:
         connection = orchestra.client.connection
         patience.begun = lambda: connection.stand_in and _named_stand_in(connection.url)
         yield orchestra, patience

@@ -19,7 +19,7 @@ from orchestra.model.beam import Hypothesis
 from orchestra.model.decoding import Decoded, DecodeFields
 
 
-def show_decoded(prompt: str, *, model: str, instruct: bool, fields: DecodeFields, wish: Wish) -> None:
+def show_decoded(prompt: str, *, model: str, instruct: bool, fields: DecodeFields, wish: Wish, window: int | None = None) -> None:
     """The results in one table; with --json one object. Ctrl-C shows those that were ready."""
 
     penalty = fields.get("length_penalty", 1.0)
@@ -28,7 +28,7 @@ def show_decoded(prompt: str, *, model: str, instruct: bool, fields: DecodeField
         ready: list[Decoded] = []
         chosen = model
         try:
-            async with at_work() as (orchestra, patience):
+            async with at_work(window=window) as (orchestra, patience):
                 chosen = await named_model(orchestra, "chat", model, wish)
                 patience.observe("reading")
                 parts = orchestra.decode_stream(prompt, model=chosen, instruct=instruct, **fields)

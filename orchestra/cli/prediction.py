@@ -39,6 +39,7 @@ class Asked:
     instruct: bool = False
     heat: bool = False
     html: str = ""
+    window: int | None = None
 
 
 def show_next(prompt: str, asked: Asked, wish: Wish) -> None:
@@ -48,7 +49,7 @@ def show_next(prompt: str, asked: Asked, wish: Wish) -> None:
     async def main() -> None:
         whole: Prediction | None = None
         try:
-            async with at_work() as (orchestra, patience):
+            async with at_work(window=asked.window) as (orchestra, patience):
                 model = await named_model(orchestra, "chat", asked.model, wish)
                 patience.observe("reading")
                 parts = orchestra.next_stream(

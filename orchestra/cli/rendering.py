@@ -92,7 +92,10 @@ def _lines(shown: Rendition) -> list[str]:
             say(f"{shown.left_out} older turns do not fit: they are summarised first", f"较早的 {shown.left_out} 轮对话放不下：会先作总结")
         )
     if not shown.fits:
-        lines.append(say("this does not fit: the daemon would refuse it", "放不下：Ollama 会拒绝该请求"))
+        lines.append(say(
+            "this does not fit: the daemon would refuse it; shorten it, or give a larger --window",
+            "放不下：Ollama 会拒绝该请求；请缩短内容，或用 --window 加大窗口",
+        ))  # fmt: skip
     if shown.differs is not None:
         lines.append(_difference(shown.text, shown.differs))
     return lines

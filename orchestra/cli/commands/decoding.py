@@ -39,12 +39,13 @@ def next_(
     ] = False,
     instruct: Instruct = False,
     html: Annotated[str, typer.Option("--html", metavar="FILE", help=say("write a page of it, too", "同时写出一个网页"))] = "",
+    window: o.Window = None,
     json: o.Json = False,
 ) -> None:  # fmt: skip
     """How likely each next token is, step by step: the model's own probabilities, before temperature and penalties."""
     from orchestra.cli.prediction import Asked, show_next
 
-    asked = Asked(model=model, top=top, steps=steps, choose=choose or (), instruct=instruct, heat=heat, html=html)
+    asked = Asked(model=model, top=top, steps=steps, choose=choose or (), instruct=instruct, heat=heat, html=html, window=window)
     show_next(o.text_of(prompt), asked, context.obj)
 
 
@@ -78,6 +79,7 @@ def decode(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help=say("what sampling draws with", "采样的种子"))] = 1,
     instruct: Instruct = False,
+    window: o.Window = None,
     json: o.Json = False,
 ) -> None:  # fmt: skip
     """Greedy search, sampling and beam search side by side, with the log-probability of each text."""
@@ -89,4 +91,4 @@ def decode(
         strategies=names, max_tokens=max_tokens, beam_width=beam_width, length_penalty=length_penalty, temperature=temperature,
         top_k=top_k, top_p=top_p, min_p=min_p, seed=seed,
     )  # fmt: skip
-    show_decoded(o.text_of(prompt), model=model, instruct=instruct, fields=fields, wish=context.obj)
+    show_decoded(o.text_of(prompt), model=model, instruct=instruct, fields=fields, wish=context.obj, window=window)

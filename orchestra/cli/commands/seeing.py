@@ -29,6 +29,7 @@ def render(
     strategy: Annotated[Literal["auto", "direct", "draft"], typer.Option("--strategy", help=say("how it is looked up", "查找的方式"))] = "auto",
     base: o.Base = None,
     lang: o.Lang = None,
+    window: o.Window = None,
     json: o.Json = False,
 ) -> None:  # fmt: skip
     """The exact text that the model would see, part by part with its tokens; nothing is generated."""
@@ -39,7 +40,7 @@ def render(
     if ask or search or knowledge:
         o.unused(context, "ask", ["base"])
         lookup = LookupFields(search=search, knowledge=knowledge or (), strategy=strategy)
-    asked = Asked(model=model, base=base, session=session, persona=persona, lookup=lookup, options=o.given(lang=lang))
+    asked = Asked(model=model, base=base, session=session, persona=persona, lookup=lookup, options=o.given(lang=lang, window=window))
     show_rendition(o.text_of(prompt), asked, context.obj)
 
 
