@@ -45,7 +45,7 @@ class Dialogue:
 
 @asynccontextmanager
 async def at_work(*, window: int | None = None) -> AsyncIterator[tuple[AsyncOrchestra, Patience]]:
-    """Orchestra for one command, its `window` in tokens if given, and the patience of whoever waits; a stand-in is named before its first word."""
+    """Orchestra for one command, with a `window` of its own, and the patience of whoever waits; a stand-in is named first."""
     patience = Patience()
     async with AsyncOrchestra(observe=patience.observe, tell=partial(noticed, patience), window=window) as orchestra:
         connection = orchestra.client.connection

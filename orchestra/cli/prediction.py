@@ -142,7 +142,8 @@ def drawn(step: NextStep, number: int, *, tinted: bool) -> list[str]:
     taken = _place(step)
     for place, (each, name) in enumerate(zip(step.candidates, names, strict=True)):
         mark = "▸" if place == taken else " "
-        figures = f"{share}{percent(each.probability):>7}{plain}  {length}{bar(each.probability):{BAR}}{plain}  {faint}{each.logprob:8.3f}{plain}"
+        chance = percent(each.probability)
+        figures = f"{share}{chance:>7}{plain}  {length}{bar(each.probability):{BAR}}{plain}  {faint}{each.logprob:8.3f}{plain}"
         lines.append(f" {mark} {name}{' ' * (room - width(name))}  {figures}")
     if step.candidates:
         lines.append(f"   {others}{' ' * (room - width(others))}  {share}{percent(step.rest):>7}{plain}")

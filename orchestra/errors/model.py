@@ -52,7 +52,8 @@ class PromptTooLong(ModelFault):
         "提示词需要 {needed} 个 token，而 {model} 的上下文窗口只有 {window}：超出 {over} 个",
     )
     advice = Words(
-        "shorten it, pass --window {needed_window} (or set ORCHESTRA_WINDOW to it, which every command reads), or start the daemon with OLLAMA_CONTEXT_LENGTH={needed_window}",
+        "shorten it, pass --window {needed_window} (or set ORCHESTRA_WINDOW to it, which every command reads), "
+        "or start the daemon with OLLAMA_CONTEXT_LENGTH={needed_window}",
         "请缩短内容，或使用 --window {needed_window}（或设置 ORCHESTRA_WINDOW，所有命令均会读取），或以 OLLAMA_CONTEXT_LENGTH={needed_window} 启动 Ollama",
     )
     shorten: ClassVar[Words] = Words("shorten it: this model was made for {most} tokens at most", "请缩短内容：该模型最多支持 {most} 个 token")
