@@ -299,7 +299,10 @@ def test_red_where_what_was_on_screen_is_lost(world: World, tmp_path: Path) -> N
 
 
 def test_red_where_a_choice_is_not_taken(line: Line, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestra.model.decoding._forced", lambda candidates, token: NextStep(token="x", logprob=None))
+    async def ignoring(*_: Any) -> NextStep:
+        return NextStep(token="x", logprob=None)
+
+    monkeypatch.setattr("orchestra.model.decoding._forced", ignoring)
     assert failed(line, monkeypatch, "next") == ["what was chosen is said"]
 
 

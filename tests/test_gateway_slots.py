@@ -271,7 +271,7 @@ def asker_of(settings: Settings, client: str = "127.0.0.1", **headers: str) -> A
         seen.append(asking())
 
     async def nothing(*_: Any) -> Any:
-        raise AssertionError
+        return {"type": "http.request", "body": b"", "more_body": False}
 
     given = {"host": "localhost", **{name.replace("_", "-"): value for name, value in headers.items()}}
     scope = {
