@@ -252,6 +252,15 @@ def test_in_chinese(line: Line, tmp_path: Path) -> None:
     assert "max_tokens=3" in seen
 
 
+def test_the_english_page_in_a_browser(line: Line, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    line("compare", "Hello", *TWO, "-n", "3", "--html", str(page))
+    seen = dumped(page, tmp_path / "profile")
+    assert '<html lang="en"' in seen
+    assert seen.count("<h3>") == 2
+    assert "Hello" in seen
+
+
 # --- the vote
 
 
