@@ -15,7 +15,7 @@ from services import everything_logged  # noqa: F401 - a fixture
 
 from orchestra.agents.lineage import Lineage
 from orchestra.errors import OrchestraError, PromptTooLong
-from orchestra.gateway import answering
+from orchestra.gateway import answering, waiting
 from orchestra.gateway.answering import sources_text
 from orchestra.gateway.discretion import HINTS, hint_of
 from orchestra.gateway.openai_wire import citations
@@ -257,6 +257,7 @@ def test_a_question_that_was_here_before_is_refused_and_one_from_far_down_asks_n
 
 def test_while_experts_work_a_comment_keeps_the_connection(served: Served, daemon: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(answering, "QUIET", 0.05)
+    monkeypatch.setattr(waiting, "TICK", 0.02)
     daemon.script(Scripted(["一", "二"], pace=0.2))
     said = events(served(), {**ASK, "model": "orchestra/general"})
     assert ": still at work" in said
