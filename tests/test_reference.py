@@ -19,7 +19,9 @@ def tool(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ORCHESTRA_LANG", "en")  # which a tool sets for its whole process
+        spec.loader.exec_module(module)
     return module
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, suppress
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
@@ -152,9 +153,13 @@ class _Told:
         self._busy = line[:_LONGEST]
         return [wire.status(self._busy)]
 
+    @cached_property
+    def _titles(self) -> dict[str, str]:
+        return {persona.name: persona.titled(self._language) for persona in self._known()}
+
     def _called(self, name: str) -> str:
         """The title of a persona, for people; of somebody else the name."""
-        return next((persona.titled(self._language) for persona in self._known() if persona.name == name), name)
+        return self._titles.get(name, name)
 
     def _rested(self, mark: str) -> list[str]:
         """The end of the status line: it stays with the answer, and names who has worked on it."""

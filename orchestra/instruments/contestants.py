@@ -18,7 +18,7 @@ from orchestra.model.client import Client
 from orchestra.model.connection import Patience, shown
 from orchestra.model.messages import FinishReason, Message, Options, Usage
 from orchestra.model.window import Loaded, context_length, full_name, section, weights_of
-from orchestra.request import Breakage, Broken
+from orchestra.request import Broken
 from orchestra.runtime import Runtime
 from orchestra.texts import Words
 
@@ -118,9 +118,7 @@ class DaemonSide:
         watch = Stopwatch()
         try:
             last = await self._answered(body, asked, patience, watch)
-        except Broken as broken:
-            if broken.how is Breakage.CLOSED:
-                raise
+        except Broken:
             if watch.first is None:
                 raise FirstTokenTimeout(model=self._model, seconds=shown(patience.first)) from None
             raise StreamStalled(seconds=shown(patience.between)) from None

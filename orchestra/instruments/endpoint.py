@@ -106,7 +106,7 @@ class Endpoint:
         )
 
     async def _answered(self, runtime: Runtime, request: Request) -> AsyncGenerator[bytes]:
-        """The body of an answer with status 200, as it comes. Raises `EndpointFault`, and `Broken` where we are ended ourselves."""
+        """The body of an answer with status 200, as it comes. Raises `EndpointFault`."""
         try:
             async with runtime.send(request) as answer, aclosing(answer.chunks()) as chunks:
                 if answer.status != 200:
@@ -117,8 +117,6 @@ class Endpoint:
                     yield chunk
         except Broken as broken:
             match broken.how:
-                case Breakage.CLOSED:
-                    raise
                 case Breakage.CONNECT:
                     raise self.fault(Words("nothing answers there", "该地址没有应答"), _ADDRESS) from None
                 case Breakage.TIMEOUT | Breakage.DEADLINE:

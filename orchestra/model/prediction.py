@@ -21,6 +21,7 @@ from orchestra.model import wire
 from orchestra.model.client import Client
 from orchestra.model.connection import shown
 from orchestra.model.messages import FinishReason, Message, Options
+from orchestra.model.rendition import shown_by_daemon
 from orchestra.model.tokens import Tokens, most_tokens
 from orchestra.model.tokens import shown as readable
 from orchestra.model.window import Loaded
@@ -195,20 +196,10 @@ async def predictor(client: Client, prompt: str, *, model: str, instruct: bool =
             detail="the prompt is empty", detail_zh="提示词为空", fix="give it some text to start from", fix_zh="请输入一些文字"
         )
     loaded = await client.ready(model)
-    head, text = (await _rendered(client, prompt, model, loaded), "") if instruct else ("", prompt)
+    head, text = "", prompt
+    if instruct:
+        head, text = await shown_by_daemon(client, model, [Message("user", prompt)], Options(), loaded), ""
     return Predictor(client=client, model=model, loaded=loaded, head=head, text=text)
-
-
-async def _rendered(client: Client, prompt: str, model: str, loaded: Loaded) -> str:
-    """A question as the daemon puts it into the model's template; nothing is generated."""
-    bounds = wire.Bounds(num_predict=1, num_ctx=loaded.window if loaded.told else None)
-    body = wire.inference_body(model, [Message("user", prompt)], Options(), bounds)
-    event = await client.connection.ask("POST", "/api/chat", {**body, "stream": False, "_debug_render_only": True}, model=model)
-    told = event.get("_debug_info")
-    text = told.get("rendered_template") if isinstance(told, dict) else None
-    if not isinstance(text, str):
-        raise DaemonTooOld(version=await client.version(), feature="_debug_render_only", needed=LOGPROBS_SINCE)
-    return text
 
 
 def candidates_of(entry: dict[str, Any]) -> tuple[Candidate, ...]:

@@ -152,20 +152,22 @@ async def _text(client: Client, asked: Composed, loaded: Loaded, said: Sequence[
             raise old from None
 
 
-def _theirs(client: Client, asked: Composed, loaded: Loaded) -> Render:
-    """The daemon's own rendering. One that knows nothing of it writes one token instead."""
+async def shown_by_daemon(client: Client, model: str, subject: str | list[Message], options: Options, loaded: Loaded) -> str:
+    """The prompt as the daemon renders it; nothing is generated. Raises `DaemonTooOld`: such a one writes one token instead."""
     bounds = wire.Bounds(num_predict=1, num_ctx=loaded.window if loaded.told else None)
+    body = wire.inference_body(model, subject, options, bounds) | {"stream": False, "_debug_render_only": True}
+    path = "/api/generate" if isinstance(subject, str) else "/api/chat"
+    told = (await client.connection.ask("POST", path, body, model=model)).get("_debug_info")
+    text = told.get("rendered_template") if isinstance(told, dict) else None
+    if not isinstance(text, str):
+        raise DaemonTooOld(version=await client.version(), feature="_debug_render_only", needed=SHOWS_SINCE)
+    return text
 
+
+def _theirs(client: Client, asked: Composed, loaded: Loaded) -> Render:
     async def render(messages: list[Message]) -> str:
         subject = messages[0].content if isinstance(asked.subject, str) else messages
-        body = wire.inference_body(asked.model, subject, asked.options, bounds)
-        body |= {"stream": False, "_debug_render_only": True}
-        path = "/api/generate" if isinstance(subject, str) else "/api/chat"
-        told = (await client.connection.ask("POST", path, body, model=asked.model)).get("_debug_info")
-        text = told.get("rendered_template") if isinstance(told, dict) else None
-        if not isinstance(text, str):
-            raise DaemonTooOld(version=await client.version(), feature="_debug_render_only", needed=SHOWS_SINCE)
-        return text
+        return await shown_by_daemon(client, asked.model, subject, asked.options, loaded)
 
     return render
 
