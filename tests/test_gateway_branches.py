@@ -272,6 +272,26 @@ def test_what_does_not_fit_and_is_kept_nowhere_is_left_out_in_large_steps_and_sa
     assert 1 < len(set(begins)) <= 6, "the prompt keeps its beginning for several turns"
 
 
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_a_task_at_the_end_of_a_long_dialogue_says_what_it_does_not_stand_on(language: str) -> None:
+    about = {"en": "what about this matter, and that one, and another? ", "zh": "这件事怎么办，那件事又怎么办？"}[language]
+    past = [text for number in range(20) for text in (f"Question {number}: " + about * 12, "Noted.")]
+    with StandIn(window=4096) as daemon, serving(daemon.url) as served:
+        client, model = served(), "orchestra/coordinator"
+        short = say(client, *past[-2:], about, model=model, head={})
+        answer = say(client, *past, about, model=model, head={})
+        asked = [[one["content"] for one in sent["messages"]] for sent in daemon.asked("/api/chat")]
+        again = say(client, *past, about, answer, about, model=model, head={})
+        last = [[one["content"] for one in sent["messages"]] for sent in daemon.asked("/api/chat")][len(asked) :]
+    assert not short.startswith(("[The ", "［最早"))
+    assert answer.startswith({"en": "[The ", "zh": "［最早的 "}[language]), answer[:80]
+    assert again.startswith(("[The ", "［最早"))
+    assert "4096" in answer.splitlines()[0]
+    assert all(past[0] not in said for said in asked), "neither a step nor the answer is more than the window holds"
+    assert any(past[-2] in said for said in asked)
+    assert not any("did not fit" in text or "已略去" in text for said in last for text in said)
+
+
 def _summaries(path: Path) -> list[Any]:
     connection = sqlite3.connect(path)
     try:

@@ -20,7 +20,7 @@ from orchestra.agents.reasoning import Reasoning, Team, Thought
 from orchestra.agents.tool import Tool
 from orchestra.errors import PromptTooLong, UsageError
 from orchestra.model.messages import FinishReason, Message, Options, Piece, Receipt, Usage, gathered
-from orchestra.model.notice import announced
+from orchestra.model.notice import LEFT_OUT, announced, left_out
 from orchestra.slots import asking
 
 
@@ -50,21 +50,27 @@ async def solve(
     """Solves `task` with the team: steps as they begin and end, the pieces of the answer, at last the `Plan`.
 
     The coordinator decides whom it asks what; a `panel` asks all of them the task. `options` hold for all, but their
-    length and form (`max_tokens`, `format`) for the plan alone, and their deadline for the whole. `before` is the
-    dialogue in which the task stands. Raises what the client raises when the coordinator itself cannot answer.
+    length and form (`max_tokens`, `format`) for the plan alone, and their deadline for the whole. `before` is the dialogue in
+    which the task stands; where its oldest part does not fit, the answer says so first. Raises what the client raises when
+    the coordinator itself cannot answer.
     """
     if not task.strip():
         raise UsageError(detail="the task is empty", detail_zh="任务为空", fix="say what to do", fix_zh="请说明要做什么")
     started = time.monotonic()
     asking().task = True
     options = options or Options()
-    run = Reasoning(task, team, options, budget, before)
+    kept, window = await _remembered(before, team, options)
+    run = Reasoning(task, team, options, budget, kept)
     async with aclosing(run.whole(panel=panel)) as happening:
         async for part in happening:
             yield part
     missed = lacking(run)
     pieces: list[Piece] = []
-    async with aclosing(_told(task, run, team, replace(options, deadline=None), missed)) as stream:
+    told = _told(task, run, team, replace(options, deadline=None), missed)
+    if gone := len(before) - len(kept):
+        line = "" if options.schema is not None else left_out(gone, window, run.language).rstrip()
+        told = announced(told, notice=line, note=LEFT_OUT)
+    async with aclosing(told) as stream:
         async for piece in stream:
             pieces.append(piece)
             yield piece
@@ -79,6 +85,16 @@ async def solve(
         trace=tuple(run.trace),
         **accounts([*run.replies, final], time.monotonic() - started),
     )
+
+
+async def _remembered(before: Sequence[Message], team: Team, options: Options) -> tuple[Sequence[Message], int]:
+    """The last of the dialogue that may stand before the task, in each step as in the answer; and the window in tokens."""
+    if not before:
+        return (), 0
+    expert = Expert(persona=team.coordinator, client=team.client, model=team.model)
+    options = options.over(team.coordinator.options)
+    kept = await expert.remembered(before, options)
+    return kept, (await team.client.ready(team.coordinator.model or team.model, options)).window
 
 
 def _told(task: str, run: Reasoning, team: Team, options: Options, missed: Sequence[Tool]) -> AsyncGenerator[Piece]:

@@ -145,8 +145,9 @@ class Expert:
         if most_tokens_of(said) <= room:
             return said
         counter = await self.client.counter(model)
-        costs = [counter.count(message.content) + PER_MESSAGE for message in said]
-        start = next(place for place in range(len(said) + 1) if sum(costs[place:]) <= room)
+        start = len(said)
+        while start and (room := room - counter.count(said[start - 1].content) - PER_MESSAGE) >= 0:
+            start -= 1
         while start < len(said) and said[start].role == "assistant":  # its question is gone
             start += 1
         return said[start:]

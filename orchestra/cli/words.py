@@ -53,6 +53,7 @@ def note(name: str) -> str:
         "no_usable_step": say("the coordinator's steps could not be used; every expert was asked the task", "协调者的步骤无法使用，已直接询问每位专家"),
         "step_failed": say("a step of the coordinator failed; the answer is made of what there was", "协调者的一个步骤失败，已用现有内容作答"),
         "shortened": say("what the experts said did not fit and was shortened", "专家意见放不下，已作删节"),
+        "older_left_out": say("the oldest messages did not fit and were left out", "最早的消息放不下，未包含在内"),
         "not_stored": say("this answer could not be stored", "该回答未能保存"),
     }
     label, colon, names = name.partition(": ")

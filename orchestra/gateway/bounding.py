@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +26,7 @@ from orchestra.model.client import Client
 from orchestra.model.connection import Patience
 from orchestra.model.language import language_of
 from orchestra.model.messages import Message, Options
+from orchestra.model.notice import left_out, without_notice
 from orchestra.model.tokens import PER_MESSAGE, Count, Counter, most_tokens, most_tokens_of, most_tokens_of_tools
 from orchestra.model.window import Loaded, answer_share, context_length
 from orchestra.texts import Words
@@ -41,12 +41,6 @@ _FIELDS = frozenset({
     "options", "keep_alive", "truncate", "shift", "logprobs", "top_logprobs", "_debug_render_only",
 })  # fmt: skip
 _OF_A_MESSAGE = frozenset({"role", "content", "thinking", "images", "tool_calls", "tool_name", "tool_call_id"})
-_LEFT_OUT = Words(
-    "[The {count} oldest messages did not fit into the window of {window} tokens and were left out.]\n\n",
-    "［最早的 {count} 条消息超出了 {window} 个 token 的上下文窗口，已略去。］\n\n",
-)
-_OUR_LINE = re.compile(r"(?:\[The \d{1,9} oldest messages did not fit into the window of|［最早的 \d{1,9} 条消息超出了)[^\n]{1,80}\n\n")
-
 SHORT = 20_000  # bytes of a prompt that are counted in a few milliseconds; a longer one is counted where it holds nobody up
 MOST_MESSAGES = 10_000  # of a dialogue, as of those in the other protocol
 _COUNTING = ThreadPoolExecutor(1, thread_name_prefix="orchestra-counting")  # one: several would only take time from each other
@@ -130,19 +124,9 @@ def _as_the_model_said(message: dict[str, Any]) -> dict[str, Any]:
     return message
 
 
-def left_out(count: int, window: int, language: str) -> str:
-    """What an answer begins with that does not stand on the whole dialogue."""
-    return _LEFT_OUT.text(language, {"count": count, "window": window})
-
-
 def own_words(answer: str) -> str:
     """An answer of one of the daemon's own models, without ours before and after it."""
     return without_aside(without_notice(answer))
-
-
-def without_notice(answer: str) -> str:
-    """An answer as its model has said it."""
-    return _OUR_LINE.sub("", answer, count=1) if _OUR_LINE.match(answer) else answer
 
 
 def read_by_people(body: Body) -> bool:

@@ -22,14 +22,13 @@ from orchestra.agents.router import AUTO, Router
 from orchestra.agents.tool import Step
 from orchestra.api import AsyncOrchestra, TaskFields
 from orchestra.errors import FieldInvalid
-from orchestra.gateway.bounding import left_out, without_notice
 from orchestra.gateway.meanwhile import Tell, released, with_told
 from orchestra.gateway.roster import SEARCH as SEARCHING
 from orchestra.gateway.roster import Roster
 from orchestra.gateway.waiting import Waiting
 from orchestra.model.language import language_of
 from orchestra.model.messages import Message, Options, Piece, Reply, gathered
-from orchestra.model.notice import announced
+from orchestra.model.notice import announced, left_out, without_notice
 from orchestra.model.persona import Persona
 from orchestra.retrieval.pipeline import Answer
 from orchestra.sessions.branching import Begun, unkept
