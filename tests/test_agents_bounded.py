@@ -180,7 +180,7 @@ def test_red_control_what_is_shared_is_noticed(monkeypatch: pytest.MonkeyPatch, 
         self.said = everybodys
 
     monkeypatch.setattr(Reasoning, "__init__", shared)
-    with pytest.raises(AssertionError):
+    with pytest.raises((AssertionError, IndexError)):  # the second where one run puts another's answers in order
         test_tasks_at_once_see_nothing_of_each_other(home, 4)
 
 
