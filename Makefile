@@ -44,11 +44,14 @@ compose-check: dev
 	@echo "== compose files"
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec $(COMPOSE_FILES)
 
+# More workers than cores, since most of them wait most of the time.
+WORKERS ?= $(shell $(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))' 2>/dev/null || echo 2)
+
 # Half of the tests live on real sockets and processes. On a machine whose cores are taken away for a second one of them may
 # miss its moment: it is asked again, twice at most, and `-ra` names it (RERUN). A test that is named often wants mending.
 test: lint compose-check
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -q -ra -n auto --maxprocesses 4 --reruns 2 --reruns-delay 2 $(ARGS)
+	@$(BIN)/python -m pytest -q -ra -n $(WORKERS) --reruns 2 --reruns-delay 2 $(ARGS)
 
 fix: dev
 	@$(BIN)/python -m ruff check --fix
