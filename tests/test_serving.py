@@ -131,7 +131,7 @@ def test_what_has_not_ended_in_time_says_so_and_is_stored(home: Path) -> None:
         ("/v1/chat/completions", own, '"error"'),
         ("/chat", {"intent": "请讲一个很长的故事", "session": "{}"}, '"code"'),
     ]
-    with StandIn([Scripted(text, pace=0.02)] * 25, slots=32) as standin, ThreadPoolExecutor(25) as asking:
+    with StandIn([Scripted(text, pace=0.02)] * 50, slots=64) as standin, ThreadPoolExecutor(50) as asking:
         more = {"OLLAMA_HOST": standin.url, "ORCHESTRA_GRACE": "1", "ORCHESTRA_PARALLEL": "64"}
         with started("serve", "--port", "0", **more) as running:
             url = address(running)
@@ -141,17 +141,17 @@ def test_what_has_not_ended_in_time_says_so_and_is_stored(home: Path) -> None:
                 body = {**body, "session": f"s{place}"} if "session" in body else body
                 return httpx.post(url + path, json=body, timeout=PATIENCE, trust_env=False).text
 
-            answers = [asking.submit(ended, place) for place in range(25)]
+            answers = [asking.submit(ended, place) for place in range(50)]
             until = time.monotonic() + PATIENCE
-            while standin.active < 25 and time.monotonic() < until:
+            while standin.active < 50 and time.monotonic() < until:
                 time.sleep(0.02)
-            assert standin.active == 25
+            assert standin.active == 50
             running.send_signal(signal.SIGTERM)
             assert running.wait(10) == 0
         for place, answer in enumerate(answers):
             assert ways[place % len(ways)][2] in answer.result().replace(": ", ":"), answer.result()[-300:]
     with Store(home) as store:
-        for place in range(4, 25, 5):
+        for place in range(4, 50, 5):
             [turn] = store.history(f"s{place}")
             assert turn.answer
             assert text.startswith(turn.answer)
