@@ -17,9 +17,10 @@ from orchestra.agents.lineage import Lineage
 from orchestra.errors import OrchestraError, PromptTooLong
 from orchestra.gateway import answering, waiting
 from orchestra.gateway.answering import sources_text
+from orchestra.gateway.dialogue import Dialogue
 from orchestra.gateway.discretion import HINTS, hint_of
 from orchestra.gateway.openai_wire import citations
-from orchestra.gateway.voices import Dialogue, PersonaVoice
+from orchestra.gateway.voices import PersonaVoice
 from orchestra.model.messages import Piece
 from orchestra.retrieval.passages import Source
 from orchestra.standin import Scripted, StandIn

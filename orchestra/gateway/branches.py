@@ -22,7 +22,7 @@ from starlette.requests import Request
 
 from orchestra.api import AsyncOrchestra
 from orchestra.errors import StoreFault
-from orchestra.gateway.voices import Dialogue, Kept
+from orchestra.gateway.dialogue import Dialogue, Kept
 from orchestra.model.messages import Piece
 from orchestra.sessions.branching import Begun, Place, continued
 from orchestra.sessions.recording import again, recorded

@@ -16,9 +16,9 @@ from orchestra.agents.lineage import Lineage
 from orchestra.errors import FieldInvalid, OrchestraError, StreamTruncated
 from orchestra.gateway.bounding import own_words
 from orchestra.gateway.branches import Branches
+from orchestra.gateway.dialogue import Dialogue
 from orchestra.gateway.lines import Line, Told, ours
 from orchestra.gateway.tasks import recognised
-from orchestra.gateway.voices import Dialogue
 from orchestra.model.language import language_of
 from orchestra.model.messages import FinishReason, Message, Options, Piece, Role
 from orchestra.model.wire import text_of, usage_of

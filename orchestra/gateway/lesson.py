@@ -13,11 +13,12 @@ from orchestra.api import AsyncOrchestra
 from orchestra.gateway.access import allotted, language_for
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import ChatAnswer, ChatBody, TaskAnswer, TaskBody, read, takes
+from orchestra.gateway.dialogue import Dialogue
 from orchestra.gateway.discretion import discreet
 from orchestra.gateway.owning import stored_name
 from orchestra.gateway.reporting import report_of
 from orchestra.gateway.roster import Roster
-from orchestra.gateway.voices import Dialogue, PersonaVoice, told
+from orchestra.gateway.voices import PersonaVoice, told
 from orchestra.model.messages import Options, Reply
 from orchestra.model.persona import Persona
 

@@ -19,11 +19,12 @@ from orchestra.gateway.access import language_for
 from orchestra.gateway.answering import Answering, Beforehand, Streamed, below
 from orchestra.gateway.attending import attended, listed
 from orchestra.gateway.bodies import bounded, takes, understood
+from orchestra.gateway.dialogue import Dialogue
 from orchestra.gateway.discretion import in_one_line
 from orchestra.gateway.passing import Passing, asks, parsed
 from orchestra.gateway.reporting import Report, report_of
 from orchestra.gateway.tasks import answer, recognised
-from orchestra.gateway.voices import PREFIX, Dialogue, Part, PersonaVoice, Voice, Voices
+from orchestra.gateway.voices import PREFIX, Part, PersonaVoice, Voice, Voices
 from orchestra.model.language import language_of
 from orchestra.model.messages import FinishReason, Piece
 from orchestra.model.persona import Persona

@@ -22,12 +22,13 @@ from orchestra.gateway.access import language_for
 from orchestra.gateway.answering import Answering, Beforehand, Streamed, below, ended, said
 from orchestra.gateway.attending import attended
 from orchestra.gateway.bodies import bounded, understood, value_of
+from orchestra.gateway.dialogue import Dialogue
 from orchestra.gateway.discretion import in_one_line
 from orchestra.gateway.openai_passing import OwnModels, names_own
 from orchestra.gateway.passing import Passing
 from orchestra.gateway.reporting import Report, report_of
 from orchestra.gateway.tasks import answer, recognised
-from orchestra.gateway.voices import PREFIX, Dialogue, Part, Voice, Voices
+from orchestra.gateway.voices import PREFIX, Part, Voice, Voices
 from orchestra.gateway.waiting import CLOCK, Waiting
 from orchestra.model.language import language_of
 from orchestra.model.messages import Piece

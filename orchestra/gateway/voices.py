@@ -6,34 +6,33 @@ comes as values among the pieces, and each face shows them in its own protocol.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol, Unpack
+from typing import Protocol
 
-from orchestra.agents.budget import Budget, Limits, least
+from orchestra.agents.budget import Budget, Limits
 from orchestra.agents.coordinator import Plan
 from orchestra.agents.experts import Named, Source
 from orchestra.agents.leading import leading
-from orchestra.agents.lineage import Lineage
 from orchestra.agents.reasoning import Thought
 from orchestra.agents.router import AUTO, Router
 from orchestra.agents.tool import Step
 from orchestra.api import AsyncOrchestra, TaskFields
 from orchestra.errors import FieldInvalid
+from orchestra.gateway.dialogue import Dialogue
 from orchestra.gateway.meanwhile import Tell, released, with_told
 from orchestra.gateway.roster import SEARCH as SEARCHING
 from orchestra.gateway.roster import Roster
 from orchestra.gateway.waiting import Waiting
 from orchestra.model.language import language_of
-from orchestra.model.messages import Message, Options, Piece, Reply, gathered
-from orchestra.model.notice import announced, left_out, without_notice
+from orchestra.model.messages import Message, Piece, Reply, gathered
+from orchestra.model.notice import announced, left_out
 from orchestra.model.persona import Persona
 from orchestra.retrieval.pipeline import Answer
-from orchestra.sessions.branching import Begun, unkept
+from orchestra.sessions.branching import Begun
 from orchestra.sessions.conversation import AsyncSession, Leader, Opening
-from orchestra.sessions.records import About
 from orchestra.sessions.segments import remembered
 from orchestra.texts import Words
 
@@ -52,77 +51,6 @@ _PURPOSES = {
     SEARCH: Words("Answers from what is found, with sources and checked citations.", "根据检索到的资料回答，附来源，引用经过核对。"),
     COORDINATOR: Words("A task is put to several experts, and one answer made of theirs.", "把任务交给多位专家，整合成一份回答。"),
 }
-
-
-_GO_ON = Words("Go on exactly where you stopped, and repeat nothing.", "请从中断处接着说，不要重复。")
-Kept = Callable[["Dialogue", About], Awaitable[Begun]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dialogue:
-    """What a client has sent: what was `said`, user and assistant in turn, and the `question` that ends it.
-
-    `wishes` are the client's own instructions, for the dialogue as a whole. `lineage` says through which agents it has come,
-    `most` how many tokens all that work on the answer may generate together. `kept` begins the turn where it is stored.
-    """
-
-    said: tuple[Message, ...] = ()
-    question: str
-    wishes: str = ""
-    options: Options = field(default_factory=Options)
-    lineage: Lineage = field(default_factory=Lineage)
-    most: int | None = None
-    kept: Kept | None = None
-
-    @property
-    def task(self) -> TaskFields:
-        """The dialogue as a task for several."""
-        return TaskFields(lineage=self.lineage, max_total_tokens=self.most)
-
-    @property
-    def whole(self) -> list[Message]:
-        """All of it, for whoever takes no wishes apart: they stand before what was said first."""
-        first, *others = (*self.said, Message("user", self.question))
-        return [replace(first, content=f"{self.wishes}\n\n{first.content}") if self.wishes else first, *others]
-
-    def bounded(self, persona: Persona) -> Options:
-        """What the client wishes for an answer of the persona, within the bounds of both."""
-        wished, own, limits = self.options, persona.options, persona.limits
-        tokens = least(least(self.most, wished.max_tokens), least(own.max_tokens, limits.tokens))
-        return replace(wished, max_tokens=tokens, deadline=least(wished.deadline or own.deadline, limits.seconds))
-
-    async def begun(self, **about: Unpack[About]) -> Begun:
-        """The turn of the question; `about` is for a session that is made now."""
-        about.setdefault("language", language_of(self.question))
-        return self.unkept(about) if self.kept is None else await self.kept(self, about)
-
-    def unkept(self, about: About) -> Begun:
-        """The same, stored nowhere."""
-        return unkept(self.said, wishes=self.wishes, **about)
-
-    @classmethod
-    def of(cls, messages: Sequence[Message], options: Options, lineage: Lineage, kept: Kept | None = None) -> Dialogue:
-        """The dialogue in a client's messages. Raises `FieldInvalid` where none of them asks anything.
-
-        A client's system messages are wishes of its user: the seed memory of a persona is the only text that speaks as the
-        system. Where the assistant has spoken last its answer was cut, and it is asked to go on ("Continue response" of a
-        chat). `kept` is what begins the turn, where it is stored.
-        """
-        wishes = "\n\n".join(one.content for one in messages if one.role == "system" and one.content.strip())
-        turns = [_as_said(one) for one in messages if one.role in ("user", "assistant")]
-        said = [one for one in turns if one.content.strip()]
-        while said and said[0].role == "assistant":
-            del said[0]
-        if not said or (said[-1].role == "assistant" and turns[-1].role == "user"):
-            raise FieldInvalid(field="messages", detail="the last of a user's says nothing", detail_zh="最后一条用户消息没有内容")
-        if said[-1].role == "assistant":
-            said.append(Message("user", _GO_ON.text(language_of(said[-2].content))))
-        return cls(said=tuple(said[:-1]), question=said[-1].content, wishes=wishes, options=options, lineage=lineage, kept=kept)
-
-
-def _as_said(message: Message) -> Message:
-    """A message without the line of ours that an answer may have begun with."""
-    return replace(message, content=without_notice(message.content)) if message.role == "assistant" else message
 
 
 async def told(parts: AsyncGenerator[Part]) -> Reply | Plan:
