@@ -12,13 +12,14 @@ from typing import Any
 import httpx
 import pytest
 from clients import Terminal, ollama_binary, ollama_environment
-from served import Served, serving
+from served import Served, running, serving
 
 from orchestra.agents.lineage import Lineage
 from orchestra.errors import Overloaded
-from orchestra.gateway import answering, ollama_wire
+from orchestra.gateway import answering, create_app, ollama_wire
 from orchestra.gateway.app import refusal
 from orchestra.model.window import full_name
+from orchestra.settings import Settings
 from orchestra.standin import Scripted, StandIn
 
 QUESTION = "违约金过高可以调整吗？"
@@ -379,10 +380,30 @@ def test_an_expert_alone_is_all_there_is(served: Served, daemon: StandIn) -> Non
         assert (answer.status_code, "orchestra/lawyer" in answer.json()["error"]) == (404, True), "the daemon's own are not here"
 
 
-def test_texts_become_vectors_as_at_the_daemon(daemon: StandIn, served: Served) -> None:
-    for path, body in (("/api/embed", {"model": "nomic-embed-text", "input": ["a", "b"]}), ("/api/embeddings", {"model": "x", "prompt": "a"})):
+EMBEDDING: list[tuple[str, dict[str, Any], int]] = [
+    ("/api/embed", {"model": "tiny-embed", "input": ["a", "b"]}, 200), ("/api/embeddings", {"model": "tiny-embed", "prompt": "a"}, 200),
+    ("/api/embed", {"model": "not-there", "input": "a"}, 404), ("/api/embed", {"model": "llama3", "input": "a"}, 501),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("path", "body", "status"), EMBEDDING)
+def test_texts_become_vectors_as_at_the_daemon(path: str, body: dict[str, Any], status: int) -> None:
+    with StandIn(models=["llama3", "tiny-embed"]) as daemon, serving(daemon.url) as served:
         answer, plain = served().post(path, json=body), httpx.post(daemon.url + path, json=body, trust_env=False)
-        assert (answer.status_code, answer.json().get("embeddings")) == (plain.status_code, plain.json().get("embeddings"))
+    times = ("total_duration", "load_duration")
+    told, meant = ({name: value for name, value in one.json().items() if name not in times} for one in (answer, plain))
+    assert (answer.status_code, plain.status_code, told) == (status, status, meant)
+
+
+@pytest.mark.parametrize(("guard", "own", "status"), [("on", {}, 200), ("strict", {}, 400), ("strict", {"Truncate": True}, 200), ("off", {}, 200)])
+def test_a_text_that_the_daemon_would_cut_is_refused_where_nothing_may_be(guard: str, own: dict[str, Any], status: int) -> None:
+    with StandIn(models=["tiny-embed"]) as daemon:
+        settings = Settings.read(host=daemon.url, guard=guard)
+        with running(create_app(settings=settings), settings) as url:
+            body = {"model": "tiny-embed", "input": ["word " * 5000], **own}
+            answer = httpx.post(url + "/api/embed", json=body, trust_env=False, timeout=30)
+    assert answer.status_code == status, answer.text
+    assert status == 200 or "context length" in answer.json()["error"]
 
 
 def test_a_daemon_that_is_away_is_named(served: Served, daemon: StandIn) -> None:

@@ -60,7 +60,7 @@ def felt(case: str, standin: StandIn, url: str) -> float:
     streamed = {**CHAT, "stream": case != "not streamed"}
     if case == "between the rounds of agents":
         with asking(url, "/integrate", TASK):
-            soon(lambda: len(standin.asked("/api/chat")) >= asked + 2)
+            soon(lambda: len(standin.asked("/api/chat")) >= asked + 2, 30.0)
         seconds = soon(lambda: not standin.active)
         asked = len(standin.asked("/api/chat"))
         time.sleep(0.05)
@@ -85,7 +85,7 @@ def felt(case: str, standin: StandIn, url: str) -> float:
 
 def left(case: str, times: int) -> list[float]:
     """The seconds of so many callers that leave, sorted."""
-    with StandIn(pace=0.01) as standin:
+    with StandIn(pace=0.002 if "agents" in case else 0.01) as standin:
         settings = Settings.read(host=standin.url, language="en")
         with running(create_app(settings=settings), settings) as url:
             return sorted(felt(case, standin, url) for _ in range(times))

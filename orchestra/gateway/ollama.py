@@ -127,10 +127,12 @@ class _Face:
     async def embedded(self, request: Request) -> Any:
         """Texts as vectors: the daemon's affair."""
         raw = await bounded(request, self._orchestra.settings.body_limit)
-        name = _name(parsed(raw))
+        body = parsed(raw)
+        name = _name(body)
         if name.startswith(PREFIX):
             raise ModelUnsupported(model=name, detail="does not support embeddings", detail_zh="不支持嵌入向量")
-        return self._through(request, raw, name)
+        report_of(request.scope).model = name
+        return self._there(name).embedded(request.url.path, raw, body, language_for(request.headers, self._orchestra.settings))
 
     async def _asked(self, request: Request, kind: type[wire.Asked]) -> Any:
         raw, path = await bounded(request, self._orchestra.settings.body_limit), request.url.path

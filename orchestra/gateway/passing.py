@@ -68,6 +68,12 @@ class Passing:
         told = AsLines(str(body.get("model")), stream=body.get("stream") is not False, chat=path == "/api/chat", language=language)
         return Attended(partial(self._answer, path, raw, body, told), partial(refusal, language=language))
 
+    def embedded(self, path: str, raw: bytes, body: Mapping[str, Any], language: str = "en") -> Response:
+        """Texts as vectors. A text that is too long the daemon cuts in silence; where nothing may be shortened it refuses it."""
+        if self.guard == "strict" and path == "/api/embed" and "truncate" not in (plain := spelt(body)):
+            raw = json.dumps({**plain, "truncate": False}).encode()
+        return self.through("POST", path, raw, language)
+
     def through(self, method: str, path: str, raw: bytes = b"", language: str = "en") -> Response:
         """The daemon's answer to any request, byte for byte; errors, where there is none, in its own shape."""
 
