@@ -11,6 +11,8 @@ import orchestra.errors as e
 from orchestra import Message, Orchestra, Persona
 from orchestra.model.messages import Options
 from orchestra.sessions.conversation import labelled
+from orchestra.sessions.records import SessionRecord
+from orchestra.sessions.store import Store
 from orchestra.standin import StandIn
 
 
@@ -46,6 +48,20 @@ def test_a_session_without_a_name_gets_one(standin: StandIn, talk: Orchestra) ->
     session.ask("Hello?", max_tokens=3)
     assert session.name
     assert [turn.question for turn in talk.session(session.name).history] == ["Hello?"]
+
+
+def test_two_that_begin_a_session_at_once_both_talk_in_it(talk: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
+    talk.session("s").ask("Hello?", max_tokens=3)
+    true, looked = Store.find, list[str]()
+
+    def late(self: Store, name: str) -> SessionRecord | None:
+        """The first look came before the other had made it."""
+        looked.append(name)
+        return true(self, name) if len(looked) > 1 else None
+
+    monkeypatch.setattr(Store, "find", late)
+    talk.session("s").ask("And me?", max_tokens=3)
+    assert [turn.question for turn in talk.session("s").history] == ["Hello?", "And me?"]
 
 
 def test_the_question_is_stored_as_it_was_asked(standin: StandIn, talk: Orchestra) -> None:

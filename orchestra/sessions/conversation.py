@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, Unpack
 
-from orchestra.errors import OrchestraError, SessionBusy, StorageFull, StoreFault, UsageError
+from orchestra.errors import OrchestraError, SessionBusy, SessionExists, StorageFull, StoreFault, UsageError
 from orchestra.model.catalog import chosen, is_base
 from orchestra.model.client import Client
 from orchestra.model.firmness import fits, reminder
@@ -199,7 +199,12 @@ class AsyncSession:
 
     def _found_or_made(self, about: About) -> SessionRecord:
         found = self._store.find(self.name) if self.name is not None else None
-        return found or self._store.create(self.name, history=self._opening.history, **about)
+        try:
+            return found or self._store.create(self.name, history=self._opening.history, **about)
+        except SessionExists:  # another first turn has made it in the meantime: this one is its second
+            if self.name is None:
+                raise
+            return self._store.session(self.name)
 
     def _persona(self, record: SessionRecord) -> Persona | None:
         opening = self._opening
