@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from dialogues import EN, POLITE, ZH, prompts, said
@@ -10,9 +11,11 @@ from dialogues import EN, POLITE, ZH, prompts, said
 import orchestra.errors as e
 from orchestra import Message, Orchestra, Persona
 from orchestra.model.messages import Options
+from orchestra.sessions import fitting
 from orchestra.sessions.conversation import labelled
 from orchestra.sessions.records import SessionRecord
 from orchestra.sessions.store import Store
+from orchestra.sessions.summaries import latest
 from orchestra.standin import StandIn
 
 
@@ -32,6 +35,20 @@ def test_the_second_turn_has_the_first_in_its_prompt(standin: StandIn, talk: Orc
     assert session.ask("Can you expedite it?").text == "Sorry."
     assert said(prompts(standin)[1]) == ["When will it come?" + EN, "On Monday.", "Can you expedite it?" + EN]
     assert [message["role"] for message in prompts(standin)[1]] == ["user", "assistant", "user"]
+
+
+def test_nothing_is_read_for_a_first_turn(talk: Orchestra, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = list[str]()
+
+    def counted(store: Store, session: str, *, turns: int) -> Any:
+        read.append(session)
+        return latest(store, session, turns=turns)
+
+    monkeypatch.setattr(fitting, "latest", counted)
+    talk.session("s").ask("Hello?", max_tokens=3)
+    assert read == []
+    talk.session("s").ask("Again?", max_tokens=3)
+    assert len(read) >= 1
 
 
 def test_a_session_goes_on_in_another_process(standin: StandIn) -> None:

@@ -112,14 +112,15 @@ class Fitter:
         return replace(past, others=(exchange.wishes, *past.others)) if exchange.wishes else past
 
     async def _said(self, exchange: Exchange, model: str) -> Past:
-        record = exchange.record
+        record, turn = exchange.record, exchange.turn
         if not record.id:
             said = paired(self._history)
             return Past(turns=tuple(Turn(id="", session="", question=asked, answer=answer) for asked, answer in said if answer))
+        if turn is not None and turn.parent is None:  # the first of its dialogue: there is nothing to be read
+            return Past.of((), (), model)
         if exchange.segment:
             return await self._client.runtime.call_store(lambda: self._segment(exchange, model))
         history, made = await self._client.runtime.call_store(lambda: latest(self._store, record.id, turns=record.turns + 1))
-        turn = exchange.turn
         return Past.of([each for each in history if turn is None or each.id != turn.id], made, model)
 
     def _segment(self, exchange: Exchange, model: str) -> Past:
