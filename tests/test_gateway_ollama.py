@@ -395,7 +395,9 @@ def test_texts_become_vectors_as_at_the_daemon(path: str, body: dict[str, Any], 
     assert (answer.status_code, plain.status_code, told) == (status, status, meant)
 
 
-@pytest.mark.parametrize(("guard", "own", "status"), [("on", {}, 200), ("strict", {}, 400), ("strict", {"Truncate": True}, 200), ("off", {}, 200)])
+@pytest.mark.parametrize(("guard", "own", "status"), [
+    ("on", {}, 200), ("strict", {}, 400), ("strict", {"truncate": None}, 400), ("strict", {"Truncate": True}, 200), ("off", {}, 200),
+])
 def test_a_text_that_the_daemon_would_cut_is_refused_where_nothing_may_be(guard: str, own: dict[str, Any], status: int) -> None:
     with StandIn(models=["tiny-embed"]) as daemon:
         settings = Settings.read(host=daemon.url, guard=guard)

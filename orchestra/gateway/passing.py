@@ -70,7 +70,7 @@ class Passing:
 
     def embedded(self, path: str, raw: bytes, body: Mapping[str, Any], language: str = "en") -> Response:
         """Texts as vectors. A text that is too long the daemon cuts in silence; where nothing may be shortened it refuses it."""
-        if self.guard == "strict" and path == "/api/embed" and "truncate" not in (plain := spelt(body)):
+        if self.guard == "strict" and path == "/api/embed" and (plain := spelt(body)).get("truncate") is None:
             raw = json.dumps({**plain, "truncate": False}).encode()
         return self.through("POST", path, raw, language)
 
