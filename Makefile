@@ -45,7 +45,7 @@ compose-check: dev
 	@$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec $(COMPOSE_FILES)
 
 # More workers than cores, since most of them wait most of the time.
-WORKERS ?= $(shell $(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))' 2>/dev/null || echo 2)
+WORKERS ?= $(shell $(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
 
 # Half of the tests live on real sockets and processes. On a machine whose cores are taken away for a second one of them may
 # miss its moment: it is asked again, twice at most, and is named at the end (RERUN). A test that is named often wants mending.

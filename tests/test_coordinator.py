@@ -430,6 +430,24 @@ def test_an_expert_that_breaks_down_in_the_middle_is_named(fault: str) -> None:
     assert plan.text.endswith("方案。")
 
 
+@pytest.mark.parametrize(("options", "begins"), [(Options(), "（"), (Options(format="json"), "{")], ids=["prose", "json"])
+def test_what_is_missing_is_said_before_prose_and_never_in_what_a_program_reads(options: Options, begins: str) -> None:
+    class Silent(Expert):
+        async def ask(self, question: str, context: Any) -> Any:
+            return Contribution(error="away") if self.name == "lawyer" else await super().ask(question, context)
+
+    async def parts(url: str) -> list[Any]:
+        client = Client(Blocking(), Settings(host=url))
+        tools = [Silent(persona=persona, client=client, model="llama3") for persona in EXPERTS]
+        return [part async for part in solve(TASK, team=team(client, tools=tools), options=options)]
+
+    with StandIn([BOTH, "逐项测试。", DONE, '{"plan": "方案"}']) as daemon:
+        plan = plan_of(finish(parts(daemon.url)))
+    assert plan.missing == ("lawyer",)
+    assert "missing: lawyer" in plan.receipt.notes
+    assert plan.text.startswith(begins), plan.text
+
+
 # --- models that answer at once, in this process
 
 

@@ -52,9 +52,9 @@ def failures(client: httpx.Client, standin: StandIn) -> Iterator[httpx.Response]
 
 def shown(standin: StandIn, home: Path, monkeypatch: pytest.MonkeyPatch, *, asked: str = "") -> list[str]:
     """Where a key was found, after everything that can fail has failed, or after one was `asked` about."""
+    forms = {"token": "{}", "tokens": "alice={}", "expert_tokens": "http://127.0.0.1:9={}"}
     for row in SECRETS:
-        if row.name not in ("tokens", "expert_tokens"):
-            monkeypatch.setenv(row.variable, canary(row.name) + "-0123456789abcdef0123456789abcdef" * (row.name != "token"))
+        monkeypatch.setenv(row.variable, forms.get(row.name, "{}-0123456789abcdef0123456789abcdef").format(canary(row.name)))
     with started("serve", "--port", "0", "--record", OLLAMA_HOST=standin.url, ORCHESTRA_SEARCH="offline") as service:
         url, answers = address(service), list[httpx.Response]()
         with httpx.Client(base_url=url, trust_env=False, timeout=30, headers={"authorization": f"Bearer {KEY}"}) as client:
@@ -69,14 +69,17 @@ def shown(standin: StandIn, home: Path, monkeypatch: pytest.MonkeyPatch, *, aske
                     break
             answers += [described, client.get("/sessions"), client.get("/sessions/kept")]
         assert described.status_code == answered.status_code == 200, "the key is the right one"
-        places = {f"the command line of {service.pid}": Path(f"/proc/{service.pid}/cmdline").read_bytes()}
+        places = [("the command line", Path(f"/proc/{service.pid}/cmdline").read_bytes())]
         service.send_signal(signal.SIGTERM)
         out, log = service.communicate(timeout=30)
-    places |= {f"{answer.request.method} {answer.request.url.path}": answer.content + repr(answer.headers).encode() for answer in answers}
-    places |= {"standard output": out, "the log": log, "what the model reads": json.dumps([one.body for one in standin.requests]).encode()}
-    places |= {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    places += [
+        (f"{each.request.method} {each.request.url.path}", each.content + repr(each.headers.raw).encode()) for each in answers
+    ]
+    read = json.dumps([one.body for one in standin.requests]).encode()
+    places += [("standard output", out), ("the log", log), ("what the model reads", read)]
+    places += [(str(path.relative_to(home)), path.read_bytes()) for path in home.rglob("*") if path.is_file()]
     assert b"/chat" in log, "it is the log that is searched"
-    return [place for place, text in places.items() if CANARY.encode() in text]
+    return [place for place, text in places if CANARY.encode() in text]
 
 
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="a process's command line is read from /proc")

@@ -15,7 +15,7 @@ from typing import Any
 from orchestra.agents.budget import Budget
 from orchestra.agents.contributions import Step, accounts, beneath
 from orchestra.agents.expert import Expert
-from orchestra.agents.landing import SHORTENED, beside, lacking, landed, note, noted, notice
+from orchestra.agents.landing import SHORTENED, beside, lacking, landed, note, noted, notice, shaped
 from orchestra.agents.reasoning import Reasoning, Team, Thought
 from orchestra.agents.tool import Tool
 from orchestra.errors import PromptTooLong, UsageError
@@ -59,7 +59,7 @@ async def solve(
     started = time.monotonic()
     asking().task = True
     options = options or Options()
-    kept, window = await _remembered(before, team, options)
+    kept = await _leader(team).remembered(before, options)
     run = Reasoning(task, team, options, budget, kept)
     async with aclosing(run.whole(panel=panel)) as happening:
         async for part in happening:
@@ -68,8 +68,9 @@ async def solve(
     pieces: list[Piece] = []
     told = _told(task, run, team, replace(options, deadline=None), missed)
     if gone := len(before) - len(kept):
-        line = "" if options.schema is not None else left_out(gone, window, run.language).rstrip()
-        told = announced(told, notice=line, note=LEFT_OUT)
+        window = (await team.client.ready(team.coordinator.model or team.model, options.over(team.coordinator.options))).window
+        line = left_out(gone, window, run.language).rstrip()
+        told = announced(told, notice="" if shaped(options) else line, note=LEFT_OUT)
     async with aclosing(told) as stream:
         async for piece in stream:
             pieces.append(piece)
@@ -87,28 +88,23 @@ async def solve(
     )
 
 
-async def _remembered(before: Sequence[Message], team: Team, options: Options) -> tuple[Sequence[Message], int]:
-    """The last of the dialogue that may stand before the task, in each step as in the answer; and the window in tokens."""
-    if not before:
-        return (), 0
-    expert = Expert(persona=team.coordinator, client=team.client, model=team.model)
-    options = options.over(team.coordinator.options)
-    kept = await expert.remembered(before, options)
-    return kept, (await team.client.ready(team.coordinator.model or team.model, options)).window
+def _leader(team: Team) -> Expert:
+    """The coordinator as the one who answers."""
+    return Expert(persona=team.coordinator, client=team.client, model=team.model)
 
 
 def _told(task: str, run: Reasoning, team: Team, options: Options, missed: Sequence[Tool]) -> AsyncGenerator[Piece]:
     """The answer as it comes, what it lacks before its first word, why the steps ended in its end."""
     options = run.budget.options(options.over(team.coordinator.options), landing=True)
-    pieces = landed(_integrated(task, run, team, options, missed), run, typed=options.schema is not None)
-    return announced(pieces, notice=notice(missed, run.language), note=note(missed))
+    pieces = landed(_integrated(task, run, team, options, missed), run, typed=shaped(options))
+    return announced(pieces, notice="" if shaped(options) else notice(missed, run.language), note=note(missed))
 
 
 async def _integrated(
     task: str, run: Reasoning, team: Team, options: Options, missed: Sequence[Tool]
 ) -> AsyncGenerator[Piece]:
     """What the coordinator makes of it; where that is more than the window holds, contributions are shortened, and it is noted."""
-    expert = Expert(persona=team.coordinator, client=team.client, model=team.model)
+    expert = _leader(team)
     begun, refused = False, None
     for text, cut in beside(run, missed):
         try:

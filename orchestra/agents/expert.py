@@ -137,7 +137,7 @@ class Expert:
         if not said:
             return ()
         model = self.persona.model or self.model
-        loaded = await self.client.ready(model, options or Options())
+        loaded = await self.client.ready(model, (options or Options()).over(self.persona.options))
         return await self._recent(said, model, loaded.window // SAID_PART)
 
     async def _recent(self, said: Sequence[Message], model: str, room: int) -> Sequence[Message]:

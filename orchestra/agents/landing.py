@@ -13,7 +13,7 @@ from orchestra.agents.contributions import missing, shorter
 from orchestra.agents.reasoning import Reasoning, Thought
 from orchestra.agents.tool import Tool
 from orchestra.errors import EmptyReply, FirstTokenTimeout, PromptTooLong
-from orchestra.model.messages import FinishReason, Language, Piece, Receipt, Usage
+from orchestra.model.messages import FinishReason, Language, Options, Piece, Receipt, Usage
 
 SHORTENED = "shortened"  # the note of a receipt whose contributions were
 INTEGRATE = {
@@ -41,6 +41,11 @@ def lacking(run: Reasoning) -> list[Tool]:
 def notice(experts: Sequence[Tool], language: Language) -> str:
     """What is said before an answer that lacks these experts' part."""
     return _NOTICE[language].format(names=_listed(experts, language)) if experts else ""
+
+
+def shaped(options: Options) -> bool:
+    """Whether the answer has a form: what a program reads holds no word of ours."""
+    return options.schema is not None or options.format is not None
 
 
 def note(experts: Sequence[Tool]) -> str:

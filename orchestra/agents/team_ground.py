@@ -17,7 +17,7 @@ from orchestra.agents.budget import Budget
 from orchestra.agents.contributions import LEAST, Step, beneath, missing
 from orchestra.agents.coordinator import Plan, trace_as_json
 from orchestra.agents.dialects import Call
-from orchestra.agents.landing import EACH, INTEGRATE, SHORTENED, beside, lacking, landed, note, notice
+from orchestra.agents.landing import EACH, INTEGRATE, SHORTENED, beside, lacking, landed, note, notice, shaped
 from orchestra.agents.reasoning import Reasoning, Team, Thought
 from orchestra.agents.tool import Tool
 from orchestra.errors import OrchestraError
@@ -68,8 +68,8 @@ class TeamGround:
             calls=sum(reply.receipt.calls for reply in run.replies),
             usage=summed([reply.usage for reply in run.replies]),
             notes=tuple(filter(None, (SHORTENED if cut else "", note(missed)))),
-            notice=notice(missed, run.language),
-            stage=partial(_ending, run=run, typed=options.schema is not None, left=_left(run.budget)),
+            notice="" if shaped(options) else notice(missed, run.language),
+            stage=partial(_ending, run=run, typed=shaped(options), left=_left(run.budget)),
             kept=partial(_kept, run=run, missed=missed),
         )
 

@@ -41,6 +41,7 @@ _FIELDS = frozenset({
     "options", "keep_alive", "truncate", "shift", "logprobs", "top_logprobs", "_debug_render_only",
 })  # fmt: skip
 _OF_A_MESSAGE = frozenset({"role", "content", "thinking", "images", "tool_calls", "tool_name", "tool_call_id"})
+
 SHORT = 20_000  # bytes of a prompt that are counted in a few milliseconds; a longer one is counted where it holds nobody up
 MOST_MESSAGES = 10_000  # of a dialogue, as of those in the other protocol
 _COUNTING = ThreadPoolExecutor(1, thread_name_prefix="orchestra-counting")  # one: several would only take time from each other
