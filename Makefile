@@ -48,10 +48,10 @@ compose-check: dev
 WORKERS ?= $(shell $(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
 
 # Half of the tests live on real sockets and processes. On a machine whose cores are taken away for a second one of them may
-# miss its moment: it is asked again, twice at most, and is named at the end (RERUN). A test that is named often wants mending.
+# miss its moment: it is asked again, three times at most, and is named at the end (RERUN). A test that is named often wants mending.
 test: lint compose-check
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -q -raR -n $(WORKERS) --reruns 2 --reruns-delay 2 $(ARGS)
+	@$(BIN)/python -m pytest -q -raR -n $(WORKERS) --reruns 3 --reruns-delay 5 $(ARGS)
 
 fix: dev
 	@$(BIN)/python -m ruff check --fix

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -220,14 +219,13 @@ def test_every_way_of_asking_is_guarded(way: str) -> None:
 
 
 def test_the_stream_waits_for_the_first_han_character_and_no_longer() -> None:
-    with StandIn(replies=[Scripted(["OK，", "北", *["京"] * 5], pace=0.05)]) as daemon, Orchestra(host=daemon.url) as orchestra:
-        began = time.monotonic()
+    with StandIn(replies=[Scripted(["OK，", "北", *["京"] * 200], pace=0.05)]) as daemon, Orchestra(host=daemon.url) as orchestra:
         stream = orchestra.stream(QUESTION)
         first = next(stream)
-        waited = time.monotonic() - began
-        rest = "".join(piece.text for piece in stream)
-    assert first.text + rest == "OK，北京京京京京"
-    assert waited < 0.25, "the rest of the answer takes longer than that"
+        speaking = daemon.active
+        stream.close()
+    assert first.text.startswith("OK，")
+    assert speaking == 1, "the answer had ended before it was shown"
 
 
 def test_an_answer_that_breaks_off_before_its_script_shows_is_streamed_all_the_same() -> None:
